@@ -1,0 +1,90 @@
+"""NeuronScope finds what a neuron of a language model responds to: every meaning, each with a held-out score."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuronscope.config import ExplainConfig
+    from neuronscope.corpus.sources import Document
+    from neuronscope.errors import (
+        ConfigurationError,
+        CorpusError,
+        LLMError,
+        NeuronScopeError,
+        ResultError,
+        StoreError,
+        SubjectError,
+    )
+    from neuronscope.exemplars.collector import collect_exemplars
+    from neuronscope.exemplars.store import ExemplarStore, open_store
+    from neuronscope.explain import aexplain_neuron, explain_neuron
+    from neuronscope.protocols import Simulator, Subject
+    from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
+    from neuronscope.subject.loading import load_subject
+    from neuronscope.units import Exemplar, Neuron
+
+_HOME = {
+    "neuronscope.config": ["ExplainConfig"],
+    "neuronscope.corpus.sources": ["Document"],
+    "neuronscope.errors": [
+        "ConfigurationError",
+        "CorpusError",
+        "LLMError",
+        "NeuronScopeError",
+        "ResultError",
+        "StoreError",
+        "SubjectError",
+    ],
+    "neuronscope.exemplars.collector": ["collect_exemplars"],
+    "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
+    "neuronscope.explain": ["aexplain_neuron", "explain_neuron"],
+    "neuronscope.protocols": ["Simulator", "Subject"],
+    "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
+    "neuronscope.subject.loading": ["load_subject"],
+    "neuronscope.units": ["Exemplar", "Neuron"],
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Attempt",
+    "Cluster",
+    "ConfigurationError",
+    "CorpusError",
+    "Document",
+    "Excerpt",
+    "Exemplar",
+    "ExemplarStore",
+    "ExplainConfig",
+    "LLMError",
+    "Mode",
+    "Neuron",
+    "NeuronExplanation",
+    "NeuronScopeError",
+    "ResultError",
+    "Simulator",
+    "StoreError",
+    "Subject",
+    "SubjectError",
+    "aexplain_neuron",
+    "collect_exemplars",
+    "explain_neuron",
+    "load_subject",
+    "open_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use, so that importing the package stays fast."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("neuronscope")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'neuronscope' has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,53 @@
+"""Every setting of an explanation, once; the command line derives its options from here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ExplainConfig(BaseModel):
+    """How a neuron is explained. `ExplainConfig.paper()` is the paper's appendix B."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    n_tokens: int = Field(250_000, ge=1)
+    """Corpus tokens to collect exemplars from, when no store is given."""
+    seq_len: int = Field(64, ge=8)
+    """Tokens of a sequence, the model's BOS not counted."""
+    n_train_exemplars: int = Field(20, ge=1)
+    """Top train sequences that the Hypothesis Agent sees."""
+    n_hypotheses: int = Field(3, ge=1)
+    """Independent drafts."""
+    heldout_top: int = Field(20, ge=1)
+    """Top sequences of a held-out set."""
+    heldout_random: int = Field(20, ge=0)
+    """Random sequences of a held-out set."""
+    max_modes: int = Field(8, ge=1)
+    """At most this many modes are refined; the largest clusters come first."""
+    noise: Literal["drop", "keep"] = "drop"
+    """What becomes of atoms that HDBSCAN leaves without a cluster: dropped as in the paper, or each a mode."""
+    feedback: Literal["errors", "history"] = "errors"
+    """What the Refinement Agent sees: the ranked history alone (paper, appendix F), or also the prediction errors."""
+    objective: Literal["mode", "neuron"] = "mode"
+    """What refinement optimises: the score on the mode's own validation exemplars, or on the neuron's whole set."""
+    max_iterations: int = Field(5, ge=0)
+    """Refinement iterations at most (paper, section 3.3)."""
+    n_candidates: int = Field(8, ge=1)
+    """Candidates per iteration (paper, appendix B)."""
+    min_improvement: float = Field(0.005, ge=0)
+    """A smaller gain in validation score counts as none."""
+    patience: int | None = Field(1, ge=1)
+    """Iterations without improvement after which refinement stops; None never stops early."""
+    min_samples: int | None = Field(1, ge=1)
+    """HDBSCAN's min_samples; None is the library's default."""
+    temperature: float = Field(0.7, ge=0)
+    """Sampling temperature of the drafts and candidates."""
+    seed: int = 0
+    """Seeds everything that is drawn."""
+
+    @classmethod
+    def paper(cls) -> ExplainConfig:
+        """The settings of the paper's appendix B; the models of appendix B are arguments of `explain_neuron`."""
+        return cls(heldout_random=5, feedback="history", objective="neuron", patience=None, min_samples=None)

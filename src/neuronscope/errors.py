@@ -1,0 +1,29 @@
+"""The errors users see: each message names the thing, what was wrong, and what to do next."""
+
+
+class NeuronScopeError(Exception):
+    """Base of every error of ours."""
+
+
+class ConfigurationError(NeuronScopeError):
+    """A setting, an argument or a missing optional package."""
+
+
+class SubjectError(NeuronScopeError):
+    """The subject cannot be loaded, or its layout, layer or neuron does not exist."""
+
+
+class CorpusError(NeuronScopeError):
+    """A corpus cannot be found, read, or has nothing to read."""
+
+
+class StoreError(NeuronScopeError):
+    """An exemplar store is missing, damaged, or of another model, corpus or version."""
+
+
+class LLMError(NeuronScopeError):
+    """A language model cannot be reached, or its answer cannot be used."""
+
+
+class ResultError(NeuronScopeError):
+    """A saved result cannot be read."""

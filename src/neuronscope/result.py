@@ -1,0 +1,238 @@
+"""What a run leaves behind: attempts, modes and the explanation of a neuron, saved as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from neuronscope.errors import ResultError
+from neuronscope.files import write_atomically
+from neuronscope.units import Neuron
+
+SCHEMA_VERSION = 1
+"""Version of the saved form; a file of another version is refused with an error that says so."""
+
+Status = Literal["explained", "dead", "partial"]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionError:
+    """One token where an explanation's prediction goes wrong, in its left context."""
+
+    context: str
+    """The text before the token."""
+    token: str
+    """The token itself."""
+    predicted: float
+    """What the simulator expected, on the scale 0-10."""
+    actual: float
+    """What the neuron did, on the same scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One explanation of a mode's history, with its validation score."""
+
+    iteration: int
+    """0 is the representative before refinement."""
+    explanation: str
+    """The sentence that was scored."""
+    val_score: float
+    """Pearson correlation on the validation set that refinement optimises."""
+    errors: tuple[PredictionError, ...] = ()
+    """Where this attempt fails most, both ways; refinement with `feedback="errors"` sees them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Atoms that say the same thing."""
+
+    atoms: list[str]
+    """The conditions of this cluster."""
+    representative: str
+    """The atom nearest the centroid of the embeddings."""
+    points: list[tuple[float, float]] = field(default_factory=list)
+    """The atoms' embeddings on their two principal components, for plots."""
+    noise: bool = False
+    """True for the atoms that HDBSCAN left without a cluster; they become modes only with `noise="keep"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A held-out sequence as a reader sees it: what the neuron did, and what the explanation predicted."""
+
+    tokens: list[str]
+    """The text of each token."""
+    activations: list[float]
+    """What the neuron did at each token, on the scale 0-10 of the neuron's largest activation."""
+    predicted: list[float]
+    """What the mode's explanation predicts at each token, 0-10."""
+    sequence_id: int
+    """The sequence's number within its corpus."""
+    source: str
+    """Which part of the corpus the text came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """One of a neuron's meanings: a cluster of atoms with one explanation."""
+
+    explanation: str
+    """The best sentence found, by validation score."""
+    score: float = 0.0
+    """Test score: Pearson correlation over all tokens of the neuron's whole test set."""
+    val_score: float = 0.0
+    """The best validation score of the history."""
+    subset_score: float = 0.0
+    """Test score on the exemplars that belong to this mode, plus the random ones (the paper's D_k)."""
+    unrefined_score: float = 0.0
+    """Test score of the representative, before refinement."""
+    history: list[Attempt] = field(default_factory=list)
+    """The representative, then the best candidate of each iteration."""
+    atoms: list[str] = field(default_factory=list)
+    """The atomic conditions that the clustering put together."""
+    siblings: list[str] = field(default_factory=list)
+    """Representatives of all the neuron's modes when refinement began: they decide which exemplars are whose."""
+    constant: bool = False
+    """True if the explanation predicts the same everywhere on the test set; such a prediction scores 0."""
+    excerpts: list[Excerpt] = field(default_factory=list)
+    """Test exemplars of this mode, strongest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that went wrong on the way, and how far it got."""
+
+    agent: str
+    """The node that failed."""
+    message: str
+    """What was wrong, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an explanation cost."""
+
+    requests: dict[str, int] = field(default_factory=dict)
+    """LLM requests per agent."""
+    input_tokens: dict[str, int] = field(default_factory=dict)
+    """Prompt tokens per agent, as the backend reports them."""
+    output_tokens: dict[str, int] = field(default_factory=dict)
+    """Generated tokens per agent, as the backend reports them."""
+    simulated_tokens: int = 0
+    """Explanation-token pairs the simulator predicted."""
+    seconds: float = 0.0
+    """Wall time of the graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronExplanation:
+    """Every meaning found for one neuron, with the scores on held-out text."""
+
+    neuron: Neuron
+    """The neuron that was explained."""
+    status: Status
+    """"explained"; "dead": no activation of this sign in the corpus; "partial": an agent failed, see `failures`."""
+    modes: list[Mode] = field(default_factory=list)
+    """Best test score first."""
+    score: float = 0.0
+    """Mean over modes of the test score: the paper's Score."""
+    joint_score: float = 0.0
+    """Test score of all modes together: at every token the largest prediction of any mode."""
+    unrefined_score: float = 0.0
+    """`score` before refinement, on the same test set."""
+    hypotheses: list[str] = field(default_factory=list)
+    """The raw drafts."""
+    atoms: list[str] = field(default_factory=list)
+    """The single conditions they were split into."""
+    clusters: list[Cluster] = field(default_factory=list)
+    """How the atoms were grouped, noise included."""
+    failures: list[Failure] = field(default_factory=list)
+    """What went wrong, agent by agent."""
+    usage: Usage = field(default_factory=Usage)
+    """What it cost."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Model, corpus, settings, backends and versions that made this."""
+
+    @property
+    def number(self) -> int:
+        """How many modes: the paper's Number."""
+        return len(self.modes)
+
+    def to_json(self) -> str:
+        """The whole result as JSON text."""
+        from pydantic import TypeAdapter
+
+        document = TypeAdapter(NeuronExplanation).dump_python(self, mode="json")
+        return json.dumps({"schema_version": SCHEMA_VERSION, **document}, ensure_ascii=False, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> NeuronExplanation:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ResultError: the text is not a saved explanation of this version.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            document = json.loads(text)
+            version = document.pop("schema_version")
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise ResultError("This is not a saved explanation: expected JSON with a `schema_version`.") from error
+        if version != SCHEMA_VERSION:
+            raise ResultError(
+                f"This explanation was saved in form {version!r}; this version of neuronscope reads form "
+                f"{SCHEMA_VERSION}. Explain the neuron again, or use the version that saved it."
+            )
+        try:
+            return TypeAdapter(cls).validate_python(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ResultError(f"The saved explanation is damaged at {place or 'the top'}: {first['msg']}.") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result as JSON, under a temporary name first."""
+        return write_atomically(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> NeuronExplanation:
+        """Read a saved result.
+
+        Raises:
+            ResultError: there is no such file, or it is not a saved explanation of this version.
+        """
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise ResultError(f"Cannot read {path}: {error.strerror}.") from error
+        return cls.from_json(text)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """One self-contained page, for a browser; written to `path` if given."""
+        from neuronscope.report.html import render_page
+
+        page = render_page(self)
+        if path is not None:
+            write_atomically(path, page)
+        return page
+
+    def plot_convergence(self) -> Any:
+        """Validation score by iteration, one line per mode (a matplotlib figure; extra `[report]`)."""
+        from neuronscope.report.plots import plot_convergence
+
+        return plot_convergence(self)
+
+    def plot_clusters(self) -> Any:
+        """The atoms on their two principal components, coloured by cluster (matplotlib; extra `[report]`)."""
+        from neuronscope.report.plots import plot_clusters
+
+        return plot_clusters(self)
+
+    def _repr_html_(self) -> str:
+        from neuronscope.report.html import render_fragment
+
+        return render_fragment(self)
