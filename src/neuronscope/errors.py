@@ -27,3 +27,7 @@ class LLMError(NeuronScopeError):
 
 class ResultError(NeuronScopeError):
     """A saved result cannot be read."""
+
+
+class SimulatorError(NeuronScopeError):
+    """A simulator failed, or its predictions cannot be used."""

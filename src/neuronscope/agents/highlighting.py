@@ -1,0 +1,126 @@
+"""Marks around a neuron's activating tokens, chosen so that they cannot be mistaken for the text's own characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import count, groupby
+from typing import NamedTuple
+
+from neuronscope.units import Exemplar
+
+HIGHLIGHT_SHARE = 0.3
+"""A token is highlighted when its activation exceeds this share of the largest one among the exemplars shown."""
+
+
+class Marks(NamedTuple):
+    """What stands before and after activating tokens."""
+
+    opening: str
+    closing: str
+
+
+class Highlight(NamedTuple):
+    """A run of activating tokens, over all exemplars where it occurs."""
+
+    text: str
+    """The run on one line, without the space around it."""
+    strength: float
+    """Its largest activation, on the scale 0-10 of the largest one among the exemplars."""
+    preceding: list[str]
+    """The words before it, wherever it occurs; "" at an exemplar's start."""
+
+
+_CANDIDATES = (Marks("<<", ">>"), Marks("[[", "]]"), Marks("{{", "}}"), Marks("⟦", "⟧"), Marks("⦃", "⦄"))
+_LINE_BREAKS = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def visible(text: str) -> str:
+    """The text on one line: line breaks, control characters and lone surrogates in backslash notation.
+
+    Every character maps by itself, so `visible(a + b) == visible(a) + visible(b)`.
+    """
+    return "".join(_visible_character(character) for character in text)
+
+
+def choose_marks(texts: Iterable[str]) -> Marks:
+    """A pair of marks that occurs in none of the texts.
+
+    The paper's own appendix G shows what happens otherwise: the drafts describe the marks as the neuron's trigger.
+    The usual pairs are taken only where not even one of their characters occurs, the generated ones (`<mark1>`) where
+    they do not occur as a whole.
+    """
+    everything = "\0".join(texts)
+    characters = set(everything)
+    for marks in _CANDIDATES:
+        if characters.isdisjoint(marks.opening + marks.closing):
+            return marks
+    numbered = (Marks(f"<mark{number}>", f"</mark{number}>") for number in count(1))
+    return next(marks for marks in numbered if marks.opening not in everything and marks.closing not in everything)
+
+
+def activation_threshold(exemplars: Sequence[Exemplar]) -> float:
+    """The activation above which a token counts as activating, for exemplars shown together."""
+    return HIGHLIGHT_SHARE * _largest(exemplars)
+
+
+def highlight(exemplar: Exemplar, threshold: float, marks: Marks) -> str:
+    """The exemplar's text on one line, each run of tokens above the threshold between one pair of marks.
+
+    Without the marks it is `visible(exemplar.text)`.
+    """
+    pieces = [(visible(text), strength) for text, strength in _runs(exemplar, threshold)]
+    return "".join(f"{marks.opening}{text}{marks.closing}" if strength and text else text for text, strength in pieces)
+
+
+def highlights(exemplars: Sequence[Exemplar], threshold: float, n_words: int = 2) -> list[Highlight]:
+    """The runs of tokens above the threshold, strongest first, each with the `n_words` words before it."""
+    strengths: dict[str, float] = {}
+    contexts: dict[str, list[str]] = {}
+    for exemplar in exemplars:
+        before = ""
+        for text, strength in _runs(exemplar, threshold):
+            if strength and text:
+                run = as_word(text, before)
+                strengths[run] = max(strength, strengths.get(run, 0.0))
+                contexts.setdefault(run, []).append(visible(" ".join(before.split()[-n_words:])))
+            before += text
+    largest = _largest(exemplars)
+    runs = sorted(strengths, key=lambda run: -strengths[run])
+    return [Highlight(run, 10 * strengths[run] / largest, list(dict.fromkeys(contexts[run]))) for run in runs]
+
+
+def as_word(text: str, before: str) -> str:
+    """How a token or run is quoted: on one line, without spaces around; a part that continues a word as "-ness"."""
+    continues = before[-1:].isalnum() and text[:1].isalnum()
+    return ("-" if continues else "") + visible(text.strip(" ") or text)
+
+
+def without_marks(answer: str, marks: Marks) -> str:
+    """A model's answer with quotation marks where it repeats the marks, which no excerpt can have put there."""
+    opening, closing = re.escape(marks.opening), re.escape(marks.closing)
+    quoted = re.sub(rf"[\"'`]?{opening}\s*([^\n]*?)\s*{closing}[\"'`]?", r'"\1"', answer)
+    return quoted.replace(marks.opening, "").replace(marks.closing, "")
+
+
+def _runs(exemplar: Exemplar, threshold: float) -> list[tuple[str, float]]:
+    """The text of each run of tokens on one side of the threshold, with its largest activation; 0.0 below it."""
+    tokens = zip(exemplar.tokens, exemplar.activations.tolist(), strict=True)
+    runs = []
+    for is_active, group in groupby(tokens, key=lambda pair: pair[1] > threshold):
+        pairs = list(group)
+        strength = max(activation for _, activation in pairs) if is_active else 0.0
+        runs.append(("".join(token for token, _ in pairs), strength))
+    return runs
+
+
+def _largest(exemplars: Sequence[Exemplar]) -> float:
+    return max((float(exemplar.activations.max(initial=0.0)) for exemplar in exemplars), default=0.0)
+
+
+def _visible_character(character: str) -> str:
+    if character in _LINE_BREAKS:
+        return _LINE_BREAKS[character]
+    if character.isprintable() or character == "\u00a0":
+        return character
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,55 @@
+"""The Hypothesis Agent: drafts of everything that the top exemplars suggest (paper, section 2.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+from neuronscope.agents.highlighting import without_marks
+from neuronscope.agents.parsing import distinct, read_text
+from neuronscope.agents.prompts import hypothesis_prompt
+from neuronscope.agents.role import LLMRole, succeeded
+from neuronscope.llm import ask
+from neuronscope.protocols import HasContext
+from neuronscope.state import NeuronState
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from neuronscope.units import Exemplar
+
+
+class HypothesisAgent(LLMRole):
+    """Reads `neuron` and `exemplars.train`; writes `hypotheses`, one text per draft.
+
+    Drafts are independent: each is a request of its own, and all but the first see a part of the exemplars in another
+    order. A draft that fails is reported in `failures`, as long as another one succeeds.
+    """
+
+    role: ClassVar[str] = "hypothesis"
+
+    async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
+        """Write the drafts.
+
+        Raises:
+            LLMError: no draft succeeded.
+        """
+        llm = self._model(runtime)
+        if llm == "offline":
+            from neuronscope.agents.lexical import LexicalHypothesis
+
+            return await LexicalHypothesis()(state, runtime)
+        context = runtime.context
+        exemplars = await asyncio.to_thread(context.store.by_id, state["neuron"], state["exemplars"].train)
+        if not exemplars:
+            return {"hypotheses": []}
+        drafts = (self._draft(llm, exemplars, number, runtime) for number in range(context.config.n_hypotheses))
+        texts, failures = succeeded(await asyncio.gather(*drafts, return_exceptions=True), self.role)
+        update: NeuronState = {"hypotheses": distinct(texts)}
+        return {**update, "failures": failures} if failures else update
+
+    async def _draft(self, llm: BaseChatModel, exemplars: list[Exemplar], number: int, runtime: HasContext) -> str:
+        prompt = hypothesis_prompt(exemplars, draft=number, seed=runtime.context.config.seed)
+        answer = await ask(llm, prompt.messages, self.role, meter=runtime.context.meter)
+        lines = without_marks(read_text(answer, self.role), prompt.marks).splitlines()
+        return "\n".join(distinct(lines))  # small models repeat themselves

@@ -1,0 +1,170 @@
+"""Answers as they really come: JSON in all states of repair, code fences, lists, prose around, thinking out loud."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from neuronscope.errors import LLMError
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+_JSON_START = re.compile(r"""^\s*(?=\[\s*["'“{\]]|\{\s*["'“])""", re.MULTILINE)
+_INLINE_ARRAY = re.compile(r"""(?=\[\s*["'“])""")
+_ITEM = re.compile(r"^\s*(?:\(?\d{1,3}[.):\]]|\[\d{1,3}\]|[-*•–])\s+(.*\S)\s*$")
+_REFUSAL = re.compile(
+    r"\A\W*(?:i['’]?m (?:really |very )?sorry|sorry\b|i apologi[sz]e|i (?:can ?not|can['’]?t|am unable|won['’]?t|"
+    r"am not able)\b|i['’]m (?:unable|not able)\b|as an ai\b|unfortunately, i\b)",
+    re.IGNORECASE,
+)
+_BOLD = re.compile(r"""(?<!["'\w*])\*\*(\w[^*"']*)\*\*(?!["'\w*])""")
+_SINGLE_QUOTED = re.compile(r"""(?<![\w"'])['‘]([^'‘’"\s][^'‘’"]{0,40})['’](?![\w"'])""")
+_QUOTED_BREAK = re.compile(r'"[ \t]*(\n+)[ \t]*"')
+
+
+def read_text(message: AIMessage, agent: str) -> str:
+    """The words of an answer, without thoughts and code fences.
+
+    Raises:
+        LLMError: the model refused, or said nothing.
+    """
+    answer = _without_thoughts(_content(message, agent))
+    fenced = _FENCE.fullmatch(answer)
+    answer = (fenced[1] if fenced else answer).strip()
+    if not answer:
+        raise LLMError(f"{agent}: the model's answer is empty. Try again, or use another model.")
+    if _REFUSAL.match(answer):
+        raise LLMError(f"{agent}: the model refuses: {_shortened(answer)} Try another model.")
+    return answer
+
+
+def read_sentences(message: AIMessage, agent: str) -> list[str]:
+    """The sentences of an answer that should be a JSON array of strings, whatever it is really.
+
+    In order of trust: a code fence with JSON, a line that begins JSON, a numbered or bulleted list, an array within a
+    sentence, and last the lines that speak of "this neuron".
+
+    Returns:
+        Sentences on one line each, none empty, in the answer's order.
+
+    Raises:
+        LLMError: the model refused, said nothing, or nothing in its answer can be read as sentences.
+    """
+    answer = read_text(message, agent)
+    parts = [fence[1] for fence in _FENCE.finditer(answer)] + [answer]
+    readings = [*map(_from_json, parts), *map(_from_list, parts), _from_inline_array(answer), _from_lines(answer)]
+    for reading in readings:
+        sentences = [sentence for sentence in map(tidy, reading) if sentence and not _REFUSAL.match(sentence)]
+        if sentences:
+            return sentences
+    raise LLMError(f"{agent}: no sentences in the model's answer: {_shortened(answer)} Try again, or another model.")
+
+
+def read_sentence(message: AIMessage, agent: str) -> str:
+    """The one sentence of an answer: its first sentence that can be told apart, or else all of its text on one line.
+
+    Raises:
+        LLMError: the model refused, or said nothing.
+    """
+    text = read_text(message, agent)
+    try:
+        return read_sentences(message, agent)[0]
+    except LLMError:
+        return tidy(_unquoted(text))
+
+
+def tidy(sentence: str) -> str:
+    r"""A sentence on one line, its quotations in double quotes; a line break that it quotes is kept as `"\n"`."""
+    straight = _SINGLE_QUOTED.sub(r'"\1"', sentence.replace("“", '"').replace("”", '"'))
+    quoted = _QUOTED_BREAK.sub(lambda match: '"' + "\\n" * len(match[1]) + '"', straight)
+    text = " ".join(_BOLD.sub(r"\1", quoted).split())
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def same_sentence(sentence: str) -> str:
+    """What two sentences share when they differ in case, spacing or the closing stop only."""
+    return " ".join(sentence.casefold().split()).rstrip(". ")
+
+
+def distinct(sentences: list[str], known: list[str] | None = None) -> list[str]:
+    """The sentences in their order, without repetitions and without those that are known already."""
+    seen = {same_sentence(sentence) for sentence in known or []}
+    kept = []
+    for sentence in sentences:
+        key = same_sentence(sentence)
+        if key and key not in seen:
+            seen.add(key)
+            kept.append(sentence)
+    return kept
+
+
+def _content(message: AIMessage, agent: str) -> str:
+    refusal = message.additional_kwargs.get("refusal")
+    if refusal:
+        raise LLMError(f"{agent}: the model refuses: {_shortened(str(refusal))} Try another model.")
+    if message.tool_calls:
+        import json
+
+        return json.dumps(message.tool_calls[0]["args"], ensure_ascii=False)
+    return str(message.text)
+
+
+def _without_thoughts(answer: str) -> str:
+    return _THOUGHT_END.sub("", _THOUGHT.sub("", answer)).strip()
+
+
+def _from_json(text: str) -> list[str]:
+    start = _JSON_START.search(text)
+    return [] if start is None else _strings(_repaired(text[start.end() :]))
+
+
+def _from_inline_array(text: str) -> list[str]:
+    start = _INLINE_ARRAY.search(text)
+    return [] if start is None else _strings(_repaired(text[start.end() :]))
+
+
+def _repaired(text: str) -> Any:
+    import json_repair
+
+    return json_repair.loads(text)
+
+
+def _strings(value: Any) -> list[str]:
+    """The sentences in a JSON value: strings with a space in them; short labels and numbers are left out."""
+    if isinstance(value, str):
+        return [value] if " " in value.strip() else []
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [sentence for member in members for sentence in _strings(member)]
+
+
+def _from_list(text: str) -> list[str]:
+    """Items of a numbered or bulleted list; indented lines below an item belong to it."""
+    items: list[str] = []
+    for line in text.splitlines():
+        match = _ITEM.match(line)
+        if match:
+            items.append(match[1])
+        elif items and line[:1].isspace() and line.strip():
+            items[-1] += " " + line.strip()
+    return [_unquoted(item) for item in items]
+
+
+def _from_lines(text: str) -> list[str]:
+    lines = [_unquoted(line) for line in text.splitlines()]
+    return [line for line in lines if re.search(r"\bneuron\b", line, re.IGNORECASE) and not line.endswith(":")]
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip().rstrip(",").strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]:
+        return text[1:-1]
+    return text
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return repr(text if len(text) <= 160 else text[:160] + "…") + "."

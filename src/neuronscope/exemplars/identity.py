@@ -1,0 +1,37 @@
+"""Which subject a store belongs to, and the name of a store's folder in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from neuronscope.protocols import Subject
+
+_anonymous: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+def identify(subject: Subject) -> dict[str, str]:
+    """Name and fingerprint of a subject.
+
+    A loaded subject has both. One of your own may offer `name` and `fingerprint`; without a fingerprint nothing tells
+    it from another, so its stores are found again only for the same object in the same process.
+    """
+    fingerprint = getattr(subject, "fingerprint", None) or _fingerprint_of_object(subject)
+    return {"name": str(getattr(subject, "name", type(subject).__name__)), "fingerprint": str(fingerprint)}
+
+
+def _fingerprint_of_object(subject: Subject) -> str:
+    fresh = f"object-{uuid.uuid4().hex[:16]}"
+    try:
+        return _anonymous.setdefault(subject, fresh)
+    except TypeError:  # it cannot be hashed or referred to weakly
+        return fresh
+
+
+def folder_name(settings: Mapping[str, Any]) -> str:
+    """A short name for everything that decides what a store holds."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,202 @@
+"""The exemplar store: what every neuron of some layers responds to most, on disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuronscope.errors import ConfigurationError, StoreError, SubjectError
+from neuronscope.exemplars.activations import ActivationCache, compute
+from neuronscope.exemplars.layout import LayerFile, SequenceFile, read_info
+from neuronscope.exemplars.selection import draw_random, strongest
+from neuronscope.protocols import Subject
+from neuronscope.units import SPLITS, Exemplar, Neuron, Split
+
+
+def open_store(path: str | Path) -> ExemplarStore:
+    """Open a store without its model: all is there but per-token activations that nobody has asked for yet.
+
+    Raises:
+        StoreError: there is no store at this path, or it is damaged or of another version.
+    """
+    return ExemplarStore(Path(path))
+
+
+class ExemplarStore:
+    """Top sequences, random sequences and statistics of every neuron of some layers.
+
+    Files are read when they are needed. Threads may share a store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        """The store's folder; `layout` says what is in it."""
+        self.info: dict[str, Any] = read_info(path)
+        """What the store was made of: subject, corpus, settings, and how many tokens, sequences and documents."""
+        self.subject: Subject | None = None
+        """The model that computes activations on demand, if one is bound."""
+        self._layers: dict[int, LayerFile] = {}
+        self._cache = ActivationCache(path / "activations")
+        self._one_at_a_time = threading.RLock()
+
+    def __repr__(self) -> str:
+        return (
+            f"ExemplarStore({self.info['subject']['name']!r}, layers {self.layers}, "
+            f"{sum(self.info['n_tokens'].values()):,} tokens of {self.info['corpus']['name']!r})"
+        )
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers it holds."""
+        return [int(layer) for layer in self.info["widths"]]
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """The signs it holds."""
+        return tuple(self.info["signs"])
+
+    def frequency(self, layer: int, sign: int = 1) -> NDArray[np.float32]:
+        """The share of the corpus's tokens on which each neuron has this sign, shape `(width,)`, 0 to 1."""
+        return self._layer(layer, sign).statistic("frequency", sign)
+
+    def mean(self, layer: int, sign: int = 1) -> NDArray[np.float32]:
+        """Each neuron's mean of `max(sign * activation, 0)` over the corpus's tokens, shape `(width,)`."""
+        return self._layer(layer, sign).statistic("mean", sign)
+
+    def max_activation(self, layer: int, sign: int = 1) -> NDArray[np.float32]:
+        """Each neuron's largest `sign * activation` in the corpus, shape `(width,)`; 0 for a dead neuron."""
+        return self._layer(layer, sign).statistic("maximum", sign)
+
+    def top_neurons(
+        self, layer: int, n: int = 200, by: Literal["frequency", "max"] = "frequency", sign: int = 1
+    ) -> list[Neuron]:
+        """The n neurons of a layer with the highest activation frequency, or with the largest maximum."""
+        if by not in ("frequency", "max"):
+            raise ConfigurationError(f"Neurons are ranked by 'frequency' or by 'max', not by {by!r}.")
+        values = self.frequency(layer, sign) if by == "frequency" else self.max_activation(layer, sign)
+        return [Neuron(layer, index, sign) for index in strongest(values, n)]
+
+    def top_ids(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[int]:
+        """Ids of the neuron's n top sequences of a split, strongest first; fewer if fewer have any activation."""
+        ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
+        return [int(i) for i in ids[:n]]
+
+    def random_ids(self, neuron: Neuron, split: str = "test", n: int = 20, seed: int = 0) -> list[int]:
+        """Ids of n sequences drawn without regard to activation, none of them among the neuron's top ones.
+
+        The top ones are all that the store lists; in a split so small that fewer than n others are left, they are the
+        stronger half of the split.
+        """
+        ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
+        sample = self._sequences.sampled(_split(split)).tolist()
+        return draw_random(sample, ids.tolist(), self.info["n_sequences"][split], neuron, _split(split), n, seed)
+
+    def exemplars(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[Exemplar]:
+        """The neuron's n top sequences of a split, strongest first.
+
+        Raises:
+            StoreError: the store lacks the neuron's layer or sign, or needs a model to compute activations.
+            SubjectError: the layer has no such neuron.
+        """
+        return self.by_id(neuron, self.top_ids(neuron, split, n))
+
+    def random_sequences(self, neuron: Neuron, split: str = "test", n: int = 20, seed: int = 0) -> list[Exemplar]:
+        """N sequences of a split drawn without regard to activation; see `random_ids`.
+
+        Raises:
+            StoreError: the store lacks the neuron's layer or sign, or needs a model to compute activations.
+            SubjectError: the layer has no such neuron.
+        """
+        return self.by_id(neuron, self.random_ids(neuron, split, n, seed))
+
+    def by_id(self, neuron: Neuron, sequence_ids: Sequence[int]) -> list[Exemplar]:
+        """Exemplars of given sequences, in the order asked; what is not known yet is computed together.
+
+        Raises:
+            StoreError: the store lacks the layer, the sign or a sequence, or needs a model to compute activations.
+            SubjectError: the layer has no such neuron.
+        """
+        self.prefetch(neuron, sequence_ids)
+        known = self._cache.get(neuron)
+        return [
+            Exemplar(
+                tokens=self._sequences.tokens(sequence_id),
+                token_ids=self._sequences.token_ids(sequence_id),
+                activations=known[sequence_id].copy(),
+                sequence_id=int(sequence_id),
+                source=self.info["sources"][self._sequences.source(sequence_id)],
+            )
+            for sequence_id in sequence_ids
+        ]
+
+    def prefetch(self, neuron: Neuron, sequence_ids: Iterable[int]) -> None:
+        """Compute a neuron's activations on sequences that will be asked for, in as few forward passes as can be."""
+        self._layer_of(neuron)
+        with self._one_at_a_time:
+            known = self._cache.get(neuron)
+            missing = {int(i): self._sequences.token_ids(i) for i in sequence_ids if i not in known}
+            if not missing:
+                return
+            if self.subject is None:
+                raise StoreError(
+                    f"The store {self.path} does not have the activations of {neuron} on {len(missing)} of these "
+                    "sequences yet. Bind the model that computes them: store.bind(subject)."
+                )
+            self._cache.add(neuron, compute(self.subject, missing, neuron))
+
+    def bind(self, subject: Subject) -> ExemplarStore:
+        """Let `subject` compute the activations that are asked for; returns the store.
+
+        Raises:
+            StoreError: it is not the model that the store was made with.
+        """
+        from neuronscope.exemplars.identity import identify
+
+        made_with, offered = self.info["subject"], identify(subject)
+        if made_with["fingerprint"] != offered["fingerprint"]:
+            raise StoreError(
+                f"The store {self.path} was made with {made_with['name']} (fingerprint {made_with['fingerprint']}); "
+                f"this subject is {offered['name']} (fingerprint {offered['fingerprint']}). "
+                "Bind the same model in the same dtype, or collect exemplars for this one."
+            )
+        self.subject = subject
+        return self
+
+    @cached_property
+    def _sequences(self) -> SequenceFile:
+        return SequenceFile(self.path)
+
+    def _layer(self, layer: int, sign: int) -> LayerFile:
+        if layer not in self.layers or sign not in self.signs:
+            raise StoreError(
+                f"The store {self.path} has layers {self.layers} with signs {list(self.signs)}, not layer {layer} with "
+                f"sign {sign}. Collect exemplars for it: collect_exemplars(..., layers=[{layer}], signs=({sign},))."
+            )
+        with self._one_at_a_time:
+            if layer not in self._layers:
+                self._layers[layer] = LayerFile(self.path, layer)
+            return self._layers[layer]
+
+    def _layer_of(self, neuron: Neuron) -> LayerFile:
+        if neuron.site != "mlp":
+            raise StoreError(f"The store {self.path} holds MLP neurons (site 'mlp'), not the site {neuron.site!r}.")
+        file = self._layer(neuron.layer, neuron.sign)
+        width = self.info["widths"][str(neuron.layer)]
+        if neuron.index >= width:
+            raise SubjectError(
+                f"Layer {neuron.layer} has neurons 0 to {width - 1}; there is no neuron {neuron.index}. "
+                "Choose an index in that range."
+            )
+        return file
+
+
+def _split(split: str) -> Split:
+    if split not in SPLITS:
+        raise ConfigurationError(f"There is no split {split!r}. Choose one of {', '.join(SPLITS)}.")
+    return split

@@ -1,0 +1,201 @@
+"""The front door: explain one neuron, from a model's name to the result."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from neuronscope.config import ExplainConfig
+from neuronscope.engine import local
+from neuronscope.errors import SubjectError
+from neuronscope.protocols import ExemplarSource, Simulator, Subject
+from neuronscope.result import NeuronExplanation
+from neuronscope.units import Neuron
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.language_models import BaseChatModel
+
+    from neuronscope.state import Instruments
+
+DEFAULT_TOP_K = 100
+"""Top sequences that a store keeps per neuron and split, unless the settings ask for more."""
+
+
+def explain_neuron(
+    subject: str | os.PathLike[str] | tuple[Any, Any] | Subject,
+    *,
+    layer: int,
+    neuron: int,
+    sign: int = 1,
+    corpus: Any = "builtin",
+    store: ExemplarSource | None = None,
+    llm: str | BaseChatModel | Mapping[str, str | BaseChatModel] = "auto",
+    embeddings: str | Embeddings = "auto",
+    simulator: str | Simulator = "auto",
+    config: ExplainConfig | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool | None = None,
+) -> NeuronExplanation:
+    """Find what one neuron responds to: every meaning, each with a held-out score.
+
+    It works in scripts and inside a running event loop (Jupyter) alike.
+
+    Args:
+        subject: the model: anything `load_subject` takes, or a subject.
+        layer: layer number, from 0.
+        neuron: the neuron's number within the layer, from 0.
+        sign: 1 for what its large values mean, -1 for its large negative values.
+        corpus: the text to look at, if no store is given: anything `collect_exemplars` takes.
+        store: exemplars collected before.
+        llm: a name that LangChain's `init_chat_model` knows, a chat model, a mapping from agent to these, "offline"
+            for none, or "auto": `openai:gpt-4o` if an OpenAI key is set, else "offline".
+        embeddings: for the clustering: a name, LangChain embeddings, or "auto".
+        simulator: what predicts activations from explanations: "hybrid", a simulator, or "auto".
+        config: every other setting; None is `ExplainConfig()`.
+        cache_dir: where collected exemplars are kept; None is the user's cache folder.
+        progress: whether to show what is going on; None shows it in a terminal.
+
+    Raises:
+        NeuronScopeError: something cannot be found, loaded or reached. An agent that fails on the way is no
+            exception: the result has the status "partial" and says what happened.
+    """
+    return local.run(
+        partial(
+            aexplain_neuron,
+            subject,
+            layer=layer,
+            neuron=neuron,
+            sign=sign,
+            corpus=corpus,
+            store=store,
+            llm=llm,
+            embeddings=embeddings,
+            simulator=simulator,
+            config=config,
+            cache_dir=cache_dir,
+            progress=progress,
+        )
+    )
+
+
+async def aexplain_neuron(
+    subject: str | os.PathLike[str] | tuple[Any, Any] | Subject,
+    *,
+    layer: int,
+    neuron: int,
+    sign: int = 1,
+    corpus: Any = "builtin",
+    store: ExemplarSource | None = None,
+    llm: str | BaseChatModel | Mapping[str, str | BaseChatModel] = "auto",
+    embeddings: str | Embeddings = "auto",
+    simulator: str | Simulator = "auto",
+    config: ExplainConfig | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool | None = None,
+) -> NeuronExplanation:
+    """`explain_neuron`, to be awaited."""
+    from neuronscope.embeddings import resolve_embeddings
+    from neuronscope.llm import Meter, resolve_llm
+    from neuronscope.simulators import resolve_simulator
+    from neuronscope.state import Instruments
+
+    config = config or ExplainConfig()
+    unit = Neuron(layer, neuron, sign)
+    models = resolve_llm(llm, temperature=config.temperature)
+    vectors = resolve_embeddings(embeddings, models)
+    simulates = resolve_simulator(simulator)
+    loaded = await asyncio.to_thread(_load, subject)
+    check_neuron(loaded, unit)
+    if store is None:
+        store = await asyncio.to_thread(_collect, loaded, layer, corpus, config, cache_dir, progress)
+    elif hasattr(store, "bind"):
+        await asyncio.to_thread(store.bind, loaded)
+    instruments = Instruments(
+        subject=loaded,
+        store=store,
+        simulator=simulates,
+        embeddings=vectors,
+        llm=models,
+        config=config,
+        meter=Meter(),
+    )
+    return await run_graph(unit, instruments, progress)
+
+
+async def run_graph(neuron: Neuron, instruments: Instruments, progress: bool | None = None) -> NeuronExplanation:
+    """Run the default graph on one neuron, and show how it goes."""
+    from neuronscope.graphs import build_neuron_graph
+    from neuronscope.progress import GraphProgress
+
+    explanation: NeuronExplanation | None = None
+    with GraphProgress(str(neuron), progress) as shown:
+        events = build_neuron_graph().astream(
+            {"neuron": neuron}, context=instruments, stream_mode=["tasks", "updates"], subgraphs=True
+        )
+        stream = cast(AsyncIterator[tuple[tuple[str, ...], str, dict[str, Any]]], events)
+        async for namespace, kind, event in stream:
+            shown.update(namespace, kind, event)
+            if kind == "updates" and not namespace and "conclude" in event:
+                explanation = event["conclude"]["explanation"]
+    if explanation is None:
+        raise RuntimeError("The graph ended without its last node, conclude.")
+    return explanation
+
+
+def check_neuron(subject: Subject, neuron: Neuron) -> None:
+    """Say in words which neurons there are, if this is none of them.
+
+    Raises:
+        SubjectError: the layer or the neuron does not exist.
+    """
+    name = getattr(subject, "name", type(subject).__name__)
+    if neuron.layer >= subject.n_layers:
+        raise SubjectError(
+            f"{name} has layers 0 to {subject.n_layers - 1}; there is no layer {neuron.layer}. Choose one of these."
+        )
+    width = subject.width(neuron.layer)
+    if neuron.index >= width:
+        raise SubjectError(
+            f"Layer {neuron.layer} of {name} has neurons 0 to {width - 1}; there is no neuron {neuron.index}. Choose "
+            "one of these."
+        )
+
+
+def _load(subject: str | os.PathLike[str] | tuple[Any, Any] | Subject) -> Subject:
+    if isinstance(subject, (str, os.PathLike, tuple)):
+        from neuronscope.subject.loading import load_subject
+
+        return load_subject(subject)
+    if isinstance(subject, Subject):
+        return subject
+    raise SubjectError(
+        f"A {type(subject).__name__} is no subject: give a name, a folder, a (model, tokenizer) pair, or an object "
+        "with tokenizer, n_layers, width and activations."
+    )
+
+
+def _collect(
+    subject: Subject,
+    layer: int,
+    corpus: Any,
+    config: ExplainConfig,
+    cache_dir: str | Path | None,
+    progress: bool | None,
+) -> ExemplarSource:
+    from neuronscope.exemplars.collector import collect_exemplars
+
+    return collect_exemplars(
+        subject,
+        corpus=corpus,
+        layers=[layer],
+        seq_len=config.seq_len,
+        top_k=max(DEFAULT_TOP_K, config.n_train_exemplars, config.heldout_top),
+        n_tokens=config.n_tokens,
+        cache_dir=cache_dir,
+        progress=progress,
+    )

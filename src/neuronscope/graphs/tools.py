@@ -1,0 +1,129 @@
+"""What the refinement loop can measure: two LangChain tools, for LangGraph's `ToolNode`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, cast
+
+import numpy as np
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import tool
+from langgraph.prebuilt import ToolRuntime
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.types import Command
+from numpy.typing import NDArray
+from pydantic import Field, StringConstraints
+
+from neuronscope.errors import NeuronScopeError
+from neuronscope.result import Failure, Mode
+from neuronscope.scoring import Scorer
+from neuronscope.state import Instruments, RefinementState
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+@tool
+async def score_explanations(
+    explanations: Annotated[list[Text], Field(min_length=1)], runtime: ToolRuntime[Instruments]
+) -> str:
+    """Score explanations against the neuron's measured activations on validation text.
+
+    Returns JSON: `scores`, one `{explanation, score, constant}` per explanation in the order given, and `errors`, the
+    tokens where the best of them predicts far too little or far too much.
+    """
+    scorer, state = Scorer.of(runtime.context), cast(RefinementState, runtime.state)
+    neuron, maximum = state["neuron"], state["exemplars"].maximum
+    sequences = await validation_sequences(state, runtime.context)
+    scores = await scorer.score(neuron, explanations, sequences)
+    best = max(range(len(scores)), key=lambda number: scores[number].value)
+    errors = await scorer.errors(neuron, explanations[best], sequences, maximum)
+    answer = {
+        "scores": [
+            {"explanation": text, "score": score.value, "constant": score.constant}
+            for text, score in zip(explanations, scores, strict=True)
+        ],
+        "errors": [
+            {"context": error.context, "token": error.token, "predicted": error.predicted, "actual": error.actual}
+            for error in errors
+        ],
+    }
+    return json.dumps(answer, ensure_ascii=False)
+
+
+@tool
+async def capture_activations(
+    texts: Annotated[list[Text], Field(min_length=1, max_length=16)], runtime: ToolRuntime[Instruments]
+) -> str:
+    """Run texts of your own through the language model and read the neuron's activation at every token.
+
+    Returns JSON: per text `{tokens, activations}`; the other sign counts as 0. Texts are cut at 256 tokens.
+    """
+    measured = await asyncio.to_thread(_capture, texts, runtime)
+    return json.dumps(measured, ensure_ascii=False)
+
+
+def _capture(texts: list[str], runtime: ToolRuntime[Instruments]) -> list[dict[str, Any]]:
+    from neuronscope.subject.tokens import token_strings
+
+    subject, neuron = runtime.context.subject, runtime.state["neuron"]
+    token_ids = [subject.tokenizer(text, add_special_tokens=False)["input_ids"][:256] for text in texts]
+    layer = subject.activations(token_ids, [neuron.layer])[neuron.layer]
+    return [
+        {
+            "tokens": token_strings(subject.tokenizer, ids),
+            "activations": np.maximum(neuron.sign * raw[:, neuron.index], 0.0).round(4).tolist(),
+        }
+        for ids, raw in zip(token_ids, layer, strict=True)
+    ]
+
+
+TOOLS = [score_explanations, capture_activations]
+"""What a refinement agent may call."""
+
+
+async def fail_in_words(
+    request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+) -> ToolMessage | Command[Any]:
+    """Turn an error of ours in a tool into a message that carries a `Failure`; any other exception surfaces as a bug.
+
+    (Bad arguments are not seen here: `ToolNode` answers those itself.)
+    """
+    try:
+        return await execute(request)
+    except NeuronScopeError as error:
+        name, call_id = request.tool_call["name"], request.tool_call["id"]
+        failure = refinement_failure(error, cast(RefinementState, request.state)["mode"])
+        return ToolMessage(str(error), name=name, tool_call_id=call_id, status="error", artifact=failure)
+
+
+def refinement_failure(error: NeuronScopeError, mode: Mode) -> Failure:
+    """What to tell about a mode whose refinement ended early."""
+    return Failure("refinement", f'{error} (mode "{representative(mode)}")')
+
+
+async def validation_sequences(state: RefinementState, instruments: Instruments) -> list[int]:
+    """The sequences that refinement is scored on.
+
+    With `objective="mode"` the mode's own D_k: the top validation sequences that its representative fits at least as
+    well as the other modes' representatives do, and the random ones. The representatives are those of the moment when
+    refinement began, so the assignment is frozen. With `objective="neuron"` the whole validation set.
+    """
+    exemplars, mode = state["exemplars"], state["mode"]
+    first, everything = representative(mode), [*exemplars.validation, *exemplars.validation_random]
+    if instruments.config.objective == "neuron" or first not in mode.siblings or not everything:
+        return everything
+    belongs = await Scorer.of(instruments).assign(state["neuron"], mode.siblings, everything)
+    return own_sequences(exemplars.validation, exemplars.validation_random, belongs[mode.siblings.index(first)])
+
+
+def own_sequences(top: list[int], random: list[int], belongs: NDArray[np.bool_]) -> list[int]:
+    """The top sequences that belong to a mode, and the random ones; all of them if none belongs to it."""
+    own = [number for number, is_own in zip(top, belongs, strict=False) if is_own]
+    return [*(own or top), *random]
+
+
+def representative(mode: Mode) -> str:
+    """What a mode's refinement began with."""
+    return mode.history[0].explanation if mode.history else mode.explanation

@@ -1,0 +1,50 @@
+"""An explanation as one self-contained web page, and as a fragment for notebooks.
+
+Text from corpora and language models is untrusted. Two things keep it harmless wherever a template prints it: the
+environment escapes every value, and its `finalize` first makes invisible and controlling characters visible.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from neuronscope.report import view, words
+from neuronscope.result import NeuronExplanation
+
+
+def render_page(explanation: NeuronExplanation) -> str:
+    """One self-contained HTML page: no scripts, no requests; light, dark and on paper."""
+    return _render("page.html.j2", explanation)
+
+
+def render_fragment(explanation: NeuronExplanation) -> str:
+    """The same content for a notebook cell: its styles apply to nothing outside it."""
+    return _render("fragment.html.j2", explanation)
+
+
+def _render(template: str, explanation: NeuronExplanation) -> str:
+    return _environment().get_template(template).render(x=explanation, view=view, words=words)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("neuronscope.report"),
+        autoescape=True,
+        finalize=_harmless,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["number"] = words.number
+    return environment
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return words.visible(value)
+    return value

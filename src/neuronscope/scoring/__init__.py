@@ -1,0 +1,6 @@
+"""From explanations and exemplars to scores."""
+
+from neuronscope.scoring.metrics import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
+from neuronscope.scoring.scorer import Scorer
+
+__all__ = ["Correlation", "Scorer", "assign_exemplars", "largest_errors", "pearson", "pearson_rows"]

@@ -1,0 +1,93 @@
+"""Forward passes that read neurons and go no further than the deepest layer asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from neuronscope.errors import SubjectError
+from neuronscope.protocols import Subject
+from neuronscope.subject.architectures import Layout
+
+Captured = tuple[dict[int, torch.Tensor], torch.Tensor]
+"""Activations `(batch, longest, width)` by layer, and a boolean mask `(batch, longest)` of real tokens."""
+
+
+@runtime_checkable
+class TensorSubject(Subject, Protocol):
+    """A subject that hands out whole batches as tensors, with no detour through numpy."""
+
+    def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
+        """Activations as tensors in the model's dtype and on its device."""
+
+
+class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a forward pass."""
+
+
+def capture(subject: Subject, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
+    """Raw (signed) activations of whole layers, as padded tensors.
+
+    Args:
+        subject: any subject; a loaded one answers in its own dtype and on its own device.
+        token_ids: sequences of any lengths, without the model's BOS, which the subject adds and discards.
+        layers: layer numbers, from 0.
+
+    Returns:
+        For each layer one `(batch, longest, width)` tensor, and the boolean mask `(batch, longest)` of real tokens.
+        Values where the mask is False mean nothing.
+    """
+    if isinstance(subject, TensorSubject):
+        return subject.capture(token_ids, layers)
+    arrays = subject.activations(token_ids, layers)
+    mask = length_mask([len(sequence) for sequence in token_ids])
+    return {layer: _padded(arrays[layer], mask, subject.width(layer)) for layer in layers}, mask
+
+
+def length_mask(lengths: Sequence[int]) -> torch.Tensor:
+    """Boolean `(batch, longest)`: True for the first `lengths[i]` positions of row i."""
+    return torch.arange(max(lengths, default=0)) < torch.tensor(lengths, dtype=torch.long)[:, None]
+
+
+def read_projections(
+    layout: Layout, input_ids: torch.Tensor, attention_mask: torch.Tensor, layers: Sequence[int]
+) -> dict[int, torch.Tensor]:
+    """Inputs of the asked layers' output projections, `(batch, length, width)` each.
+
+    One forward pass of the decoder trunk serves all layers; it stops at the deepest, and logits are never computed.
+    """
+    deepest = max(layers)
+    captured: dict[int, torch.Tensor] = {}
+
+    def reader(layer: int) -> Callable[[torch.nn.Module, Any], None]:
+        def read(_module: torch.nn.Module, arguments: Any) -> None:
+            captured[layer] = arguments[0].reshape(*input_ids.shape, -1)
+            if layer == deepest:
+                raise _DeepestLayerReached
+
+        return read
+
+    hooks = [layout.projections[layer].register_forward_pre_hook(reader(layer)) for layer in set(layers)]
+    try:
+        with torch.inference_mode(), suppress(_DeepestLayerReached):
+            layout.decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    missing = sorted(set(layers) - captured.keys())
+    if missing:
+        raise SubjectError(
+            f"The forward pass never called the output projection of layer {missing[0]}. Load the model with its "
+            "default settings: tensor-parallel emulation and custom kernels can bypass it."
+        )
+    return captured
+
+
+def _padded(arrays: Sequence[Any], mask: torch.Tensor, width: int) -> torch.Tensor:
+    padded = torch.zeros(*mask.shape, width)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = torch.as_tensor(array)
+    return padded

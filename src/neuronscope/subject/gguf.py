@@ -1,0 +1,88 @@
+"""GGUF files as subjects: converted once to ordinary weights, which load in a second."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import shutil
+import struct
+import uuid
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from neuronscope.errors import SubjectError
+from neuronscope.files import cache_folder
+
+_FORMAT = 1
+"""Version of the converted form; a change of the conversion gets a new number, and so new files."""
+_SPLITS_DIGITS = {"smollm"}
+"""GGUF pre-tokenizers that are GPT-2's after splitting off each digit; transformers forgets the digits."""
+
+_log = logging.getLogger(__name__)
+
+
+def converted_folder(path: Path) -> Path:
+    """A folder with the file's weights as float32 safetensors and its tokenizer; made on first use, then cached.
+
+    The name holds the file's hash, so a changed file is converted anew, and a copy elsewhere is not.
+
+    Raises:
+        SubjectError: the file cannot be read, or transformers cannot convert it.
+    """
+    folder = cache_folder("subjects") / f"{path.stem}-{_digest(path)}-v{_FORMAT}"
+    if folder.is_dir():
+        return folder
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    _log.info("Converting %s once; this takes about half a minute.", path.name)
+    try:
+        _convert(path, partial)
+        if not folder.is_dir():  # another process may have been faster
+            partial.rename(folder)
+    except (OSError, ValueError, LookupError, struct.error) as error:
+        raise SubjectError(
+            f"Cannot convert {path}: {error}. Check that the file is whole, and of an architecture whose GGUF files "
+            "transformers reads."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise SubjectError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Float32 keeps the dequantised values exact, so what is computed does not depend on the route."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    with redirect_stderr(io.StringIO()):  # this progress bar ignores every switch of transformers
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    if _pre_tokenizer(path) in _SPLITS_DIGITS:
+        _split_digits(tokenizer)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _pre_tokenizer(path: Path) -> str:
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).get_field("tokenizer.ggml.pre")
+    return str(field.contents()) if field is not None else ""
+
+
+def _split_digits(tokenizer: Any) -> None:
+    from tokenizers.pre_tokenizers import Digits, Sequence
+
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = Sequence([Digits(individual_digits=True), backend.pre_tokenizer])

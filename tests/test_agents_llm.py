@@ -1,0 +1,219 @@
+"""The agents that ask a language model: what they read, ask and write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langgraph.graph import END, START, StateGraph
+
+import neuronscope as ns
+from agent_helpers import NEURON, WATER, answering, runtime, scripted
+from neuronscope.agents import DecompositionAgent, HypothesisAgent, RefinementAgent
+from neuronscope.agents.decomposition import standalone
+from neuronscope.llm import Meter
+from neuronscope.result import PredictionError
+from neuronscope.state import ExemplarIds, Instruments, NeuronState
+
+OBSERVED: NeuronState = {"neuron": NEURON, "exemplars": ExemplarIds(train=list(range(len(WATER))), maximum=9.8)}
+HISTORY = [
+    ns.Attempt(0, "This neuron activates when water is mentioned.", 0.4, (PredictionError("hot", " tea", 7, 0),)),
+    ns.Attempt(1, 'This neuron activates on "water".', 0.5, (PredictionError("salt", " sea", 6, 0),)),
+]
+
+
+def candidates(n: int) -> list[str]:
+    return [f'This neuron activates on "word{number}".' for number in range(n)]
+
+
+# Hypothesis
+
+
+async def test_each_draft_is_a_request_of_its_own_about_other_excerpts() -> None:
+    llm = scripted("It likes water.", "It likes colours.", "It likes\nmilk.")
+    update = await HypothesisAgent(llm)(OBSERVED, runtime())
+    assert update == {"hypotheses": ["It likes water.", "It likes colours.", "It likes\nmilk."]}
+    assert len(set(llm.prompts)) == 3
+    assert "bottled<< water>>" in llm.prompts[0]
+
+
+async def test_the_number_of_drafts_is_a_setting_and_equal_drafts_are_one() -> None:
+    llm = answering(lambda messages: "It likes water.\nIt likes water.")
+    update = await HypothesisAgent(llm)(OBSERVED, runtime(config=ns.ExplainConfig(n_hypotheses=5)))
+    assert update == {"hypotheses": ["It likes water."]}
+    assert len(llm.prompts) == 5
+
+
+async def test_a_draft_that_fails_is_reported_and_the_others_are_kept() -> None:
+    llm = scripted("It likes water.", "I'm sorry, I can't.", "It likes milk.")
+    update = await HypothesisAgent(llm)(OBSERVED, runtime())
+    assert update["hypotheses"] == ["It likes water.", "It likes milk."]
+    (failure,) = update["failures"]
+    assert failure.agent == "hypothesis"
+    assert "refuses" in failure.message
+
+
+async def test_when_every_draft_fails_so_does_the_agent() -> None:
+    with pytest.raises(ns.LLMError, match="hypothesis"):
+        await HypothesisAgent(scripted("", "", ""))(OBSERVED, runtime())
+
+
+async def test_without_exemplars_there_are_no_drafts_and_no_requests() -> None:
+    llm = scripted()
+    state: NeuronState = {"neuron": NEURON, "exemplars": ExemplarIds()}
+    assert await HypothesisAgent(llm)(state, runtime()) == {"hypotheses": []}
+    assert llm.prompts == []
+
+
+async def test_marks_in_a_draft_are_taken_out() -> None:
+    update = await HypothesisAgent(answering(lambda messages: "It likes << water>>."))(OBSERVED, runtime())
+    assert update["hypotheses"] == ['It likes "water".']
+
+
+# Decomposition
+
+
+async def test_drafts_become_standalone_sentences_without_repetitions_in_order() -> None:
+    answers = {
+        "water": ["This neuron activates when the word is water.", "it fires on ice."],
+        "red": ["This neuron activates when the word is  Water", "Colour words."],
+    }
+    llm = answering(lambda messages: json.dumps(answers["water" if "water" in str(messages[1].content) else "red"]))
+    update = await DecompositionAgent(llm)({"hypotheses": ["Likes water", "Likes red"]}, runtime())
+    assert update == {
+        "atoms": [
+            "This neuron activates when the word is water.",
+            "This neuron fires on ice.",
+            "This neuron activates on colour words.",
+        ]
+    }
+
+
+async def test_a_draft_that_cannot_be_split_is_reported_and_the_others_are_kept() -> None:
+    llm = answering(lambda messages: "" if "red" in str(messages[1].content) else '["This neuron fires on ice."]')
+    update = await DecompositionAgent(llm)({"hypotheses": ["Likes water", "Likes red"]}, runtime())
+    assert update["atoms"] == ["This neuron fires on ice."]
+    assert [failure.agent for failure in update["failures"]] == ["decomposition"]
+
+
+async def test_no_drafts_make_no_atoms() -> None:
+    assert await DecompositionAgent(scripted())({"hypotheses": []}, runtime()) == {"atoms": []}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("This neuron fires when it rains.", "This neuron fires when it rains."),
+        ("The neuron activates on rain.", "This neuron activates on rain."),
+        ("It strongly activates on rain.", "This neuron strongly activates on rain."),
+        ("Activates on rain.", "This neuron activates on rain."),
+        ("When it rains.", "This neuron activates when it rains."),
+        ("The word is rain.", "This neuron activates when the word is rain."),
+        ('"rain" or "snow".', 'This neuron activates on "rain" or "snow".'),
+        ("NASA missions", "This neuron activates on NASA missions"),
+    ],
+)
+def test_every_condition_gets_its_subject(sentence: str, expected: str) -> None:
+    assert standalone(sentence) == expected
+
+
+# Refinement
+
+
+async def test_all_candidates_come_from_one_request() -> None:
+    llm = scripted(json.dumps(candidates(8)))
+    update = await RefinementAgent(llm)({"history": HISTORY}, runtime())
+    assert update == {"candidates": candidates(8)}
+
+
+async def test_candidates_are_never_more_than_asked_for() -> None:
+    update = await RefinementAgent(scripted(json.dumps(candidates(12))))({"history": HISTORY}, runtime())
+    assert update == {"candidates": candidates(8)}
+
+
+async def test_missing_candidates_are_asked_for_one_by_one() -> None:
+    known = HISTORY[1].explanation
+    more = ["This neuron activates on ice.", "I'm sorry, I can't.", candidates(1)[0]]
+    llm = scripted(json.dumps([*candidates(5), candidates(1)[0].upper(), known]), *more)
+    update = await RefinementAgent(llm)({"history": HISTORY}, runtime())
+    assert update == {"candidates": [*candidates(5), "This neuron activates on ice."]}
+    assert len(llm.prompts) == 4
+    assert "one new explanation" in llm.prompts[-1]
+
+
+async def test_a_model_that_only_repeats_the_history_has_no_candidates() -> None:
+    update = await RefinementAgent(answering(lambda messages: HISTORY[0].explanation))({"history": HISTORY}, runtime())
+    assert update == {"candidates": []}
+
+
+async def test_a_model_that_says_nothing_usable_is_an_error() -> None:
+    with pytest.raises(ns.LLMError, match="refinement"):
+        await RefinementAgent(answering(lambda messages: "I'm sorry, I can't."))({"history": HISTORY}, runtime())
+
+
+@pytest.mark.parametrize(("feedback", "expected"), [("errors", True), ("history", False)])
+async def test_the_mistakes_of_the_best_attempt_are_shown_where_the_setting_says_so(
+    feedback: Any, expected: bool
+) -> None:
+    llm = scripted(json.dumps(candidates(8)))
+    await RefinementAgent(llm)({"history": HISTORY}, runtime(config=ns.ExplainConfig(feedback=feedback)))
+    assert ('"sea" after "salt"' in llm.prompts[0]) is expected
+    assert "tea" not in llm.prompts[0]
+
+
+# All of them
+
+
+async def test_without_a_model_of_its_own_an_agent_takes_the_one_that_the_context_names_for_it() -> None:
+    llms = {"hypothesis": answering(lambda messages: "It likes water."), "refinement": scripted()}
+    update = await HypothesisAgent()(OBSERVED, runtime(llm=llms))
+    assert update == {"hypotheses": ["It likes water."]}
+
+
+async def test_offline_goes_to_the_roles_without_a_model() -> None:
+    context = runtime(llm="offline", embeddings=DeterministicFakeEmbedding(size=8))
+    update = await HypothesisAgent("offline")(OBSERVED, context)
+    assert any("water" in hypothesis for hypothesis in update["hypotheses"])
+    atoms = await DecompositionAgent()(update, context)
+    assert all(atom.startswith("This neuron") for atom in atoms["atoms"])
+
+
+async def test_requests_and_tokens_are_counted_per_agent() -> None:
+    meter = Meter()
+    await HypothesisAgent(answering(lambda messages: "It likes water."))(OBSERVED, runtime(meter=meter))
+    await RefinementAgent(scripted(json.dumps(candidates(8))))({"history": HISTORY}, runtime(meter=meter))
+    assert meter.usage() == {
+        "requests": {"hypothesis": 3, "refinement": 1},
+        "input_tokens": {"hypothesis": 30, "refinement": 10},
+        "output_tokens": {"hypothesis": 9, "refinement": 3},
+    }
+
+
+async def test_an_agent_is_a_langgraph_node_as_it_is() -> None:
+    builder = StateGraph(NeuronState, context_schema=Instruments)
+    builder.add_node("hypothesis", HypothesisAgent(answering(lambda messages: "It likes water.")))
+    builder.add_node("decomposition", DecompositionAgent(scripted('["This neuron fires on ice."]')))
+    builder.add_edge(START, "hypothesis")
+    builder.add_edge("hypothesis", "decomposition")
+    builder.add_edge("decomposition", END)
+    state = await builder.compile().ainvoke(OBSERVED, context=runtime().context)
+    assert state["atoms"] == ["This neuron fires on ice."]
+
+
+# Through a real model behind a real server: control flow, not quality
+
+
+async def test_every_agent_gets_an_answer_from_a_real_model(local_llm: Any) -> None:
+    meter = Meter()
+    context = runtime(llm=local_llm, meter=meter, config=ns.ExplainConfig(n_hypotheses=1, n_candidates=2))
+    drafted = await HypothesisAgent()(OBSERVED, context)
+    assert len(drafted["hypotheses"]) == 1
+    split = await DecompositionAgent()({"hypotheses": ["This neuron activates on water and on colours."]}, context)
+    assert all(atom.startswith("This neuron") for atom in split["atoms"])
+    refined = await RefinementAgent()({"history": HISTORY}, context)
+    assert len(refined["candidates"]) <= 2
+    usage = meter.usage()
+    assert set(usage["requests"]) == {"hypothesis", "decomposition", "refinement"}
+    assert all(n_tokens > 50 for n_tokens in usage["input_tokens"].values())

@@ -1,0 +1,190 @@
+"""The store: what it answers, with a model and without, now and in a later process."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import neuronscope as ns
+from neuronscope.exemplars import ExemplarStore, topk
+from neuronscope.units import SPLITS
+from table_subject import TableSubject
+
+LETTERS = "?abcdefgh"
+NEURON = ns.Neuron(1, 2)
+
+
+def subject(fingerprint: str = "planted") -> TableSubject:
+    generator = np.random.default_rng(0)
+    shape = (len(LETTERS), 6)
+    return TableSubject(LETTERS, [generator.normal(size=shape).astype(np.float32) for _ in range(2)], fingerprint)
+
+
+def texts(n: int) -> list[str]:
+    generator = random.Random(0)
+    return ["".join(generator.choices(LETTERS, k=20)) for _ in range(n)]
+
+
+@pytest.fixture
+def model() -> TableSubject:
+    return subject()
+
+
+@pytest.fixture
+def store(model: TableSubject, tmp_path: Path) -> ExemplarStore:
+    return ns.collect_exemplars(model, texts(400), [0, 1], 20, top_k=12, cache_dir=tmp_path)
+
+
+def test_it_knows_its_layers_signs_and_statistics(store: ExemplarStore, model: TableSubject) -> None:
+    assert store.layers == [0, 1]
+    assert store.signs == (1, -1)
+    for array in (store.frequency(0), store.mean(1, sign=-1), store.max_activation(1)):
+        assert array.shape == (6,)
+    assert store.info["subject"] == {"name": "planted", "fingerprint": "planted"}
+    assert sum(store.info["n_sequences"].values()) == 400
+
+
+@pytest.mark.parametrize("by", ["frequency", "max"])
+def test_top_neurons_are_ranked(store: ExemplarStore, by: str) -> None:
+    values = store.frequency(1, -1) if by == "frequency" else store.max_activation(1, -1)
+    neurons = store.top_neurons(1, n=3, by=by, sign=-1)
+    assert [values[neuron.index] for neuron in neurons] == sorted(values.tolist(), reverse=True)[:3]
+    assert {(neuron.layer, neuron.sign) for neuron in neurons} == {(1, -1)}
+    assert len(store.top_neurons(1, by=by)) == 6
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_random_sequences_are_none_of_the_top_ones(store: ExemplarStore, split: str) -> None:
+    top = {exemplar.sequence_id for exemplar in store.exemplars(NEURON, split, n=12)}
+    drawn = [exemplar.sequence_id for exemplar in store.random_sequences(NEURON, split, n=20)]
+    assert len(set(drawn)) == 20
+    assert not top & set(drawn)
+
+
+def test_random_sequences_are_the_same_for_the_same_seed_only(store: ExemplarStore) -> None:
+    draws = {name: store.random_ids(NEURON, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))}
+    assert draws["a"] == draws["b"] != draws["c"]
+    assert store.random_ids(ns.Neuron(1, 3)) != draws["a"]
+
+
+def test_a_split_too_small_for_both_keeps_its_weaker_half_for_random_sequences(tmp_path: Path) -> None:
+    small = ns.collect_exemplars(subject(), texts(60), [0], 20, top_k=100, cache_dir=tmp_path)
+    ranked = small.top_ids(ns.Neuron(0, 0), "train", n=100)
+    half = small.info["n_sequences"]["train"] // 2
+    drawn = small.random_ids(ns.Neuron(0, 0), "train", n=10)
+    assert len(drawn) == 10
+    assert not set(drawn) & set(ranked[:half])
+
+
+def test_activations_are_computed_once_in_one_batch(store: ExemplarStore, model: TableSubject) -> None:
+    ids = [i for split in SPLITS for i in (*store.top_ids(NEURON, split, 10), *store.random_ids(NEURON, split, 10))]
+    before = model.calls
+    store.prefetch(NEURON, ids)
+    assert model.calls == before + 1
+    for split in SPLITS:
+        store.exemplars(NEURON, split, 10)
+        store.random_sequences(NEURON, split, 10)
+    assert [exemplar.sequence_id for exemplar in store.by_id(NEURON, ids)] == ids
+    assert model.calls == before + 1
+
+
+def test_a_later_process_without_the_model_reads_what_was_computed(store: ExemplarStore) -> None:
+    kept = store.exemplars(NEURON, "validation", 5)
+    store.exemplars(NEURON, "test", 5)
+    later = ns.open_store(store.path)
+    for old, new in zip(kept, later.exemplars(NEURON, "validation", 5), strict=True):
+        np.testing.assert_array_equal(old.activations, new.activations)
+        assert (old.tokens, old.token_ids, old.source) == (new.tokens, new.token_ids, new.source)
+    np.testing.assert_array_equal(later.frequency(1), store.frequency(1))
+
+
+def test_a_store_is_read_without_torch(store: ExemplarStore) -> None:
+    store.exemplars(NEURON)
+    script = (
+        "import sys, neuronscope as ns; "
+        f"print(len(ns.open_store({str(store.path)!r}).exemplars(ns.Neuron(1, 2))), 'torch' in sys.modules)"
+    )
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert output.split() == ["12", "False"]
+
+
+def test_what_was_not_computed_needs_the_model(store: ExemplarStore, model: TableSubject) -> None:
+    later = ns.open_store(store.path)
+    with pytest.raises(ns.StoreError, match=r"store\.bind\(subject\)"):
+        later.exemplars(NEURON)
+    assert later.bind(model) is later
+    assert len(later.exemplars(NEURON)) == 12
+
+
+def test_changing_an_exemplar_does_not_change_the_store(store: ExemplarStore) -> None:
+    store.exemplars(NEURON)[0].activations[:] = -1
+    assert store.exemplars(NEURON)[0].activations.min() >= 0
+
+
+def test_another_subject_is_refused(store: ExemplarStore) -> None:
+    with pytest.raises(ns.StoreError, match=r"fingerprint planted.*fingerprint other"):
+        store.bind(subject("other"))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "error", "message"),
+    [
+        (ns.Neuron(7, 0), ns.StoreError, r"layers \[0, 1\].*layers=\[7\]"),
+        (ns.Neuron(0, 6), ns.SubjectError, "neurons 0 to 5; there is no neuron 6"),
+        (ns.Neuron(0, 0, site="sae"), ns.StoreError, "not the site 'sae'"),
+    ],
+)
+def test_a_neuron_it_does_not_have_is_answered_in_words(
+    store: ExemplarStore, neuron: ns.Neuron, error: type[Exception], message: str
+) -> None:
+    for ask in (store.exemplars, store.random_sequences):
+        with pytest.raises(error, match=message):
+            ask(neuron)
+
+
+def test_other_questions_it_cannot_answer_are_named(store: ExemplarStore) -> None:
+    with pytest.raises(ns.ConfigurationError, match="no split 'dev'"):
+        store.exemplars(NEURON, "dev")
+    with pytest.raises(ns.ConfigurationError, match="not by 'mean'"):
+        store.top_neurons(0, by="mean")  # type: ignore[arg-type]
+    with pytest.raises(ns.StoreError, match="does not hold sequence 99999"):
+        store.by_id(NEURON, [99999])
+
+
+def test_a_missing_damaged_or_newer_store_is_refused(store: ExemplarStore, tmp_path: Path) -> None:
+    with pytest.raises(ns.StoreError, match="no exemplar store"):
+        ns.open_store(tmp_path / "nothing")
+    (store.path / "layer-1.safetensors").write_bytes(b"cut")
+    with pytest.raises(ns.StoreError, match=r"layer-1\.safetensors cannot be read"):
+        ns.open_store(store.path).frequency(1)
+    (store.path / "store.json").write_text(json.dumps({"format": 99, "info": {}}))
+    with pytest.raises(ns.StoreError, match="format 99"):
+        ns.open_store(store.path)
+    (store.path / "store.json").write_text("{")
+    with pytest.raises(ns.StoreError, match="damaged"):
+        ns.open_store(store.path)
+
+
+def test_a_damaged_activation_file_is_computed_again(store: ExemplarStore, model: TableSubject) -> None:
+    before = store.exemplars(NEURON)
+    for file in (store.path / "activations").rglob("*.safetensors"):
+        file.write_bytes(b"cut")
+    again = ns.open_store(store.path).bind(model).exemplars(NEURON)
+    np.testing.assert_array_equal(before[0].activations, again[0].activations)
+
+
+def test_merging_top_lists_is_associative() -> None:
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+    maxima = torch.randint(-2, 3, (90, 4), generator=generator).float()
+    keys = topk.pack(maxima, torch.arange(90))
+    whole = topk.unpack(topk.merge(keys[:, :0], keys, 7), 7)
+    parts = [topk.merge(keys[:, :0], keys[:, i : i + 30], 7) for i in (60, 0, 30)]
+    merged = topk.unpack(topk.merge(parts[0], topk.merge(parts[1], parts[2], 7), 7), 7)
+    assert all(torch.equal(a, b) for a, b in zip(whole, merged, strict=True))

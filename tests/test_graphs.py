@@ -1,0 +1,467 @@
+"""The graph: who works when, what each may see, and what becomes of failures."""
+
+import json
+from operator import attrgetter
+
+import numpy as np
+import pytest
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+
+from neuronscope.config import ExplainConfig
+from neuronscope.errors import LLMError
+from neuronscope.graphs import (
+    ExemplarIds,
+    NeuronState,
+    build_neuron_graph,
+    build_refinement_graph,
+    capture_activations,
+    observe,
+)
+from neuronscope.graphs.refinement import converged, refined
+from neuronscope.graphs.tools import validation_sequences
+from neuronscope.result import Attempt, Cluster, Mode
+from neuronscope.scoring import Scorer, pearson
+from planted import (
+    AGENTS,
+    ANIMAL_MODE,
+    BETTER_ANIMALS,
+    BETTER_COLOURS,
+    BOTH,
+    COLOUR_MODE,
+    DEAD,
+    NEGATIVE,
+    clustering,
+    hypothesis,
+    instruments,
+    refinement,
+)
+
+
+async def explain(neuron=BOTH, context=None, **agents):
+    graph = build_neuron_graph(**(AGENTS | agents))
+    state = await graph.ainvoke({"neuron": neuron}, context=context or instruments())
+    return state["explanation"]
+
+
+async def refine(context, agent=refinement, mode=None, neuron=BOTH):
+    exemplars = (await observe({"neuron": neuron}, Runtime(context)))["exemplars"]
+    mode = mode or Mode(COLOUR_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])
+    graph = build_refinement_graph(refinement=agent)
+    return await graph.ainvoke({"neuron": neuron, "exemplars": exemplars, "mode": mode}, context=context)
+
+
+class Runtime:
+    def __init__(self, context):
+        self.context = context
+
+
+class Proposes:
+    """Proposes given candidates, round after round, and counts the rounds."""
+
+    def __init__(self, *rounds):
+        self.rounds = list(rounds)
+        self.calls = 0
+        self.seen = []
+
+    async def __call__(self, state, runtime):
+        self.calls += 1
+        self.seen.append(state)
+        return {"candidates": self.rounds[min(self.calls, len(self.rounds)) - 1]}
+
+
+def fails(error):
+    async def agent(state, runtime):
+        raise error
+
+    return agent
+
+
+# The whole way
+
+
+async def test_a_neuron_with_two_meanings_gets_two_refined_modes():
+    x = await explain()
+    assert x.status == "explained"
+    assert {mode.explanation for mode in x.modes} == {BETTER_COLOURS, BETTER_ANIMALS}
+    assert x.score > x.unrefined_score
+    assert x.joint_score > max(mode.score for mode in x.modes)
+    assert (x.hypotheses, x.atoms) == (["It activates on colours and on animals."], [COLOUR_MODE, ANIMAL_MODE])
+
+
+async def test_modes_come_best_first_and_the_score_is_their_mean():
+    x = await explain()
+    assert x.modes == sorted(x.modes, key=attrgetter("score"), reverse=True)
+    assert x.score == pytest.approx(np.mean([mode.score for mode in x.modes]))
+    assert x.unrefined_score == pytest.approx(np.mean([mode.unrefined_score for mode in x.modes]))
+
+
+async def test_scores_are_what_the_metric_gives_on_the_whole_test_set():
+    context = instruments()
+    x = await explain(context=context)
+    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
+    numbers, scorer = [*ids.test, *ids.test_random], Scorer.of(context)
+    for mode in x.modes:
+        unrefined = mode.history[0].explanation
+        expected = await scorer.score(BOTH, [mode.explanation, unrefined], numbers)
+        assert (mode.score, mode.unrefined_score) == pytest.approx([score.value for score in expected])
+    predictions = await scorer.predict(BOTH, [mode.explanation for mode in x.modes], numbers)
+    joint = np.concatenate([prediction.max(axis=0) for prediction in predictions])
+    assert x.joint_score == pytest.approx(pearson(joint, await scorer.truth(BOTH, numbers)).value)
+
+
+async def test_the_subset_score_counts_only_the_modes_own_exemplars_and_the_random_ones():
+    x = await explain()
+    assert all(mode.subset_score == pytest.approx(1) for mode in x.modes)  # the better sentences are exact there
+    assert all(mode.score < 0.95 for mode in x.modes)
+
+
+async def test_excerpts_are_the_modes_own_test_exemplars_on_the_scale_of_ten():
+    x = await explain()
+    animals = next(mode for mode in x.modes if mode.explanation == BETTER_ANIMALS)
+    assert 0 < len(animals.excerpts) <= 5
+    for excerpt in animals.excerpts:
+        assert {"cat", "dog", "horse"} & {token.strip() for token in excerpt.tokens}
+        assert max(excerpt.activations) == pytest.approx(10 * 4 / 6, abs=0.01)
+        assert excerpt.predicted == [10.0 if value else 0.0 for value in excerpt.activations]
+
+
+async def test_the_negative_sign_is_a_neuron_of_its_own():
+    house = 'This neuron activates on "house".'
+
+    async def one_cluster(state, runtime):
+        return {"clusters": [Cluster([house], house)]}
+
+    x = await explain(NEGATIVE, clustering=one_cluster, refinement=Proposes([house]))
+    assert x.modes[0].score == pytest.approx(1)
+
+
+async def test_a_result_says_what_it_cost_and_what_made_it():
+    x = await explain()
+    assert x.usage.simulated_tokens > 0
+    assert x.usage.seconds > 0
+    assert x.provenance["subject"]["name"] == "planted"
+    assert x.provenance["config"]["max_iterations"] == 5
+    assert x.provenance["llm"] == "offline"
+    assert x.provenance["simulator"] == "WordSimulator"
+
+
+async def test_a_saved_result_loads_as_it_was(tmp_path):
+    x = await explain()
+    assert type(x).load(x.save(tmp_path / "x.json")) == x
+
+
+# Ways to end early
+
+
+async def test_a_dead_neuron_goes_from_observe_to_conclude():
+    x = await explain(DEAD, hypothesis=fails(AssertionError("nobody may draft")))
+    assert (x.status, x.number, x.modes) == ("dead", 0, [])
+    assert (x.score, x.joint_score, x.unrefined_score) == (0.0, 0.0, 0.0)
+
+
+async def test_no_modes_is_a_result_too():
+    async def nothing(state, runtime):
+        return {"clusters": []}
+
+    x = await explain(clustering=nothing)
+    assert (x.status, x.number, x.score) == ("explained", 0, 0.0)
+    assert x.atoms == [COLOUR_MODE, ANIMAL_MODE]
+
+
+async def test_noise_makes_no_mode_and_the_largest_clusters_come_first():
+    async def many(state, runtime):
+        noise = Cluster(["a", "b", "c", "d"], "a", noise=True)
+        return {"clusters": [noise, Cluster([ANIMAL_MODE], ANIMAL_MODE), Cluster([COLOUR_MODE, "and"], COLOUR_MODE)]}
+
+    x = await explain(clustering=many, context=instruments(config=ExplainConfig(max_modes=1)))
+    assert [mode.history[0].explanation for mode in x.modes] == [COLOUR_MODE]
+
+
+@pytest.mark.parametrize("agent", ["hypothesis", "decomposition", "clustering"])
+async def test_an_agent_without_an_answer_ends_the_graph_but_not_the_run(agent):
+    x = await explain(**{agent: fails(LLMError("The model cannot be reached."))})
+    assert x.status == "partial"
+    assert [(failure.agent, failure.message) for failure in x.failures] == [(agent, "The model cannot be reached.")]
+    assert bool(x.hypotheses) == (agent != "hypothesis")
+
+
+async def test_one_mode_that_fails_loses_neither_itself_nor_the_others():
+    async def no_animals(state, runtime):
+        if "cat" in state["mode"].explanation:
+            raise LLMError("No answer.")
+        return await refinement(state, runtime)
+
+    x = await explain(refinement=no_animals)
+    assert x.status == "partial"
+    assert [failure.agent for failure in x.failures] == ["refinement"]
+    assert ANIMAL_MODE in x.failures[0].message
+    assert {mode.explanation for mode in x.modes} == {BETTER_COLOURS, ANIMAL_MODE}
+    assert all(mode.score > 0 for mode in x.modes)
+
+
+async def test_a_simulator_that_fails_on_one_mode_spares_the_others():
+    context = instruments(config=ExplainConfig(objective="neuron"))
+    context.simulator.fail_on = "cat"
+    x = await explain(context=context)
+    assert {mode.explanation: mode.score > 0 for mode in x.modes} == {BETTER_COLOURS: True, ANIMAL_MODE: False}
+    assert [failure.agent for failure in x.failures] == ["refinement", "conclude"]
+
+
+@pytest.mark.parametrize("agent", ["hypothesis", "clustering", "refinement"])
+async def test_a_bug_is_no_failure_of_a_mode_and_surfaces(agent):
+    with pytest.raises(TypeError, match="a bug"):
+        await explain(**{agent: fails(TypeError("a bug"))})
+
+
+async def test_without_a_train_exemplar_there_is_nothing_to_draft_from():
+    context = instruments()
+    context.store.documents = ["the house", "the red house", "the red road"] * 5
+    x = await explain(context=context)
+    assert (x.status, x.failures[0].agent) == ("partial", "observe")
+
+
+# Who may see what
+
+
+async def test_agents_never_get_at_test_text():
+    context = instruments()
+    simulate, phase, simulated, allowed = context.simulator.simulate, [], [], {}
+
+    def spy(explanations, exemplars):
+        simulated.extend((phase[-1], exemplar.sequence_id) for exemplar in exemplars)
+        return simulate(explanations, exemplars)
+
+    context.simulator.simulate = spy
+
+    async def watched_hypothesis(state, runtime):
+        phase.append("hypothesis")
+        allowed["test"] = {*state["exemplars"].test, *state["exemplars"].test_random}
+        return await hypothesis(state, runtime)
+
+    async def watched_clustering(state, runtime):
+        phase.append("refine")
+        return await clustering(state, runtime)
+
+    async def watched_refinement(state, runtime):
+        assert not state["exemplars"].test
+        assert not state["exemplars"].test_random
+        context.store.by_id(BOTH, state["exemplars"].train)
+        return await refinement(state, runtime)
+
+    await explain(
+        context=context, hypothesis=watched_hypothesis, clustering=watched_clustering, refinement=watched_refinement
+    )
+    first, *later = context.store.asked
+    assert allowed["test"] <= set(first)  # observe draws everything at once
+    assert not any(allowed["test"] & set(numbers) for numbers in later)
+    splits = {number % 3 for when, number in simulated if number not in allowed["test"]}
+    assert splits == {1}  # everything but the conclusion is simulated on validation text
+    last_before_conclude = [number for _, number in simulated if number in allowed["test"]]
+    assert [number for _, number in simulated][-len(last_before_conclude) :] == last_before_conclude
+
+
+async def test_observe_draws_every_split_apart_and_asks_for_activations_once():
+    context = instruments()
+    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
+    assert {number % 3 for number in ids.train} == {0}
+    assert {number % 3 for number in [*ids.validation, *ids.validation_random]} == {1}
+    assert {number % 3 for number in [*ids.test, *ids.test_random]} == {2}
+    assert not set(ids.test) & set(ids.test_random)
+    assert ids.maximum == 6.0
+    assert len(context.store.asked) == 1
+
+
+async def test_the_seed_decides_which_random_sequences_are_drawn():
+    draws = [
+        (await observe({"neuron": BOTH}, Runtime(instruments(config=ExplainConfig(seed=seed, heldout_random=5)))))[
+            "exemplars"
+        ]
+        for seed in (0, 0, 1)
+    ]
+    assert draws[0] == draws[1]
+    assert draws[0] != draws[2]
+    assert draws[0].test == draws[2].test
+
+
+# The loop
+
+
+async def test_the_representative_is_scored_first_and_without_an_agent():
+    agent = Proposes([BETTER_COLOURS])
+    output = await refine(instruments(config=ExplainConfig(max_iterations=0)), agent)
+    (mode,) = output["modes"]
+    assert agent.calls == 0
+    assert [(attempt.iteration, attempt.explanation) for attempt in mode.history] == [(0, COLOUR_MODE)]
+    assert mode.val_score == mode.history[0].val_score > 0
+
+
+async def test_only_the_modes_and_the_failures_leave_the_loop():
+    assert set(await refine(instruments())) <= {"modes", "failures"}
+
+
+async def test_the_best_candidate_of_an_iteration_joins_the_history_with_its_errors():
+    output = await refine(instruments(), Proposes(['"road"', '"red"', BETTER_COLOURS, '"blue"']))
+    (mode,) = output["modes"]
+    assert mode.explanation == mode.history[1].explanation == BETTER_COLOURS
+    assert mode.val_score == mode.history[1].val_score > mode.history[0].val_score
+    assert mode.history[0].errors[0].token == " blue"
+    assert (mode.history[0].errors[0].predicted, mode.history[0].errors[0].actual) == (0.0, 10.0)
+
+
+async def test_a_worse_candidate_joins_the_history_but_replaces_nothing():
+    output = await refine(instruments(), Proposes(['This neuron activates on "road".']))
+    (mode,) = output["modes"]
+    assert mode.history[1].val_score < mode.history[0].val_score
+    assert (mode.explanation, mode.val_score) == (COLOUR_MODE, mode.history[0].val_score)
+
+
+async def test_an_equal_candidate_replaces_nothing():
+    history = [Attempt(0, "first", 0.5), Attempt(1, "second", 0.5)]
+    assert refined(Mode("first"), history).explanation == "first"
+
+
+async def test_it_stops_at_five_iterations():
+    agent = Proposes([COLOUR_MODE])
+    output = await refine(instruments(config=ExplainConfig(patience=None)), agent)
+    assert agent.calls == 5
+    assert [attempt.iteration for attempt in output["modes"][0].history] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+async def test_it_stops_when_the_score_has_not_improved_for_so_many_iterations(patience):
+    agent = Proposes([BETTER_COLOURS], [COLOUR_MODE])
+    await refine(instruments(config=ExplainConfig(patience=patience)), agent)
+    assert agent.calls == min(5, 1 + patience)
+
+
+def test_small_gains_count_once_they_add_up():
+    config = ExplainConfig(min_improvement=0.1, patience=2)
+    slow = [Attempt(number, "", 0.06 * number) for number in range(6)]
+    assert not any(converged(slow[: done + 1], done, config) for done in range(6))
+    flat = [Attempt(number, "", 0.01 * number) for number in range(6)]
+    assert converged(flat[:3], 2, config)
+
+
+def test_an_equal_score_is_no_improvement_even_if_any_improvement_counts():
+    config = ExplainConfig(min_improvement=0, patience=1)
+    assert converged([Attempt(0, "", 0.5), Attempt(1, "", 0.5)], 1, config)
+
+
+async def test_an_agent_with_nothing_to_propose_wastes_an_iteration_and_no_more():
+    output = await refine(instruments(config=ExplainConfig(patience=2)), Proposes([], ["  "]))
+    assert "failures" not in output or not output["failures"]
+    assert len(output["modes"][0].history) == 1
+
+
+async def test_an_agent_may_call_the_tools_itself():
+    seen = []
+
+    async def curious(state, runtime):
+        if not seen:
+            seen.append(None)
+            call = {"name": "capture_activations", "args": {"texts": ["the red house"]}, "id": "1"}
+            return {"messages": [AIMessage(content="", tool_calls=[call])]}
+        seen.append(json.loads(state["messages"][-1].content))
+        return {"candidates": [BETTER_COLOURS]}
+
+    output = await refine(instruments(config=ExplainConfig(patience=2)), curious)
+    assert seen[1] == [{"tokens": ["the", " red", " house"], "activations": [0.0, 6.0, 0.0]}]
+    assert output["modes"][0].explanation == BETTER_COLOURS
+
+
+async def test_captured_activations_have_the_neurons_sign():
+    context = instruments()
+    state = {"neuron": NEGATIVE, "exemplars": ExemplarIds()}
+    runtime = type("ToolRuntime", (), {"context": context, "state": state})()
+    answer = await capture_activations.coroutine(texts=["red house"], runtime=runtime)
+    assert json.loads(answer)[0]["activations"] == [0.0, 2.0]
+
+
+# What a mode is refined on
+
+
+async def test_a_mode_is_refined_on_its_own_exemplars_and_the_random_ones():
+    context = instruments()
+    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
+    mode = Mode(ANIMAL_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])
+    numbers = await validation_sequences({"neuron": BOTH, "exemplars": ids, "mode": mode}, context)
+    own = [number for number in numbers if number not in ids.validation_random]
+    texts = [exemplar.text.split() for exemplar in context.store.by_id(BOTH, own)]
+    assert texts
+    assert not any({"red", "green"} & set(words) for words in texts)
+    assert numbers[len(own) :] == ids.validation_random
+
+
+async def test_the_assignment_stays_as_it_was_when_refinement_began():
+    context = instruments()
+    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
+    state = {"neuron": BOTH, "exemplars": ids, "mode": Mode(COLOUR_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])}
+    before = await validation_sequences(state, context)
+    later = Mode(BETTER_ANIMALS, siblings=[COLOUR_MODE, ANIMAL_MODE], history=[Attempt(0, COLOUR_MODE, 0.1)])
+    assert await validation_sequences(state | {"mode": later}, context) == before
+
+
+async def test_the_papers_objective_is_the_whole_validation_set():
+    context = instruments(config=ExplainConfig.paper())
+    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
+    state = {"neuron": BOTH, "exemplars": ids, "mode": Mode(COLOUR_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])}
+    assert await validation_sequences(state, context) == [*ids.validation, *ids.validation_random]
+
+
+async def test_a_mode_that_fits_nothing_best_is_refined_on_everything():
+    context = instruments()
+    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
+    mode = Mode('"nowhere"', siblings=[BETTER_COLOURS, BETTER_ANIMALS, '"nowhere"'])
+    numbers = await validation_sequences({"neuron": BOTH, "exemplars": ids, "mode": mode}, context)
+    assert numbers == [*ids.validation, *ids.validation_random]
+
+
+async def test_scoring_requests_of_all_modes_meet_in_one_call():
+    context = instruments(config=ExplainConfig(objective="neuron", max_iterations=0))
+    await explain(context=context)
+    validation, test = context.simulator.calls
+    assert validation[0] == [COLOUR_MODE, ANIMAL_MODE]
+    assert test[0] == [COLOUR_MODE, ANIMAL_MODE]
+
+
+# Composition
+
+
+async def test_nodes_compose_with_langgraph_itself():
+    graph = StateGraph(NeuronState)
+    graph.add_node("observe", observe)
+    graph.add_node("hypothesis", hypothesis)
+    graph.add_edge(START, "observe")
+    graph.add_edge("observe", "hypothesis")
+    graph.add_edge("hypothesis", END)
+    state = await graph.compile().ainvoke({"neuron": BOTH}, context=instruments())
+    assert state["hypotheses"]
+    assert state["exemplars"].maximum == 6.0
+
+
+async def test_a_loop_of_ones_own_takes_the_place_of_refinement():
+    agent = Proposes([BETTER_COLOURS])
+    await explain(refinement=build_refinement_graph(refinement=agent))
+    assert agent.calls
+
+
+async def test_a_run_with_a_checkpointer_goes_on_where_it_was_interrupted():
+    saver, context = InMemorySaver(), instruments()
+    thread = {"configurable": {"thread_id": "1"}}
+    broken = build_neuron_graph(**(AGENTS | {"clustering": fails(TypeError("a bug"))}), checkpointer=saver)
+    with pytest.raises(TypeError):
+        await broken.ainvoke({"neuron": BOTH}, thread, context=context)
+
+    graph = build_neuron_graph(**(AGENTS | {"hypothesis": fails(AssertionError("drafted again"))}), checkpointer=saver)
+    state = await graph.ainvoke(None, thread, context=context)
+    assert state["explanation"].number == 2
+
+
+def test_the_drawing_shows_the_nodes():
+    drawing = build_neuron_graph().get_graph().draw_mermaid()
+    nodes = ["observe", "hypothesis", "decomposition", "clustering", "refine", "conclude"]
+    assert [line.strip() for line in drawing.splitlines() if "(" in line][1:-1] == [f"{node}({node})" for node in nodes]
+    loop = build_refinement_graph().get_graph().draw_mermaid()
+    assert all(edge in loop for edge in ("propose -.-> tools", "tools --> assess", "assess -.-> propose"))

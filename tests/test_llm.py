@@ -1,0 +1,227 @@
+"""From what a user writes to a model that answers, or an error that says what to do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import traceback
+from typing import Any
+
+import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+
+import neuronscope as ns
+from agent_helpers import scripted
+from neuronscope import llm as llm_module
+from neuronscope.agents.parsing import read_sentences
+from neuronscope.agents.prompts import sentences_schema
+from neuronscope.embeddings import MiniLM, resolve_embeddings
+from neuronscope.llm import Meter, ask, model_name, request_failure, resolve_llm
+from neuronscope.result import Usage
+
+KEY = "sk-test-1234567890abcdef"
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+    llm_module._say_offline.cache_clear()
+
+
+# Names and objects
+
+
+def test_a_chat_model_is_used_as_it_is() -> None:
+    model = scripted()
+    assert resolve_llm(model, temperature=0.3) is model
+
+
+def test_auto_without_a_key_works_offline_and_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert resolve_llm("auto") == "offline"
+    assert resolve_llm("auto") == "offline"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "OPENAI_API_KEY" in captured.err
+
+
+def test_offline_by_name_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert resolve_llm("offline") == "offline"
+    assert capsys.readouterr().err == ""
+
+
+def test_auto_with_a_key_is_gpt_4o_with_the_temperature_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    model = resolve_llm("auto", temperature=0.7)
+    assert isinstance(model, ChatOpenAI)
+    assert (model.model_name, model.temperature) == ("gpt-4o", 0.7)
+    assert model.max_retries == llm_module.MAX_RETRIES
+
+
+def test_a_mapping_has_a_model_for_each_agent() -> None:
+    model = scripted()
+    assert resolve_llm({"hypothesis": model, "refinement": "offline"}) == {"hypothesis": model, "refinement": "offline"}
+
+
+def test_a_mapping_with_the_name_of_no_agent_is_an_error() -> None:
+    with pytest.raises(ns.ConfigurationError, match=r"'hypothesys'.*'hypothesis'"):
+        resolve_llm({"hypothesys": "offline"})
+
+
+@pytest.mark.parametrize("llm", [None, 3, ""])
+def test_what_is_no_model_is_an_error(llm: Any) -> None:
+    with pytest.raises(ns.ConfigurationError, match="expected a name"):
+        resolve_llm(llm)
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ns.LLMError, match="OPENAI_API_KEY"):
+        resolve_llm("openai:gpt-4o")
+
+
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(ns.LLMError, match="langchain-cohere"):
+        resolve_llm("cohere:command-r")
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(ns.LLMError, match="no-such-model cannot be used"):
+        resolve_llm("no-such-model")
+
+
+def test_a_server_of_ones_own_needs_no_key(monkeypatch: pytest.MonkeyPatch, local_llm_url: str) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", local_llm_url)
+    model = resolve_llm("openai:local", temperature=0.0)
+    assert not isinstance(model, str)
+    assert model.bind(max_tokens=3).invoke("Say hello.").text
+
+
+# Asking
+
+
+async def test_a_model_without_structured_output_is_asked_in_words() -> None:
+    model = scripted('["This neuron fires on ice."]')
+    message = await ask(model, [HumanMessage("Split.")], "decomposition", schema=sentences_schema("conditions"))
+    assert read_sentences(message, "decomposition") == ["This neuron fires on ice."]
+
+
+async def test_a_real_server_is_held_to_the_schema(local_llm: ChatOpenAI) -> None:
+    meter = Meter()
+    schema = {
+        "title": "answer",
+        "type": "object",
+        "properties": {"answer": {"type": "string", "enum": ["perhaps", "never"]}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+    message = await ask(local_llm, [HumanMessage("Does it rain?")], "refinement", schema=schema, meter=meter)
+    assert json.loads(message.text)["answer"] in ("perhaps", "never")
+    assert meter.usage()["requests"] == {"refinement": 1}
+    assert meter.usage()["output_tokens"]["refinement"] > 0
+
+
+async def test_an_answer_cut_off_at_the_length_limit_is_still_an_answer(local_llm: ChatOpenAI) -> None:
+    model = local_llm.model_copy(update={"max_tokens": 5})
+    message = await ask(model, [HumanMessage("Tell a story.")], "refinement", schema=sentences_schema("sentences"))
+    assert message.text
+
+
+async def test_a_server_that_is_not_there_is_an_error_that_says_what_to_check() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        model = ChatOpenAI(model="local", base_url=url, api_key="none", max_retries=0)
+        with pytest.raises(ns.LLMError, match=r"hypothesis: local cannot be reached.*OPENAI_BASE_URL"):
+            await ask(model, [HumanMessage("Hello")], "hypothesis")
+
+
+class HTTPError(Exception):
+    def __init__(self, status_code: int, message: str) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "model's name"), (429, "Try later")]
+)
+async def test_what_the_provider_refuses_is_an_error_with_a_remedy(status: int, remedy: str) -> None:
+    with pytest.raises(ns.LLMError, match=remedy):
+        await ask(scripted(HTTPError(status, "no")), [HumanMessage("Hello")], "hypothesis")
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+async def test_no_error_shows_a_key(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_PROVIDER_API_KEY", "a1b2c3d4e5f6g7h8")
+    error = HTTPError(status, f"Incorrect API key provided: {KEY} or a1b2c3d4e5f6g7h8.")
+    with pytest.raises(ns.LLMError) as caught:
+        await ask(scripted(error), [HumanMessage("Hello")], "hypothesis")
+    shown = str(caught.value)
+    if status == 401:
+        shown += "".join(traceback.format_exception(caught.value))
+    assert KEY not in shown
+    assert "a1b2c3d4e5f6g7h8" not in shown
+
+
+def test_a_models_own_key_is_not_shown() -> None:
+    model = ChatOpenAI(model="local", api_key="very-private-thing", base_url="http://127.0.0.1:1/v1")
+    assert "very-private" not in str(request_failure(HTTPError(400, "bad: very-private-thing"), model, "refinement"))
+    assert model_name(model) == "local"
+
+
+# Counting
+
+
+def test_a_meter_fits_a_results_usage() -> None:
+    meter = Meter()
+    meter.record("hypothesis", AIMessage("hi"))
+    assert Usage(**meter.usage(), simulated_tokens=5) == Usage(requests={"hypothesis": 1}, simulated_tokens=5)
+
+
+# Embeddings
+
+
+def test_an_embeddings_object_is_used_as_it_is() -> None:
+    embeddings = DeterministicFakeEmbedding(size=4)
+    assert resolve_embeddings(embeddings) is embeddings
+
+
+def test_auto_is_openais_beside_a_model_that_openai_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    embeddings = resolve_embeddings("auto", resolve_llm("openai:gpt-4o"))
+    assert isinstance(embeddings, OpenAIEmbeddings)
+    assert embeddings.model == "text-embedding-3-small"
+    mapped = resolve_embeddings("auto", {"hypothesis": "offline", "refinement": resolve_llm("openai:gpt-4o")})
+    assert isinstance(mapped, OpenAIEmbeddings)
+
+
+@pytest.mark.parametrize(
+    "llm", [None, "offline", ChatOpenAI(model="m", api_key="none", base_url="http://127.0.0.1/v1")]
+)
+def test_auto_is_minilm_otherwise(llm: Any) -> None:
+    assert isinstance(resolve_embeddings("auto", llm), MiniLM)
+
+
+@pytest.mark.parametrize("spec", [None, 7, ""])
+def test_what_is_no_embedding_model_is_an_error(spec: Any) -> None:
+    with pytest.raises(ns.ConfigurationError, match="minilm"):
+        resolve_embeddings(spec)
+
+
+def test_embeddings_without_their_key_are_an_error() -> None:
+    with pytest.raises(ns.LLMError, match="OPENAI_API_KEY"):
+        resolve_embeddings("openai:text-embedding-3-small")
+
+
+def test_minilm_gives_unit_vectors_in_the_order_asked_and_remembers_them(capfd: pytest.CaptureFixture[str]) -> None:
+    minilm = MiniLM(capacity=2)
+    first, second, again = minilm.embed_documents(["water", "a law court", "water"])
+    assert first == again != second
+    assert sum(x * x for x in first) == pytest.approx(1.0, abs=1e-5)
+    assert minilm.embed_query("water") == pytest.approx(first, abs=1e-6)
+    minilm.embed_documents(["one", "two", "three"])
+    assert len(minilm._vectors) == 2
+    assert minilm.model is MiniLM().model
+    assert "%" not in capfd.readouterr().err  # no progress bar
