@@ -1,0 +1,118 @@
+"""How well the built-in roles explain random neurons, layer by layer, beside a token look-up table.
+
+    python -m neuronscope.experiments.offline smollm2-135m --layers 5,9,19,29 --neurons 20 --out runs/offline
+
+prints the table of `docs/results/offline.md`. Every neuron's result is saved in `--out`, and read back from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+import neuronscope as ns
+from neuronscope.experiments.baselines import TokenLookup
+from neuronscope.graphs import draw_exemplars
+
+if TYPE_CHECKING:
+    from neuronscope.exemplars.store import ExemplarStore
+    from neuronscope.protocols import Subject
+
+LOOKUP_EXEMPLARS = 100
+"""Train exemplars that the look-up tables are made of: the same that the built-in roles draft from."""
+LIMITED = 10
+"""Tokens of the limited look-up table: what fits into a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One neuron's explanation beside the look-up tables, on the same test set."""
+
+    explanation: ns.NeuronExplanation
+    ten_tokens: float
+    lookup: float
+
+
+def random_neurons(width: int, layer: int, n: int, seed: int) -> list[ns.Neuron]:
+    """Draw `n` neurons of a layer without regard to what they do."""
+    chosen = np.random.default_rng([seed, layer]).choice(width, size=n, replace=False)
+    return [ns.Neuron(layer, int(index)) for index in chosen]
+
+
+def explain_and_compare(
+    subject: Subject, store: ExemplarStore, neuron: ns.Neuron, config: ns.ExplainConfig, out: Path
+) -> Row:
+    """Explain one neuron offline, or read its saved result, and score the look-up tables on its test set."""
+    path = out / f"layer{neuron.layer}-neuron{neuron.index}.json"
+    if path.exists():
+        explanation = ns.NeuronExplanation.load(path)
+    else:
+        explanation = ns.explain_neuron(
+            subject,
+            layer=neuron.layer,
+            neuron=neuron.index,
+            store=store,
+            llm="offline",
+            embeddings="minilm",
+            simulator="hybrid",
+            config=config,
+            progress=False,
+        )
+        explanation.save(path)
+    train = store.exemplars(neuron, "train", LOOKUP_EXEMPLARS)
+    drawn = draw_exemplars(store, neuron, config)
+    test = store.by_id(neuron, [*drawn.test, *drawn.test_random])
+    ten, unlimited = TokenLookup(train, LIMITED), TokenLookup(train)
+    return Row(explanation, ten.score(test), unlimited.score(test))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The means per layer as a Markdown table."""
+    lines = [
+        "| layer | neurons | score before refinement | score | joint score | modes | ten tokens | look-up table |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for layer in sorted({row.explanation.neuron.layer for row in rows}):
+        here = [row for row in rows if row.explanation.neuron.layer == layer]
+        found = [row.explanation for row in here]
+        figures = [
+            mean(x.unrefined_score for x in found),
+            mean(x.score for x in found),
+            mean(x.joint_score for x in found),
+        ]
+        baselines = [mean(row.ten_tokens for row in here), mean(row.lookup for row in here)]
+        cells = [*(f"{value:.3f}" for value in figures), f"{mean(x.number for x in found):.2f}"]
+        cells += [f"{value:.3f}" for value in baselines]
+        lines.append(f"| {layer} | {len(here)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(
+    subject: str,
+    layers: Annotated[str, typer.Option()] = "5,9,19,29",
+    neurons: Annotated[int, typer.Option(min=1)] = 20,
+    seed: Annotated[int, typer.Option()] = 0,
+    n_tokens: Annotated[int, typer.Option(min=1)] = 250_000,
+    out: Annotated[Path, typer.Option(file_okay=False)] = Path("runs/offline"),
+) -> None:
+    """Explain random neurons of some layers without an LLM and print the table of means."""
+    from rich.console import Console
+    from rich.progress import track
+
+    loaded = ns.load_subject(subject)
+    numbers = [int(layer) for layer in layers.split(",")]
+    store = ns.collect_exemplars(loaded, layers=numbers, n_tokens=n_tokens).bind(loaded)
+    chosen = [neuron for layer in numbers for neuron in random_neurons(loaded.width(layer), layer, neurons, seed)]
+    config = ns.ExplainConfig(n_tokens=n_tokens)
+    shown = track(chosen, description="Explaining", console=Console(stderr=True))
+    typer.echo(table([explain_and_compare(loaded, store, neuron, config, out) for neuron in shown]))
+
+
+if __name__ == "__main__":
+    typer.run(main)
