@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.simulators.grammar import STRENGTHS, Condition, Form, read, write
+from neuronscope.simulators.grammar import STRENGTHS, Condition, Form, quotable, read, write
 from neuronscope.simulators.hybrid import quoted_strengths
 from neuronscope.simulators.reading import View, view
 from neuronscope.units import Exemplar
@@ -164,13 +164,3 @@ def _fulfilled(seen: View, position: int) -> dict[str, Condition]:
         "pair": Condition(content, (before,), 0.0, form),
         "after": Condition("", (before,), 0.0),
     }
-
-
-def quotable(text: str) -> bool:
-    """Whether a token's text can stand in quotes and be read back: no half characters, nothing invisible."""
-    return (
-        bool(text.strip(" "))
-        and "\ufffd" not in text
-        and (text.isprintable() or not text.strip("\n"))
-        and "`" not in text
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from langchain_core.embeddings import Embeddings
 
 from neuronscope.errors import ConfigurationError
@@ -30,6 +32,16 @@ def resolve_simulator(spec: str | Simulator, *, embeddings: Embeddings | None = 
     if spec not in KNOWN:
         names = ", ".join(repr(name) for name in KNOWN)
         raise ConfigurationError(f"There is no simulator {spec!r}. Known: {names}, or an object of your own.")
+    if embeddings is None:
+        return _shared_hybrid()
     from neuronscope.simulators.hybrid import HybridSimulator
 
-    return HybridSimulator() if embeddings is None else HybridSimulator(embeddings=embeddings)
+    return HybridSimulator(embeddings=embeddings)
+
+
+@cache
+def _shared_hybrid() -> Simulator:
+    """One for the process: neurons share many words, and a word is embedded once."""
+    from neuronscope.simulators.hybrid import HybridSimulator
+
+    return HybridSimulator()

@@ -1,4 +1,4 @@
-"""What an explanation says, as conditions on tokens: the part of English that the hybrid simulator reads.
+r"""What an explanation says, as conditions on tokens: the part of English that the hybrid simulator reads.
 
 The same module writes sentences, so that whatever the offline agents write, the simulator reads back exactly. It reads
 
@@ -6,16 +6,19 @@ The same module writes sentences, so that whatever the offline agents write, the
   front, `"-ness"`; ` ending in "ness"` and `starting with "un"` speak of whole words;
 - what comes before: `"which" after "of" or "in"`, `the word after "the"`;
 - how strongly, for what follows up to the next such word: very strongly, strongly, moderately, weakly, faintly, barely;
-- exceptions: `but not "only"`; what would come after a token (`before "x"`) is left out: a neuron cannot see it;
+- exceptions: `but not "only"`, `except after "the"`; what would come after a token (`before "x"`) is left out: a neuron
+  cannot see it;
 - kinds of tokens: numbers, punctuation, capitalised words, line breaks;
 - everything else, as a topic for the semantic channel: `words for colours`.
+
+Within quotes `\n` is a line break, `\t` a tab, `\\` a backslash and `\-` a hyphen that does not mark a part.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import Literal
@@ -34,6 +37,9 @@ STRENGTHS: tuple[tuple[str, float], ...] = (
 
 DEFAULT_STRENGTH = 6.0
 """What a sentence without a strength word means."""
+
+LONGEST_QUOTE = 80
+"""A longer text between quotation marks is no quoted token; so a stray mark does not swallow half a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,9 @@ KINDS: dict[str, re.Pattern[str]] = {
 }
 """Kinds of tokens that are named without quoting any."""
 
+_LENGTH = f"{{1,{LONGEST_QUOTE}}}"
 _QUOTED = re.compile(
-    r"\"(?P<straight>[^\"\n]{1,80})\"|“(?P<curly>[^”\n]{1,80})”|`(?P<tick>[^`\n]{1,80})`"
+    rf"\"(?P<straight>[^\"\n]{_LENGTH})\"|“(?P<curly>[^”\n]{_LENGTH})”|`(?P<tick>[^`\n]{_LENGTH})`"
     r"|(?<!\w)['‘’](?P<single>[^'’\n]{1,60})['’](?!\w)"
 )
 _STRENGTH = re.compile(
@@ -89,9 +96,12 @@ _STRENGTH = re.compile(
 _STRENGTH_OF = dict(
     zip(("most", "strong", "moderate", "weak", "faint", "bare"), (s for _, s in STRENGTHS), strict=True)
 )
+_SEPARATE_ITEM = re.compile(r"[.;]\s|\b(?:on|words?|any)\b|\btokens?\s*$")
 _AFTER = re.compile(r"\b(?:after|following|follows?|preceded by|succeeding)\b[^.;]*$")
 _UNSEEN = re.compile(r"\b(?:before|followed by|precedes?|preceding|in front of)\b[^.;]*$")
-_EXCEPT = re.compile(r"\b(?:not|except(?: for)?|excluding|rather than|unlike|never|without)\b[^.;]*$")
+_EXCEPT = re.compile(
+    r"\b(?:not(?! (?:only|just|merely)\b)|except(?: for)?|excluding|rather than|unlike|never|without)\b[^.;]*$"
+)
 _ENDING = re.compile(r"\b(?:ending|ends?|suffix(?:es)?)(?: (?:in|with))?(?: (?:the|a|letters?|suffix))*\W*$")
 _BEGINNING = re.compile(
     r"\b(?:starting|starts?|beginning|begins?|prefix(?:es)?)(?: with)?(?: (?:the|a|letters?|prefix))*\W*$"
@@ -117,10 +127,13 @@ _GRAMMAR_WORDS = frozenset(
     every all some more less one two first last new line lines break breaks newline newlines punctuation capitalised
     capitalized capital number numbers digit digits numeral numerals mark marks itself right directly directly
     immediately barely hardly minimally occasionally extremely maximally intensely robustly highly heightened somewhat
-    partly mildly slightly faint moderate
+    partly mildly slightly faint moderate except excluding
     """.split()
 )
 _WORD = re.compile(r"[^\W\d_][\w'-]*")
+_AFFIXES: dict[str, str] = {"ending": "words ending in ", "beginning": "words starting with "}
+_ESCAPE = re.compile(r"\\([\\nt-])")
+_MEANING = {"\\": "\\", "n": "\n", "t": "\t", "-": "-"}
 
 
 @lru_cache(maxsize=4096)
@@ -128,44 +141,61 @@ def read(explanation: str) -> Reading:
     """Read what an explanation says; text outside the grammar becomes the topic."""
     conditions: list[Condition] = []
     outside: list[str] = []
-    list_role: str = "item"
+    role, excepted = "item", False
     strength = DEFAULT_STRENGTH
-    gap_is_list = False
+    after_quoted = False
     for gap, quoted in _segments(explanation):
         plain = gap.lower()
         outside.append(gap)
-        continues = bool(conditions) and _LIST_GLUE.match(plain) is not None and gap_is_list
+        continues = after_quoted and bool(conditions) and _LIST_GLUE.match(plain) is not None
         if _CLAUSE_END.search(plain) and not continues:
             strength = DEFAULT_STRENGTH
         for found in _STRENGTH.finditer(plain):
             strength = _STRENGTH_OF[str(found.lastgroup)]
         if quoted is None:
             break
-        clause = re.split(_CLAUSE_END, plain)[-1]
-        if not (continues and (list_role != "after" or _OR_GLUE.match(plain))):
-            list_role = _role(clause)
-        if list_role == "after":
-            _come_after(conditions, _content(quoted), strength, gap=plain, joined=gap_is_list)
-        elif list_role != "unseen":
-            conditions.append(_condition(quoted, list_role, strength))
-        gap_is_list = True
-    remainder = _QUOTED.sub(" ", " ".join(outside))
+        if not (continues and (role != "after" or _OR_GLUE.match(plain))):
+            role, excepted = _role(re.split(_CLAUSE_END, plain)[-1])
+        meant = 0.0 if excepted else strength
+        if role == "after":
+            _come_after(conditions, _content(quoted), meant, gap=plain if after_quoted else None)
+        elif role != "unseen":
+            conditions.append(_condition(quoted, role, meant))
+        after_quoted = True
+    remainder = " ".join(outside)
     lowered = remainder.lower()
     kinds = tuple(
         (name, _strength_near(lowered, pattern)) for name, pattern in KINDS.items() if pattern.search(lowered)
     )
-    topic = " ".join(w for w in _WORD.findall(remainder) if w.lower() not in _GRAMMAR_WORDS and len(w) > 2)
     by_example = _EXAMPLES.search(lowered) is not None
-    return Reading(tuple(conditions), kinds, topic, _first_strength(lowered), by_example)
+    return Reading(tuple(conditions), kinds, *_topic(remainder), by_example)
 
 
 def write(conditions: Iterable[Condition], opening: str = "This neuron activates") -> str:
-    """Write one sentence that `read` reads back: strongest first, grouped by strength word."""
-    ordered = sorted(conditions, key=lambda c: -nearest_strength(c.strength)[1])
-    groups = []
-    for (word, _), members in groupby(ordered, key=lambda c: nearest_strength(c.strength)):
-        groups.append(f"{word} on {_join([_phrase(member) for member in members])}")
-    return f"{opening} {'; '.join(groups)}."
+    """Write one sentence that `read` reads back: strongest first, grouped by strength word; exceptions last.
+
+    Strengths become the nearest that there is a word for. Texts must be `quotable`.
+    """
+    ordered = sorted(conditions, key=lambda condition: -_written_strength(condition))
+    parts = []
+    for strength, members in groupby(ordered, key=_written_strength):
+        phrases = [_phrase(member) for member in sorted(members, key=lambda member: member.form in _AFFIXES)]
+        if strength:
+            parts.append(f"{nearest_strength(strength)[0]} on {_join(phrases)}")
+        else:
+            parts.append(f"but not {_join(phrases, separator=', not ', last=' and not ')}")
+    return f"{opening} {'; '.join(parts)}."
+
+
+def quotable(text: str) -> bool:
+    """Whether a token's text can be quoted, read back and read by people: no half characters, nothing invisible."""
+    return (
+        bool(text.strip(" "))
+        and "\ufffd" not in text
+        and (text.isprintable() or not text.strip("\n"))
+        and "`" not in text
+        and len(_escaped(text)) < LONGEST_QUOTE
+    )
 
 
 def nearest_strength(value: float) -> tuple[str, float]:
@@ -182,62 +212,94 @@ def _segments(explanation: str) -> Iterator[tuple[str, str | None]]:
     yield explanation[end:], None
 
 
-def _role(clause: str) -> str:
-    """What the quote after this text is: an item, what comes before an item, unseen, an exception, a form."""
+def _role(clause: str) -> tuple[str, bool]:
+    """What the quote after this text is (an item, what comes before one, unseen, a form), and whether it is excepted."""
     matches = {
         "after": _AFTER.search(clause),
         "unseen": _UNSEEN.search(clause),
-        "except": _EXCEPT.search(clause),
         "ending": _ENDING.search(clause),
         "beginning": _BEGINNING.search(clause),
     }
-    found = [(match.start(), role) for role, match in matches.items() if match]
-    return max(found)[1] if found else "item"
+    start, role = max(((match.start(), role) for role, match in matches.items() if match), default=(-1, "item"))
+    exception = _EXCEPT.search(clause)
+    if exception and exception.start() > start:
+        return ("item", True) if role in ("after", "unseen") else (role, True)
+    return role, exception is not None
 
 
-def _come_after(conditions: list[Condition], before: str, strength: float, *, gap: str, joined: bool) -> None:
-    """Attach what comes before to the last condition, or make a condition on any token that follows it."""
-    follows_item = joined and conditions and not re.search(r"[;.]\s", gap) and not re.search(r"\bon\b|\bwords?\b", gap)
-    if follows_item and conditions[-1].strength:
-        last = conditions.pop()
-        conditions.append(Condition(last.text, (*last.after, before), last.strength, last.form))
-    else:
+def _come_after(conditions: list[Condition], before: str, strength: float, *, gap: str | None) -> None:
+    """Attach what comes before to the last condition, or make a condition on any token that follows it.
+
+    An exception (strength 0) to a condition that fires leaves that as it is and stands beside it.
+    """
+    opening = None if gap is None else gap[: found.start()] if (found := _AFTER.search(gap)) else gap
+    if not conditions or opening is None or _SEPARATE_ITEM.search(opening):
         conditions.append(Condition("", (before,), strength))
+    elif strength == 0 and conditions[-1].strength > 0:
+        conditions.append(replace(conditions[-1], after=(before,), strength=0.0))
+    else:
+        conditions[-1] = replace(conditions[-1], after=(*conditions[-1].after, before))
 
 
 def _condition(quoted: str, role: str, strength: float) -> Condition:
     content = _content(quoted)
-    if role == "except":
-        return Condition(content, (), 0.0)
     if role in ("ending", "beginning"):
-        return Condition(content.strip("-"), (), strength, "ending" if role == "ending" else "beginning")
-    if len(content) > 1 and content[0] == "-" and content[1].isalpha():
+        return Condition(content.strip("-") or content, (), strength, "ending" if role == "ending" else "beginning")
+    if _marks_part(quoted.strip(" ")):
         return Condition(content[1:], (), strength, "part")
     return Condition(content, (), strength)
 
 
+def _marks_part(text: str) -> bool:
+    """Whether a leading hyphen stands for the beginning of a word."""
+    return len(text) > 1 and text[0] == "-" and text[1].isalpha()
+
+
 def _content(quoted: str) -> str:
     """The quoted text as tokens are compared: lower case, line breaks real, no space around."""
-    text = quoted.replace("\\n", "\n").replace("\\t", "\t").casefold()
+    text = _ESCAPE.sub(lambda found: _MEANING[found[1]], quoted).casefold()
     return text.strip(" ") or text
 
 
+def _written_strength(condition: Condition) -> float:
+    return nearest_strength(condition.strength)[1] if condition.strength > 0 else 0.0
+
+
 def _phrase(condition: Condition) -> str:
-    after = f" after {_join([_quote(text) for text in condition.after], 'or')}" if condition.after else ""
+    """One condition in words; the texts that come before are joined by "or", since a comma begins the next one."""
+    after = f" after {' or '.join(_quote(_escaped(text)) for text in condition.after)}" if condition.after else ""
     if not condition.text:
         return f"any token{after}"
-    lead = {"word": "", "part": "", "ending": "words ending in ", "beginning": "words starting with "}[condition.form]
-    hyphen = "-" if condition.form == "part" else ""
-    return f"{lead}{_quote(hyphen + condition.text)}{after}"
+    shown = _escaped(condition.text)
+    if condition.form == "part":
+        shown = f"-{shown}"
+    elif condition.form == "word" and _marks_part(shown):
+        shown = f"\\{shown}"
+    return f"{_AFFIXES.get(condition.form, '')}{_quote(shown)}{after}"
 
 
-def _quote(text: str) -> str:
-    shown = text.replace("\n", "\\n").replace("\t", "\\t")
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _quote(shown: str) -> str:
     return f'"{shown}"' if '"' not in shown else f"`{shown}`"
 
 
-def _join(parts: Sequence[str], word: str = "and") -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+def _join(parts: Sequence[str], separator: str = ", ", last: str = " and ") -> str:
+    return last.join([separator.join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _topic(remainder: str) -> tuple[str, float]:
+    """What is neither quoted nor grammar, and the strength word of the first clause that has something of it."""
+    words: list[str] = []
+    strength = DEFAULT_STRENGTH
+    for clause in re.split(r"[;.]", remainder):
+        found = [word for word in _WORD.findall(clause) if word.lower() not in _GRAMMAR_WORDS and len(word) > 2]
+        if found and not words:
+            strength = _first_strength(clause.lower())
+        words += found
+    return " ".join(words), strength
 
 
 def _strength_near(text: str, pattern: re.Pattern[str]) -> float:

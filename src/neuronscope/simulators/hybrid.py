@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,9 +68,17 @@ class HybridSimulator:
         self._views: OrderedDict[tuple[str, ...], View] = OrderedDict()
         self._vectors: OrderedDict[str, Array] = OrderedDict()
         self._capacity = capacity
+        self._lock = Lock()
 
     def simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Array]:
-        """Predict every explanation on every exemplar: one `(n_explanations, seq_len)` array each, 0-10."""
+        """Predict every explanation on every exemplar: one `(n_explanations, seq_len)` array each, 0-10.
+
+        Threads may share a simulator; their calls take turns.
+        """
+        with self._lock:
+            return self._simulate(explanations, exemplars)
+
+    def _simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Array]:
         readings = [read(explanation) for explanation in explanations]
         views = [self._view(exemplar.tokens) for exemplar in exemplars]
         self._remember(text for reading in readings for text in _texts_of(reading))
