@@ -18,7 +18,7 @@ import typer
 
 import neuronscope as ns
 from neuronscope.experiments.baselines import TokenLookup
-from neuronscope.graphs import draw_exemplars
+from neuronscope.graphs.observation import draw_exemplars
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
