@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 import neuronscope as ns
 
 pytest_plugins = ["llm_server"]
+
+settings.register_profile("neuronscope", deadline=None)  # a busy machine is no failure
+settings.load_profile("neuronscope")
 
 if TYPE_CHECKING:
     from neuronscope.subject import LoadedSubject

@@ -10,7 +10,6 @@ import pytest
 import neuronscope as ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from langchain_openai import ChatOpenAI
@@ -33,10 +32,10 @@ SMALL = ns.ExplainConfig(
 
 
 @pytest.fixture(scope="module")
-def store(smollm2: LoadedSubject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExemplarStore]:
+def store(smollm2: LoadedSubject, tmp_path_factory: pytest.TempPathFactory) -> ExemplarStore:
     """Exemplars of one layer from the head of the built-in corpus."""
     folder = tmp_path_factory.mktemp("stores")
-    yield ns.collect_exemplars(smollm2, layers=[LAYER], seq_len=32, top_k=20, n_tokens=12_000, cache_dir=folder)
+    return ns.collect_exemplars(smollm2, layers=[LAYER], seq_len=32, top_k=20, n_tokens=12_000, cache_dir=folder)
 
 
 @pytest.fixture(scope="module")

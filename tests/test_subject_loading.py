@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 import neuronscope as ns
 from neuronscope.errors import ConfigurationError, SubjectError
@@ -77,11 +77,12 @@ def test_converted_weights_are_the_files_own_values_in_float32(smollm2: Any) -> 
 
     from neuronscope.subject.gguf import converted_folder
 
-    converted = load_file(converted_folder(packaged_gguf()) / "model.safetensors")
     name, original = "model.layers.9.mlp.down_proj.weight", "blk.9.ffn_down.weight"
     tensor = next(tensor for tensor in GGUFReader(packaged_gguf()).tensors if tensor.name == original)
-    assert converted[name].dtype == torch.float32
-    np.testing.assert_array_equal(converted[name].numpy(), dequantize(tensor.data, tensor.tensor_type))
+    with safe_open(converted_folder(packaged_gguf()) / "model.safetensors", framework="pt") as file:
+        converted = file.get_tensor(name)
+    assert converted.dtype == torch.float32
+    np.testing.assert_array_equal(converted.numpy(), dequantize(tensor.data, tensor.tensor_type))
 
 
 def test_smollm2_splits_digits_and_line_breaks_as_in_its_training(smollm2: Any) -> None:

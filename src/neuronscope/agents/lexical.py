@@ -39,6 +39,7 @@ SEARCHED = 48
 ADDITIONS = (4, 8, 16)
 """How many new conditions the candidates of one iteration try."""
 
+_LAST_WORD = re.compile(r"(\w+|[^\w\s])\s*$")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
@@ -87,7 +88,7 @@ class LexicalRefinement:
         evidence = await gather_evidence(state["neuron"], state["exemplars"].maximum, runtime)
         others = [text for text in mode.siblings if text != history[0].explanation]
         found = await asyncio.to_thread(evidence.pursue, SEARCHED, None, [best.explanation, *others])
-        missed = await asyncio.to_thread(_missed, best.errors, evidence)
+        missed = await asyncio.to_thread(_missed, best.errors, read(best.explanation).conditions, evidence)
         own, embeddings = [history[0].explanation, *others], runtime.context.embeddings
         new = await _belonging([weighted.condition for weighted in found], own, embeddings)
         missed = await _belonging(missed, own, embeddings)
@@ -174,8 +175,12 @@ def _estimated_anew(stated: Sequence[Condition], evidence: Evidence) -> list[Con
     ]
 
 
-def _missed(errors: Sequence[PredictionError], evidence: Evidence) -> list[Condition]:
-    """Tokens that were predicted too low, with the strength that train exemplars and the error together show."""
+def _missed(errors: Sequence[PredictionError], stated: Sequence[Condition], evidence: Evidence) -> list[Condition]:
+    """Tokens that were predicted too low, with the strength that train exemplars and the error together show.
+
+    A token that is stated already was too weak in this place: then what comes before it is stated too.
+    """
+    known = {_identity(condition) for condition in stated}
     missed = []
     for error in errors:
         text = error.token.strip(" ").casefold()
@@ -183,5 +188,8 @@ def _missed(errors: Sequence[PredictionError], evidence: Evidence) -> list[Condi
             continue
         inside = error.token[:1].isalpha() and error.context[-1:].isalpha()
         condition = Condition(text, (), 0.0, "part" if inside else "word")
+        before = _LAST_WORD.search(error.context.casefold())
+        if condition in known and before and quotable(before.group(1)) and not inside:
+            condition = replace(condition, after=(before.group(1),))
         missed.append(replace(condition, strength=evidence.estimate(condition, error.actual)))
     return [condition for condition in missed if condition.strength >= MINIMUM_STRENGTH]

@@ -54,7 +54,7 @@ class Evidence:
     def of(cls, exemplars: Sequence[Exemplar], maximum: float) -> Evidence:
         """Arrange exemplars, with `maximum` as 10 on the scale."""
         views = [view(exemplar.tokens) for exemplar in exemplars]
-        pooled = np.concatenate([exemplar.activations for exemplar in exemplars]).astype(np.float64)
+        pooled = _pooled([exemplar.activations for exemplar in exemplars])
         owner = np.repeat(np.arange(len(exemplars)), [len(exemplar.activations) for exemplar in exemplars])
         numbers: dict[str, dict[Condition, int]] = {kind: {} for kind in _RANK}
         codes: dict[str, list[int]] = {kind: [] for kind in _RANK}
@@ -78,7 +78,7 @@ class Evidence:
         ranks = np.full(len(self.activations), -1)
         for explanation in explanations:
             reading = read(explanation)
-            said = np.concatenate([quoted_strengths(reading, seen) for seen in self.views])
+            said = _pooled([quoted_strengths(reading, seen) for seen in self.views])
             values = np.fmax(values, said)
             ranks = np.where(np.isnan(said), ranks, _RANK["token"])
         return values, ranks
@@ -136,6 +136,11 @@ class Evidence:
         codes, mass, size = self.codes[kind][where], weights[where], len(self.candidates[kind])
         total = np.bincount(codes, weights=mass * self.activations[where], minlength=size)
         return total / (np.bincount(codes, weights=mass, minlength=size) + SHRINKAGE)
+
+
+def _pooled(rows: Sequence[NDArray[np.float32]]) -> Floats:
+    """All tokens of all exemplars in one row; there may be none."""
+    return np.concatenate([np.zeros(0), *rows])
 
 
 def _sayable(values: Floats) -> Floats:

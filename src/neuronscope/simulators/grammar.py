@@ -213,7 +213,7 @@ def _segments(explanation: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _role(clause: str) -> tuple[str, bool]:
-    """What the quote after this text is (an item, what comes before one, unseen, a form), and whether it is excepted."""
+    """What the next quote is (an item, what comes before one, unseen, a form), and whether it is excepted."""
     matches = {
         "after": _AFTER.search(clause),
         "unseen": _UNSEEN.search(clause),

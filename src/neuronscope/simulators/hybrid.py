@@ -102,7 +102,7 @@ class HybridSimulator:
         """How near each token's word and left context are to what the explanation is about."""
         if not reading.topic:
             return np.zeros(len(seen.contents), dtype=np.float32)
-        topic = self._vectors[reading.topic]
+        topic = self._stack([reading.topic])[0]
         unrelated = self._unrelated @ topic
         mean, deviation = float(unrelated.mean()), float(unrelated.std()) + 1e-6
         words = (self._stack(seen.words) @ topic - mean) / deviation if seen.words else np.zeros(0)
@@ -134,7 +134,7 @@ class HybridSimulator:
         key = tuple(tokens)
         if key not in self._views:
             self._views[key] = view(key)
-            if len(self._views) > self._capacity // 10:
+            if len(self._views) > max(self._capacity // 10, 1):
                 self._views.popitem(last=False)
         self._views.move_to_end(key)
         return self._views[key]
@@ -221,7 +221,8 @@ def _matches(condition: Condition, seen: View) -> list[tuple[int, float]]:
     if condition.form == "part":
         return [(position, 1.0) for position in places if seen.continues[position]]
     if places:
-        return [(position, PART_SHARE if seen.continues[position] else 1.0) for position in places]
+        whole = not condition.text[0].isalpha()  # a digit is as much itself inside a number
+        return [(position, 1.0 if whole or not seen.continues[position] else PART_SHARE) for position in places]
     spread = []
     for first, last in seen.spans(condition.text):
         spread += [(position, PART_SHARE) for position in range(first, last)] + [(last, 1.0)]

@@ -55,7 +55,7 @@ class View:
         if not left.endswith(wanted):
             return False
         outer = left[: len(left) - len(wanted)]
-        return inside or not (wanted[:1].isalnum() and outer[-1:].isalnum())
+        return inside or not (wanted[:1].isalpha() and outer[-1:].isalpha())
 
     def spans(self, phrase: str) -> list[tuple[int, int]]:
         """The first and last token of each occurrence of a phrase, as whole words."""
