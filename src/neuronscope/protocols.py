@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from neuronscope.state import Instruments
     from neuronscope.units import Exemplar, Neuron
 
 
@@ -69,11 +68,3 @@ class ExemplarSource(Protocol):
 
     def by_id(self, neuron: Neuron, sequence_ids: Sequence[int]) -> list[Exemplar]:
         """Exemplars of given sequences, in the order asked."""
-
-
-class HasContext(Protocol):
-    """All an agent needs of LangGraph's runtime: the context that holds the instruments."""
-
-    @property
-    def context(self) -> Instruments:
-        """Models and stores of this run."""

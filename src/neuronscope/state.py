@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from operator import add
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, Protocol, TypedDict
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
@@ -88,3 +88,11 @@ class Instruments:
     def llm_for(self, agent: str) -> AnyLLM:
         """The model of one agent; an agent that is not named in a mapping works offline."""
         return self.llm.get(agent, "offline") if isinstance(self.llm, dict) else self.llm
+
+
+class HasContext(Protocol):
+    """All an agent needs of LangGraph's runtime: the context that holds the instruments."""
+
+    @property
+    def context(self) -> Instruments:
+        """Models and stores of this run."""

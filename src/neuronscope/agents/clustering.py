@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from neuronscope.embeddings import resolve_embeddings
 from neuronscope.errors import NeuronScopeError
 from neuronscope.llm import request_failure
-from neuronscope.protocols import HasContext
 from neuronscope.result import Cluster
-from neuronscope.state import NeuronState
+from neuronscope.state import HasContext, NeuronState
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

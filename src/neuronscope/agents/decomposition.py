@@ -10,8 +10,7 @@ from neuronscope.agents.parsing import distinct, read_sentences
 from neuronscope.agents.prompts import decomposition_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.llm import ask
-from neuronscope.protocols import HasContext
-from neuronscope.state import NeuronState
+from neuronscope.state import HasContext, NeuronState
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -16,10 +16,9 @@ import numpy as np
 from neuronscope.agents.families import group_into_families, nearest_family
 from neuronscope.agents.parsing import distinct
 from neuronscope.agents.statistics import MINIMUM_STRENGTH, Evidence, Weighted
-from neuronscope.protocols import HasContext
 from neuronscope.result import Attempt, PredictionError
 from neuronscope.simulators.grammar import Condition, quotable, read, write
-from neuronscope.state import NeuronState, RefinementState
+from neuronscope.state import HasContext, NeuronState, RefinementState
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

@@ -11,8 +11,7 @@ from neuronscope.agents.prompts import refinement_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.errors import LLMError
 from neuronscope.llm import ask
-from neuronscope.protocols import HasContext
-from neuronscope.state import RefinementState
+from neuronscope.state import HasContext, RefinementState
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

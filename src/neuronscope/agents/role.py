@@ -12,8 +12,7 @@ from neuronscope.result import Failure
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from neuronscope.protocols import HasContext
-    from neuronscope.state import AnyLLM
+    from neuronscope.state import AnyLLM, HasContext
 
 T = TypeVar("T")
 
