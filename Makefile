@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 
 .PHONY: demo test lint format clean
 demo: $(VENV)/.demo
-	$(BIN)/neuronscope explain smollm2-135m --layer 9 --neuron 421 --n-tokens 150000 --llm offline \
+	$(BIN)/neuronscope explain smollm2-135m --layer 9 --neuron 740 --n-tokens 150000 --llm offline \
 		--out demo.json --html demo.html
 
 test: $(VENV)/.test

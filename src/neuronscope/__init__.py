@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         LLMError,
         NeuronScopeError,
         ResultError,
+        SimulatorError,
         StoreError,
         SubjectError,
     )
@@ -34,6 +35,7 @@ _HOME = {
         "LLMError",
         "NeuronScopeError",
         "ResultError",
+        "SimulatorError",
         "StoreError",
         "SubjectError",
     ],
@@ -64,6 +66,7 @@ __all__ = [
     "NeuronScopeError",
     "ResultError",
     "Simulator",
+    "SimulatorError",
     "StoreError",
     "Subject",
     "SubjectError",
