@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_DISTANCE = 0.62
 """Words join a family while the average cosine distance to its members stays below this."""
-MINIMUM_SHARE = 0.25
+MINIMUM_SHARE = 0.4
 """A family that explains less than this share of what all conditions explain joins the largest, ..."""
 COHERENT_SHARE, COHERENT_WORDS = 0.12, 3
 """... unless it is a family by meaning: then this share and this many words are enough."""

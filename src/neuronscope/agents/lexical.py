@@ -29,13 +29,15 @@ TOP_EXEMPLARS, RANDOM_EXEMPLARS = 100, 100
 """Train sequences that the statistics are taken from: the strongest, and random ones that show what does not fire."""
 DRAFT_CONDITIONS = 48
 """Conditions that are found for one draft, over all its sentences."""
-SENTENCE_CONDITIONS = 16
+LEFT_OUT = 0.5
+"""What an exemplar counts in the draft that looks less at it."""
+SENTENCE_CONDITIONS = 24
 """Conditions that one sentence of a draft states: those that explain most."""
 MAX_CONDITIONS = 40
 """A sentence of more conditions than this is no sentence anybody reads."""
 SEARCHED = 48
 """New conditions that are looked for in one iteration, before those of other modes are set aside."""
-ADDITIONS = (4, 8, 16)
+ADDITIONS = (8, 16, 32)
 """How many new conditions the candidates of one iteration try."""
 
 _LAST_WORD = re.compile(r"(\w+|[^\w\s])\s*$")
@@ -45,7 +47,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 class LexicalHypothesis:
     """Reads `neuron` and `exemplars`; writes `hypotheses`: drafts of one sentence per family of trigger words.
 
-    Every draft leaves out another part of the exemplars, so that what the drafts agree on is what the data supports.
+    Every draft looks less at another part of the exemplars, so that what the drafts agree on is what the data supports.
     """
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
@@ -58,7 +60,7 @@ class LexicalHypothesis:
         families = await group_into_families(everything, runtime.context.embeddings)
         drafts = []
         for number in range(n_drafts):
-            weights = np.where(evidence.owner % n_drafts == number, 0.0, 1.0) if n_drafts > 2 else None
+            weights = np.where(evidence.owner % n_drafts == number, LEFT_OUT, 1.0) if n_drafts > 2 else None
             found = evidence.pursue(DRAFT_CONDITIONS, weights)
             drafts.append(_draft(found, families))
         return {"hypotheses": distinct([draft for draft in drafts if draft])}
@@ -175,8 +177,9 @@ def _estimated_anew(stated: Sequence[Condition], evidence: Evidence) -> list[Con
 
 
 def _missed(errors: Sequence[PredictionError], stated: Sequence[Condition], evidence: Evidence) -> list[Condition]:
-    """Tokens that were predicted too low, with the strength that train exemplars and the error together show.
+    """Tokens that were predicted too low and that train exemplars support, with the strength that these show.
 
+    A token that no train exemplar supports would raise the validation score by being learnt by heart, and no other.
     A token that is stated already was too weak in this place: then what comes before it is stated too.
     """
     known = {_identity(condition) for condition in stated}
@@ -190,5 +193,5 @@ def _missed(errors: Sequence[PredictionError], stated: Sequence[Condition], evid
         before = _LAST_WORD.search(error.context.casefold())
         if condition in known and before and quotable(before.group(1)) and not inside:
             condition = replace(condition, after=(before.group(1),))
-        missed.append(replace(condition, strength=evidence.estimate(condition, error.actual)))
+        missed.append(replace(condition, strength=evidence.estimate(condition)))
     return [condition for condition in missed if condition.strength >= MINIMUM_STRENGTH]

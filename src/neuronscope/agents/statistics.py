@@ -106,11 +106,11 @@ class Evidence:
             chosen.append(Weighted(Condition(condition.text, condition.after, value, condition.form), gain))
         return chosen
 
-    def estimate(self, condition: Condition, *also: float) -> float:
-        """The shrunken mean activation where a condition holds, `also` elsewhere as observed; 0-10."""
+    def estimate(self, condition: Condition) -> float:
+        """The shrunken mean activation where a condition holds, 0-10."""
         fulfilled, _ = self.stated([write([replace(condition, strength=STRENGTHS[0][1])])])
-        observed = [*self.activations[fulfilled > 0].tolist(), *also]
-        return float(sum(observed) / (len(observed) + SHRINKAGE))
+        observed = self.activations[fulfilled > 0]
+        return float(observed.sum() / (len(observed) + SHRINKAGE))
 
     def _best_of(
         self, kind: str, weights: Floats, predicted: Floats, ranks: NDArray[np.int64]
