@@ -144,10 +144,9 @@ def test_what_is_stated_already_is_not_found_again():
     assert found[0].condition.text == "blue"
 
 
-def test_an_estimate_is_the_shrunken_mean_where_a_condition_holds_and_what_was_observed_beside_it():
+def test_an_estimate_is_the_shrunken_mean_where_a_condition_holds():
     evidence = by_hand("a{ red:9} and{ red:6} sky")
     assert evidence.estimate(Condition("red")) == pytest.approx(15 / 3)
-    assert evidence.estimate(Condition("red"), 10.0) == pytest.approx(25 / 4)
     assert evidence.estimate(Condition("red", ("a",))) == pytest.approx(9 / 2)
     assert evidence.estimate(Condition("never")) == 0.0
 
