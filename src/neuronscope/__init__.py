@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuronscope.config import ExplainConfig
-    from neuronscope.corpus.sources import Document
+    from neuronscope.corpus.documents import Document, Turn
+    from neuronscope.corpus.mixtures import mix
     from neuronscope.errors import (
         ConfigurationError,
         CorpusError,
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "neuronscope.config": ["ExplainConfig"],
-    "neuronscope.corpus.sources": ["Document"],
+    "neuronscope.corpus.documents": ["Document", "Turn"],
+    "neuronscope.corpus.mixtures": ["mix"],
     "neuronscope.errors": [
         "ConfigurationError",
         "CorpusError",
@@ -70,10 +72,12 @@ __all__ = [
     "StoreError",
     "Subject",
     "SubjectError",
+    "Turn",
     "aexplain_neuron",
     "collect_exemplars",
     "explain_neuron",
     "load_subject",
+    "mix",
     "open_store",
 ]
 

@@ -99,7 +99,13 @@ VersionFlag = Annotated[
 SubjectArgument = Annotated[
     str, typer.Argument(help="The model: smollm2-135m, a Hugging Face id, a folder, or a .gguf file.")
 ]
-CorpusOption = Annotated[str, typer.Option(help='"builtin", or a text file, JSONL file or folder.')]
+CorpusOption = Annotated[
+    str,
+    typer.Option(
+        help="builtin, paper, a file (text, JSONL, Parquet) or folder, a dataset (hf:owner/name?split=train), or a "
+        "mixture (mix:0.5*hf:owner/name,0.5*builtin)."
+    ),
+]
 OutOption = Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Save the result as JSON.")]
 HtmlOption = Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Write the result as a web page.")]
 CacheOption = Annotated[

@@ -22,7 +22,8 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata, util
 from pathlib import Path
 
-from neuronscope.corpus.sources import Corpus, Document, read_jsonl
+from neuronscope.corpus.documents import Corpus, Document
+from neuronscope.corpus.local import read_jsonl
 from neuronscope.errors import CorpusError
 from neuronscope.files import cache_folder, write_atomically
 

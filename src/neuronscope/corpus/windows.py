@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from neuronscope.corpus.sources import Document, split_of
+from neuronscope.corpus.documents import Document, split_of
+from neuronscope.corpus.encoding import encode
 from neuronscope.units import Split
 
 MIN_TOKENS = 4
@@ -38,7 +39,7 @@ def windows(
     """Cut documents into sequences of `seq_len` tokens.
 
     A document shorter than that is one short sequence; the tail of a longer one is kept if it has `MIN_TAIL` tokens.
-    Corpus text is not trusted: a string that looks like one of the tokenizer's special tokens is tokenized as text.
+    Conversations go through the tokenizer's chat template, if it has one; see `neuronscope.corpus.encoding`.
 
     Args:
         documents: the documents, in the corpus's order.
@@ -48,15 +49,7 @@ def windows(
     """
     sequence_id = total = 0
     for batch in _batches(documents):
-        encoded = tokenizer(
-            [document.text for document in batch],
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
-        for document, token_ids in zip(batch, encoded, strict=True):
+        for document, token_ids in zip(batch, encode(batch, tokenizer), strict=True):
             for piece in _cut(token_ids, seq_len):
                 yield Window(sequence_id, piece, split_of(document.text), document.source)
                 sequence_id += 1

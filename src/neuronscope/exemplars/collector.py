@@ -15,7 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from neuronscope.corpus.sources import Corpus, Document, open_corpus
+from neuronscope.corpus.documents import Corpus, Document
+from neuronscope.corpus.encoding import chat_format
+from neuronscope.corpus.sources import open_corpus
 from neuronscope.corpus.windows import Window, windows
 from neuronscope.errors import ConfigurationError, CorpusError, SubjectError
 from neuronscope.exemplars.accumulator import LayerAccumulator
@@ -55,7 +57,8 @@ def collect_exemplars(
 
     Args:
         subject: the model; its fingerprint, if it has one, lets a later call find the store again.
-        corpus: `"builtin"`, a file, a folder, an iterable of strings; see `neuronscope.corpus.open_corpus`.
+        corpus: `"builtin"`, a file, a folder, a dataset such as `"hf:owner/name"`, a mixture, an iterable of strings;
+            see `neuronscope.corpus.open_corpus`.
         layers: layer numbers, from 0; None is every layer.
         seq_len: tokens of a sequence, the model's BOS not counted.
         top_k: sequences per neuron, sign and split.
@@ -79,6 +82,7 @@ def collect_exemplars(
     settings = {
         "subject": identify(subject),
         "corpus": {"name": opened.name, "key": opened.key()},
+        "chat_format": chat_format(subject.tokenizer),
         "widths": {str(layer): subject.width(layer) for layer in layers},
         "signs": signs,
         "seq_len": seq_len,
