@@ -21,7 +21,7 @@ class TensorSubject(Subject, Protocol):
     """A subject that hands out whole batches as tensors, with no detour through numpy."""
 
     def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
-        """Activations as tensors in the model's dtype and on its device."""
+        """Activations as tensors in the model's dtype and on its device, which the caller may change."""
 
 
 class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
@@ -52,12 +52,19 @@ def length_mask(lengths: Sequence[int]) -> torch.Tensor:
     return torch.arange(max(lengths, default=0)) < torch.tensor(lengths, dtype=torch.long)[:, None]
 
 
-def read_projections(
-    layout: Layout, input_ids: torch.Tensor, attention_mask: torch.Tensor, layers: Sequence[int]
-) -> dict[int, torch.Tensor]:
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Send a small tensor to the model's device; towards CUDA from pinned memory, so that nothing waits for it."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def read_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
     """Inputs of the asked layers' output projections, `(batch, length, width)` each.
 
     One forward pass of the decoder trunk serves all layers; it stops at the deepest, and logits are never computed.
+    Sequences are padded on the right, where a causal model's real tokens never look: so there is no attention mask,
+    which would cost time, and on a GPU a synchronisation.
     """
     deepest = max(layers)
     captured: dict[int, torch.Tensor] = {}
@@ -73,7 +80,7 @@ def read_projections(
     hooks = [layout.projections[layer].register_forward_pre_hook(reader(layer)) for layer in set(layers)]
     try:
         with torch.inference_mode(), suppress(_DeepestLayerReached):
-            layout.decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            layout.decoder(input_ids=input_ids, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,7 +11,7 @@ import torch
 
 from neuronscope.errors import SubjectError
 from neuronscope.subject.architectures import find_layout
-from neuronscope.subject.capture import Captured, length_mask, read_projections
+from neuronscope.subject.capture import Captured, length_mask, read_projections, to_device
 from neuronscope.subject.tokens import bos_id
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ class LoadedSubject:
     def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
         """Raw activations as `(batch, longest, width)` tensors by layer, and the mask of real tokens.
 
-        Tensors are in the model's dtype and on its device. `neuronscope.subject.capture.capture` is the same for
+        Tensors are in the model's dtype and on its device, and the caller's to change; on a GPU nothing here waits for
+        it. `neuronscope.subject.capture.capture` is the same for
         every kind of subject.
 
         Raises:
@@ -118,12 +119,12 @@ class LoadedSubject:
         if not mask.any() or not layers:
             nothing = torch.zeros(*mask.shape, 1, dtype=self.dtype, device=self.device)
             return {layer: nothing.repeat(1, 1, self._layout.widths[layer]) for layer in layers}, mask.to(self.device)
-        rows, attention_mask = self._with_bos(token_ids, mask)
+        rows = self._with_bos(token_ids, mask)
         self._check_input(rows)
         with self._one_at_a_time:
-            captured = read_projections(self._layout, rows.to(self.device), attention_mask.to(self.device), layers)
-        first = attention_mask.shape[1] - mask.shape[1]
-        return {layer: captured[layer][:, first:].to(self.device) for layer in layers}, mask.to(self.device)
+            captured = read_projections(self._layout, to_device(rows, self.device), layers)
+        first = rows.shape[1] - mask.shape[1]
+        return {layer: captured[layer][:, first:].to(self.device) for layer in layers}, to_device(mask, self.device)
 
     def activations(
         self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]
@@ -145,14 +146,13 @@ class LoadedSubject:
             layer: [row[:length] for row, length in zip(array, lengths, strict=True)] for layer, array in arrays.items()
         }
 
-    def _with_bos(self, token_ids: Sequence[Sequence[int]], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input ids padded on the right, and their attention mask; one column wider than `mask` if there is a BOS."""
+    def _with_bos(self, token_ids: Sequence[Sequence[int]], mask: torch.Tensor) -> torch.Tensor:
+        """Input ids padded on the right, one column wider than `mask` if there is a BOS."""
         rows = torch.zeros(mask.shape, dtype=torch.long)
         rows[mask] = torch.tensor([token for sequence in token_ids for token in sequence], dtype=torch.long)
         if self._bos is None:
-            return rows, mask.long()
-        first = torch.full((len(rows), 1), self._bos)
-        return torch.cat([first, rows], dim=1), torch.cat([torch.ones_like(first), mask.long()], dim=1)
+            return rows
+        return torch.cat([torch.full((len(rows), 1), self._bos), rows], dim=1)
 
     def _check_input(self, rows: torch.Tensor) -> None:
         """Fail in words here; an index error on a GPU would take the whole process down."""
