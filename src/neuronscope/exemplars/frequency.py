@@ -2,8 +2,8 @@
 
 Neurons of gated MLPs are positive on about half of all tokens, so "more than zero" says nothing. What an explainer and
 a simulator are shown is the activation relative to the neuron's maximum, on a scale of 0 to 10: a token counts from
-2.5 on that scale, `THRESHOLD`. Higher up the count rests on a handful of tokens (at half of the maximum, a thousandth of
-them); lower down it measures the noise around zero (at a tenth, one token in fifteen counts, for nearly every neuron).
+2.5 on that scale, `THRESHOLD`. Higher up the count rests on a handful of tokens (at half of the maximum, a thousandth
+of them); lower down it measures the noise around zero (at a tenth, one token in fifteen counts for any neuron).
 
 The maximum is known only at the end. So tokens are counted in bins of logarithmic width, fine enough to cut at the
 threshold afterwards: a bin is all floats that share sign, exponent and the first four bits of the mantissa, 16 bins

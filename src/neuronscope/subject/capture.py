@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -64,7 +65,7 @@ def read_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[i
 
     One forward pass of the decoder trunk serves all layers; it stops at the deepest, and logits are never computed.
     Sequences are padded on the right, where a causal model's real tokens never look: so there is no attention mask,
-    which would cost time, and on a GPU a synchronisation.
+    which would cost time. Nothing waits for a GPU.
     """
     deepest = max(layers)
     captured: dict[int, torch.Tensor] = {}
@@ -80,7 +81,7 @@ def read_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[i
     hooks = [layout.projections[layer].register_forward_pre_hook(reader(layer)) for layer in set(layers)]
     try:
         with torch.inference_mode(), suppress(_DeepestLayerReached):
-            layout.decoder(input_ids=input_ids, use_cache=False)
+            layout.decoder(input_ids=input_ids, past_key_values=_forgetful_cache(), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -91,6 +92,22 @@ def read_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[i
             "default settings: tensor-parallel emulation and custom kernels can bypass it."
         )
     return captured
+
+
+@lru_cache(maxsize=1)
+def _forgetful_cache() -> Any:
+    """A cache that keeps nothing.
+
+    Without mask and cache, transformers looks in the position ids for sequences packed into one row, and waits for the
+    device to find none (`find_packed_sequence_indices`); with a cache there is nothing to look for.
+    """
+    from transformers import DynamicCache
+
+    class ForgetfulCache(DynamicCache):
+        def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+            return key_states, value_states
+
+    return ForgetfulCache()
 
 
 def _padded(arrays: Sequence[Any], mask: torch.Tensor, width: int) -> torch.Tensor:
