@@ -1,7 +1,7 @@
 """Collects in child processes and kills them with SIGKILL at random times; run by `test_exemplars_checkpoints.py`.
 
 Usage: killed_collections.py MODEL_FOLDER CORPUS_FILE WORKPLACE KILLS. Prints JSON. Children are forked from a process
-that has imported everything, so that the time they live is spent on collecting.
+that has imported and loaded everything, so that the time they live is spent on collecting.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads do not survive a fork
+
 import torch
-import transformers.models.llama.modeling_llama  # noqa: F401 - what the children would import
 
 import neuronscope as ns
 from neuronscope.exemplars import checkpoints, collection
-from neuronscope.exemplars.store import open_store  # noqa: F401
 
 
-def collect(model: str, corpus: str, cache: Path) -> None:
-    torch.set_num_threads(1)
-    ns.collect_exemplars(ns.load_subject(model, device="cpu"), corpus, None, 16, 7, cache_dir=cache, batch_size=4)
+def collect(subject: Any, corpus: str, cache: Path) -> None:
+    ns.collect_exemplars(subject, corpus, None, 16, 7, cache_dir=cache, batch_size=4)
 
 
-def child(model: str, corpus: str, cache: Path) -> int:
+def child(subject: Any, corpus: str, cache: Path) -> int:
     process = os.fork()
     if process:
         return process
     try:
-        collect(model, corpus, cache)
+        collect(subject, corpus, cache)
     finally:
         os._exit(0 if (next(cache.glob("*/store.json"), None)) else 1)
 
@@ -48,8 +47,11 @@ def contents(cache: Path) -> dict[str, str]:
 
 def main(model: str, corpus: str, workplace: Path, kills: int) -> dict[str, Any]:
     checkpoints.INTERVAL, checkpoints.MAX_SHARE, collection.CHUNK_SEQUENCES = 0.0, float("inf"), 8
+    torch.set_num_threads(1)
+    subject = ns.load_subject(model, device="cpu")
+    collect(subject, corpus, workplace / "whole")
     start = time.monotonic()
-    assert os.waitpid(child(model, corpus, workplace / "whole"), 0)[1] == 0
+    assert os.waitpid(child(subject, corpus, workplace / "again"), 0)[1] == 0
     duration = time.monotonic() - start
     generator, done, resumed, stores, equal = random.Random(), 0, 0, 0, 0
     whole = contents(workplace / "whole")
@@ -58,7 +60,7 @@ def main(model: str, corpus: str, workplace: Path, kills: int) -> dict[str, Any]
         finished = False
         while not finished:
             resumed += any(cache.glob("*.partial/checkpoint.safetensors"))
-            process = child(model, corpus, cache)
+            process = child(subject, corpus, cache)
             if done < kills:
                 time.sleep(generator.uniform(0.0, duration))
                 os.kill(process, signal.SIGKILL)
