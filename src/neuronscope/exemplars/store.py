@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,19 @@ def open_store(path: str | Path) -> ExemplarStore:
         StoreError: there is no store at this path, or it is damaged or of another version.
     """
     return ExemplarStore(Path(path))
+
+
+class RankedSequence(NamedTuple):
+    """One of a neuron's top sequences, as far as a store knows it without its model."""
+
+    sequence_id: int
+    """The sequence's number within its corpus."""
+    activation: float
+    """The neuron's largest `sign * activation` in it."""
+    source: str
+    """Which part of the corpus the document came from."""
+    tokens: list[str]
+    """The text of each token."""
 
 
 class ExemplarStore:
@@ -117,6 +130,17 @@ class ExemplarStore:
         ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
         return [int(i) for i in ids[:n]]
 
+    def ranked(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[RankedSequence]:
+        """The neuron's n top sequences of a split, strongest first, without per-token activations: needs no model.
+
+        Raises:
+            StoreError: the store lacks the neuron's layer or sign.
+            SubjectError: the layer has no such neuron.
+        """
+        ids, activations = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
+        rows = [(int(i), float(value), self._sequences.row(i)) for i, value in zip(ids[:n], activations, strict=False)]
+        return [RankedSequence(i, value, row.source, row.tokens) for i, value, row in rows]
+
     def random_ids(self, neuron: Neuron, split: str = "test", n: int = 20, seed: int = 0) -> list[int]:
         """Ids of n sequences drawn without regard to activation, none of them among the neuron's top ones.
 
@@ -181,13 +205,14 @@ class ExemplarStore:
         Raises:
             StoreError: it is not the model that the store was made with.
         """
-        from neuronscope.exemplars.identity import identify
+        from neuronscope.exemplars.identity import differences, identify
 
         made_with, offered = self.info["subject"], identify(subject)
         if made_with["fingerprint"] != offered["fingerprint"]:
             raise StoreError(
                 f"The store {self.path} was made with {made_with['name']} (fingerprint {made_with['fingerprint']}); "
-                f"this subject is {offered['name']} (fingerprint {offered['fingerprint']}). "
+                f"this subject is {offered['name']} (fingerprint {offered['fingerprint']})."
+                f"{differences(made_with, offered)} "
                 "Bind the same model in the same dtype, or collect exemplars for this one."
             )
         self.subject = subject

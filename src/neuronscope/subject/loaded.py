@@ -66,11 +66,18 @@ class LoadedSubject:
         return next(self._layout.decoder.parameters()).device
 
     @cached_property
+    def parts(self) -> dict[str, str]:
+        """Digests of configuration, weights and tokenizer, and the dtype; taken once, on first use."""
+        from neuronscope.subject.fingerprint import parts
+
+        return parts(self.model, self.tokenizer)
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Names configuration, weights, tokenizer and dtype; taken once, on first use."""
+        """Names configuration, weights, tokenizer and dtype together."""
         from neuronscope.subject.fingerprint import fingerprint
 
-        return fingerprint(self.model, self.tokenizer)
+        return fingerprint(self.parts)
 
     def width(self, layer: int) -> int:
         """How many neurons one layer has.
