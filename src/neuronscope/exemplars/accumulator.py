@@ -34,6 +34,8 @@ class SignStatistics:
     """Shape `(width,)`, float32: the largest activation."""
     counts: torch.Tensor = field(init=False)
     """Shape `(width, frequency.N_BINS)`, int64: tokens by activation, from a quarter of the maximum upwards."""
+    lowest: torch.Tensor = field(init=False)
+    """Shape `(width,)`, int32: the bins with which `counts` begin; they follow from the maxima."""
     top: dict[Split, torch.Tensor] = field(init=False)
     """Keys of the top sequences of each split (see `topk`), of shape `(width, up to k)`."""
 
@@ -41,20 +43,25 @@ class SignStatistics:
         self.total = torch.zeros(self.width, dtype=torch.int64)
         self.maximum = torch.zeros(self.width, dtype=torch.float32)
         self.counts = frequency.empty_counts(self.width)
+        self.lowest = frequency.lowest_bin(self.maximum)
         self.top = {split: torch.zeros((self.width, 0), dtype=torch.int64) for split in SPLITS}
 
     def raise_maximum(self, maximum: torch.Tensor) -> None:
         """Take in larger maxima; counters that they put out of reach are forgotten."""
-        larger = torch.maximum(self.maximum.to(maximum.device), maximum)
-        self.counts = frequency.rebase(self.counts.to(larger.device), self.maximum.to(larger.device), larger)
-        self.maximum = larger
+        device = maximum.device
+        self.maximum = torch.maximum(self.maximum.to(device), maximum)
+        lowest = frequency.lowest_bin(self.maximum)
+        self.counts = self.counts.to(device)
+        frequency.rebase(self.counts, self.lowest.to(device), lowest)
+        self.lowest = lowest
 
     def merge(self, other: SignStatistics, top_k: int) -> None:
         """Take in the statistics of another part of the corpus."""
-        other_counts = other.counts.to(self.counts.device)
-        other_maximum = other.maximum.to(self.maximum.device)
-        self.raise_maximum(other_maximum)
-        self.counts = self.counts + frequency.rebase(other_counts, other_maximum, self.maximum)
+        device = self.maximum.device
+        self.raise_maximum(other.maximum.to(device))
+        others = other.counts.to(device, copy=True)
+        frequency.rebase(others, other.lowest.to(device), self.lowest)
+        self.counts = self.counts + others
         self.total = self.total + other.total.to(self.total.device)
         for split, keys in self.top.items():
             self.top[split] = merge(keys, other.top[split].to(keys.device), top_k)
@@ -67,6 +74,7 @@ class SignStatistics:
     def restore(self, arrays: Mapping[str, torch.Tensor]) -> None:
         """Become what `arrays` described."""
         self.total, self.maximum, self.counts = arrays["total"], arrays["maximum"], arrays["counts"]
+        self.lowest = frequency.lowest_bin(self.maximum)
         self.top = {split: arrays[f"top/{split}"] for split in SPLITS}
 
 
@@ -79,7 +87,7 @@ class LayerAccumulator:
         self.top_k = top_k
         self.signs = {sign: SignStatistics(width) for sign in signs}
         self._maxima: dict[int, list[torch.Tensor]] = {sign: [] for sign in signs}
-        self._total: dict[int, torch.Tensor] = {}
+        self._sums: torch.Tensor | None = None
 
     @torch.inference_mode()
     def add_batch(self, activations: torch.Tensor, padding: torch.Tensor | None) -> None:
@@ -89,17 +97,25 @@ class LayerAccumulator:
             activations: shape `(batch, longest, width)`, raw. Padding is overwritten.
             padding: shape `(batch, longest)`, True where there is no token; None if there is none.
         """
+        activations = _supported(activations)
         if padding is not None:
-            activations = activations.masked_fill_(padding.unsqueeze(-1), 0)
+            _silence(activations, padding)
         for sign, statistics in self.signs.items():
-            extremes = activations.amax(1) if sign > 0 else activations.amin(1).neg_()
+            groups = frequency.grouped_extremes(activations, sign)
+            extremes = groups.amax(1) if sign > 0 else groups.amin(1).neg_()
             self._maxima[sign].append(extremes)
             statistics.raise_maximum(extremes.amax(0).float())
-            statistics.counts += frequency.count(activations, sign, statistics.maximum)
-            silenced = activations.clamp(min=0) if sign > 0 else activations.clamp(max=0)
-            # A sequence's sum is rounded to the model's dtype, which evens out over sequences.
-            amount = silenced.sum(1).sum(0, dtype=torch.float32) * sign
-            self._total[sign] = self._total[sign] + amount if sign in self._total else amount
+            frequency.count(activations, groups, sign, statistics.lowest, statistics.counts)
+        self._add_sums(activations)
+
+    def _add_sums(self, activations: torch.Tensor) -> None:
+        """Sums of both signs, from those of values and of magnitudes.
+
+        A sequence's sums are rounded to the model's dtype, which evens out over sequences.
+        """
+        amounts = (activations.sum(1), activations.abs().sum(1))
+        sums = torch.stack([each.sum(0, dtype=torch.float32) for each in amounts])
+        self._sums = sums if self._sums is None else self._sums + sums
 
     @torch.inference_mode()
     def close_chunk(self, ids: Sequence[int], splits: Sequence[Split]) -> None:
@@ -112,11 +128,15 @@ class LayerAccumulator:
         Raises:
             SubjectError: an activation is infinite or not a number.
         """
+        if self._sums is None:
+            return
+        values, magnitudes = self._sums.cpu().double()
+        self._sums = None
         for sign, statistics in self.signs.items():
             maxima = torch.cat(self._maxima[sign])
             self._check_finite(maxima)
             self._maxima[sign].clear()
-            total = self._total.pop(sign).cpu().double() / TOTAL_UNIT
+            total = ((magnitudes + sign * values) / 2).clamp_(min=0) / TOTAL_UNIT
             statistics.total = statistics.total.cpu() + total.round_().to(torch.int64)
             self._merge(statistics, maxima, ids, splits)
 
@@ -153,3 +173,18 @@ class LayerAccumulator:
             for keys in statistics.top.values()
             for i in sequence_ids(keys).tolist()
         }
+
+
+def _supported(activations: torch.Tensor) -> torch.Tensor:
+    """The activations in a dtype whose bits are counted here, neurons side by side."""
+    if activations.dtype not in (torch.bfloat16, torch.float16, torch.float32) or activations.stride(-1) != 1:
+        return activations.float().contiguous()
+    return activations
+
+
+def _silence(activations: torch.Tensor, padding: torch.Tensor) -> None:
+    """Set padding to 0."""
+    if activations.device.type == "cpu":  # faster, but on a GPU the number of indices would have to be waited for
+        activations[padding.nonzero(as_tuple=True)] = 0
+    else:
+        activations.masked_fill_(padding.unsqueeze(-1), 0)

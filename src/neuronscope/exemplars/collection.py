@@ -21,7 +21,7 @@ from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.protocols import Subject
-from neuronscope.subject.capture import capture
+from neuronscope.subject.capture import to_device, visit
 from neuronscope.units import SPLITS
 
 CHUNK_SEQUENCES = 512
@@ -50,8 +50,8 @@ class Collection:
             batch_tokens: tokens of a forward pass, padding included.
         """
         self.subject = subject
-        self.accumulators = [LayerAccumulator(layer, subject.width(layer), signs, top_k) for layer in layers]
-        self.pool = SequencePool(lambda: set().union(*(layer.referenced() for layer in self.accumulators)))
+        self.accumulators = {layer: LayerAccumulator(layer, subject.width(layer), signs, top_k) for layer in layers}
+        self.pool = SequencePool(lambda: set().union(*(each.referenced() for each in self.accumulators.values())))
         self.source_tokens: Counter[str] = Counter()
         self.n_chunks = 0
         """How many chunks are in."""
@@ -73,22 +73,27 @@ class Collection:
             self._add_batch([by_id[i].token_ids for i in batch])
             order += batch
             advance(sum(len(by_id[i].token_ids) for i in batch))
-        for layer in self.accumulators:
+        for layer in self.accumulators.values():
             layer.close_chunk(order, [by_id[i].split for i in order])
         self.pool.prune_if_large()
         self.n_chunks += 1
 
     def _add_batch(self, token_ids: list[list[int]]) -> None:
-        activations, mask = capture(self.subject, token_ids, [layer.layer for layer in self.accumulators])
-        padded = len(token_ids[0]) != len(token_ids[-1])  # a batch is ordered by length
-        padding = ~mask if padded else None
-        for layer in self.accumulators:
-            layer.add_batch(activations.pop(layer.layer), padding)
+        lengths = torch.tensor([len(sequence) for sequence in token_ids])
+        padding = torch.arange(int(lengths.max())) >= lengths[:, None] if lengths.min() < lengths.max() else None
+
+        def add(layer: int, activations: torch.Tensor) -> None:
+            nonlocal padding
+            if padding is not None and padding.device != activations.device:
+                padding = to_device(padding, activations.device)
+            self.accumulators[layer].add_batch(activations, padding)
+
+        visit(self.subject, token_ids, list(self.accumulators), add)
 
     def merge(self, other: Collection) -> None:
         """Take in what was gathered from other chunks of the same corpus."""
-        for mine, theirs in zip(self.accumulators, other.accumulators, strict=True):
-            mine.merge(theirs)
+        for layer, accumulator in self.accumulators.items():
+            accumulator.merge(other.accumulators[layer])
         self.pool.merge(other.pool)
         self.source_tokens += other.source_tokens
         self.n_chunks += other.n_chunks
@@ -98,7 +103,7 @@ class Collection:
         """Everything gathered, as arrays by name and as JSON; `restore` takes it back."""
         arrays = {
             f"{layer.layer}/{sign:+d}/{name}": array
-            for layer in self.accumulators
+            for layer in self.accumulators.values()
             for sign, statistics in layer.signs.items()
             for name, array in statistics.arrays().items()
         }
@@ -122,7 +127,7 @@ class Collection:
 
     def restore(self, arrays: Mapping[str, torch.Tensor], counts: Mapping[str, Any]) -> None:
         """Go on from what `state` returned; this collection must be empty."""
-        for layer in self.accumulators:
+        for layer in self.accumulators.values():
             for sign, statistics in layer.signs.items():
                 prefix = f"{layer.layer}/{sign:+d}/"
                 own = {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}

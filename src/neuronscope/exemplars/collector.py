@@ -103,7 +103,7 @@ def collect_exemplars(
             "neuronscope": version("neuronscope"),
         }
         strings = partial(token_strings, subject.tokenizer)
-        write_store(folder, workplace, info, collection.accumulators, collection.pool, strings)
+        write_store(folder, workplace, info, collection.accumulators.values(), collection.pool, strings)
         checkpoints.clear()
     return open_store(folder).bind(subject)
 

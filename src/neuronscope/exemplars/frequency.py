@@ -28,6 +28,7 @@ _MANTISSA_BITS = 4
 _SHIFT = 23 - _MANTISSA_BITS
 _OCTAVES = 2
 _DEPTH = _OCTAVES << _MANTISSA_BITS
+_GROUP = 8
 N_BINS = _DEPTH + 1
 """Counters of a neuron: from the bin of a quarter of its maximum to that of the maximum."""
 
@@ -42,67 +43,115 @@ def lowest_bin(maximum: torch.Tensor) -> torch.Tensor:
     return ((maximum.contiguous().view(torch.int32) >> _SHIFT) - _DEPTH).clamp_(min=1)
 
 
-def rebase(counts: torch.Tensor, old_maximum: torch.Tensor, new_maximum: torch.Tensor) -> torch.Tensor:
-    """The same counts, beginning at the lowest bin of a larger maximum; what lies below is forgotten."""
-    steps = lowest_bin(new_maximum) - lowest_bin(old_maximum)
-    columns = torch.arange(N_BINS, device=counts.device) + steps.to(torch.int64)[:, None]
+def rebase(counts: torch.Tensor, old_lowest: torch.Tensor, new_lowest: torch.Tensor) -> None:
+    """Let the counts begin at higher bins; what lies below is forgotten."""
+    steps = (new_lowest - old_lowest).to(torch.int64)
+    if counts.device.type != "cpu":
+        counts.copy_(_shifted(counts, steps))
+        return
+    rows = steps.nonzero().flatten()  # few, after the first batches
+    if len(rows):
+        counts[rows] = _shifted(counts[rows], steps[rows])
+
+
+def _shifted(counts: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    columns = torch.arange(N_BINS, device=counts.device) + steps[:, None]
     return torch.nn.functional.pad(counts, (0, 1)).gather(1, columns.clamp_(max=N_BINS))
 
 
-def count(activations: torch.Tensor, sign: int, maximum: torch.Tensor) -> torch.Tensor:
+def grouped_extremes(activations: torch.Tensor, sign: int) -> torch.Tensor:
+    """The largest (sign +1) or smallest (-1) activation in each group of up to `_GROUP` tokens of a sequence.
+
+    Group g of G has the tokens g, g + G, g + 2G, ... So a reduction runs along memory.
+
+    Args:
+        activations: shape `(batch, longest, width)`.
+        sign: of which sign.
+
+    Returns:
+        Shape `(batch, G, width)`.
+    """
+    longest = activations.shape[1]
+    n_groups = -(-longest // _GROUP)
+    extremes = activations[:, :n_groups].clone()
+    larger = torch.maximum if sign > 0 else torch.minimum
+    for start in range(n_groups, longest, n_groups):
+        part = activations[:, start : start + n_groups]
+        place = extremes[:, : part.shape[1]]
+        larger(place, part, out=place)
+    return extremes
+
+
+def count(
+    activations: torch.Tensor, groups: torch.Tensor, sign: int, lowest: torch.Tensor, counts: torch.Tensor
+) -> None:
     """Count tokens by bin.
 
     Args:
-        activations: shape `(batch, longest, width)`, raw, 0 where there is no token.
+        activations: shape `(batch, longest, width)`, raw, 0 where there is no token; bfloat16, float16 or float32,
+            neurons side by side in memory.
+        groups: their `grouped_extremes` of this sign.
         sign: of which sign.
-        maximum: shape `(width,)`, float32: of all tokens so far, these included.
-
-    Returns:
-        Counters `(width, N_BINS)`, beginning at `lowest_bin(maximum)`.
+        lowest: shape `(width,)`: the `lowest_bin` of the maximum of all tokens so far, these included.
+        counts: shape `(width, N_BINS)`, beginning at `lowest`; added to.
     """
     if activations.device.type == "cpu":
-        return _count_sparse(activations, sign, lowest_bin(maximum))
-    return _count_dense(activations, sign, lowest_bin(maximum))
+        _count_sparse(activations, groups, sign, lowest, counts)
+    else:
+        _count_dense(activations, sign, lowest, counts)
 
 
-def _count_sparse(activations: torch.Tensor, sign: int, lowest: torch.Tensor) -> torch.Tensor:
-    """Find the few tokens above the lowest bin first; for processors.
+def _count_sparse(
+    activations: torch.Tensor, groups: torch.Tensor, sign: int, lowest: torch.Tensor, counts: torch.Tensor
+) -> None:
+    """Find the few groups, and in them the few tokens, above the lowest bin; for processors."""
+    edges = _sortable((lowest << _SHIFT).view(torch.float32).to(activations.dtype) * sign, sign)
+    width = len(edges)
+    cells, neurons = np.divmod(np.flatnonzero(_sortable(groups, sign) >= edges), width)
+    tokens = _tokens_of(_sortable(activations, sign), groups.shape[1], cells, neurons)
+    which = np.flatnonzero(tokens >= edges[neurons])
+    owners = neurons[which % max(1, len(neurons))]
+    signed = tokens.ravel()[which].view(f"i{tokens.itemsize}")
+    found = torch.from_numpy(signed).view(activations.dtype).float().abs_().view(torch.int32)
+    bins = (found >> _SHIFT).numpy() - lowest.numpy()[owners]
+    places = owners * N_BINS + np.minimum(bins, _DEPTH)  # more than that is no number, which is refused later
+    amounts = np.bincount(places[bins >= 0], minlength=width * N_BINS)
+    counts += torch.from_numpy(amounts).view(width, N_BINS)
+
+
+def _sortable(values: torch.Tensor, sign: int) -> NDArray[Any]:
+    """Floats as integers that sort like the magnitudes of the sign, all of the other sign below.
 
     Positive floats sort like their bits, as signed integers; negative ones sort by magnitude like their bits, as
     unsigned ones. Comparing integers is several times as fast as comparing bfloat16.
     """
-    if activations.dtype not in (torch.bfloat16, torch.float16, torch.float32) or activations.stride(-1) != 1:
-        activations = activations.float().contiguous()
-    bits = torch.int32 if activations.dtype == torch.float32 else torch.int16
-    values, width = activations.view(bits).numpy(), activations.shape[-1]
-    edges = (lowest << _SHIFT).view(torch.float32).to(activations.dtype).view(bits).numpy()
-    if sign < 0:
-        unsigned = np.dtype(f"u{values.itemsize}")
-        values = values.view(unsigned)
-        edges = edges.view(unsigned) | unsigned.type(1 << (8 * values.itemsize - 1))
-    tokens, neurons = np.divmod(np.flatnonzero(values >= edges), width)
-    found = torch.from_numpy(_take(values, tokens, neurons).view(f"i{values.itemsize}")).view(activations.dtype)
-    bins = (found.float().abs().view(torch.int32) >> _SHIFT).numpy() - lowest.numpy()[neurons]
-    cells = neurons * N_BINS + np.minimum(bins, _DEPTH)  # more than that is no number, which is refused later
-    return torch.from_numpy(np.bincount(cells[bins >= 0], minlength=width * N_BINS).reshape(width, N_BINS))
+    signed = values.view(torch.int32 if values.dtype == torch.float32 else torch.int16).numpy()
+    return signed if sign > 0 else signed.view(f"u{signed.itemsize}")
 
 
-def _take(values: NDArray[Any], tokens: NDArray[np.int64], neurons: NDArray[np.int64]) -> NDArray[Any]:
-    """Single values of an array `(batch, longest, width)`, whose rows may be apart in memory."""
+def _tokens_of(
+    values: NDArray[Any], n_groups: int, cells: NDArray[np.int64], neurons: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Values of the tokens of some groups for some neurons, `(tokens of a group, groups)`; 0 behind the end.
+
+    The rows of `values`, `(batch, longest, width)`, may be apart in memory.
+    """
     batch, longest, width = values.shape
     by_row, by_token = (stride // values.itemsize for stride in values.strides[:2])
-    starts = (np.arange(batch)[:, None] * by_row + np.arange(longest) * by_token).ravel()
-    extent = int(starts[-1]) + width if len(starts) else 0
-    flat = np.lib.stride_tricks.as_strided(values, (extent,), (values.itemsize,), writeable=False)
-    taken: NDArray[Any] = flat[starts[tokens] + neurons]
-    return taken
+    flat = np.lib.stride_tricks.as_strided(
+        values, ((batch - 1) * by_row + (longest - 1) * by_token + width,), (values.itemsize,), writeable=False
+    )
+    firsts = (np.arange(batch)[:, None] * by_row + np.arange(n_groups) * by_token).ravel()
+    steps = np.arange(0, longest, n_groups)[:, None]
+    places = firsts[cells] + neurons + steps * by_token
+    if longest % n_groups == 0:
+        return flat[places]  # type: ignore[no-any-return]
+    inside = cells % n_groups + steps < longest
+    return np.where(inside, flat[np.where(inside, places, 0)], values.dtype.type(0))
 
 
-def _count_dense(activations: torch.Tensor, sign: int, lowest: torch.Tensor) -> torch.Tensor:
+def _count_dense(activations: torch.Tensor, sign: int, lowest: torch.Tensor, counts: torch.Tensor) -> None:
     """Send every token to a counter, most of them with weight 0; nothing waits for the device."""
-    width = activations.shape[-1]
     bins = ((activations.float() * sign).clamp_(min=0).view(torch.int32) >> _SHIFT) - lowest
-    cells = torch.arange(width, device=bins.device) * N_BINS + bins.clamp(0, _DEPTH)
-    counts = empty_counts(width, bins.device)
-    counts.view(-1).scatter_add_(0, cells.flatten(), (bins >= 0).flatten().to(torch.int64))
-    return counts
+    places = torch.arange(len(lowest), device=bins.device) * N_BINS + bins.clamp(0, _DEPTH)
+    counts.view(-1).scatter_add_(0, places.flatten(), (bins >= 0).flatten().to(torch.int64))

@@ -15,6 +15,8 @@ from neuronscope.subject.architectures import Layout
 
 Captured = tuple[dict[int, torch.Tensor], torch.Tensor]
 """Activations `(batch, longest, width)` by layer, and a boolean mask `(batch, longest)` of real tokens."""
+Visitor = Callable[[int, torch.Tensor], None]
+"""Takes a layer's number and its activations `(batch, longest, width)`."""
 
 
 @runtime_checkable
@@ -22,7 +24,15 @@ class TensorSubject(Subject, Protocol):
     """A subject that hands out whole batches as tensors, with no detour through numpy."""
 
     def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
-        """Activations as tensors in the model's dtype and on its device, which the caller may change."""
+        """Activations as tensors in the model's dtype and on its device."""
+
+
+@runtime_checkable
+class VisitedSubject(Subject, Protocol):
+    """A subject that hands out a layer's activations at the moment it computes them."""
+
+    def visit(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int], visitor: Visitor) -> None:
+        """Call the visitor for each layer in turn, down to the deepest; it may overwrite padding, and keep nothing."""
 
 
 class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
@@ -48,6 +58,21 @@ def capture(subject: Subject, token_ids: Sequence[Sequence[int]], layers: Sequen
     return {layer: _padded(arrays[layer], mask, subject.width(layer)) for layer in layers}, mask
 
 
+def visit(subject: Subject, token_ids: Sequence[Sequence[int]], layers: Sequence[int], visitor: Visitor) -> None:
+    """Show whole layers' raw activations to a visitor, one layer at a time, where the subject can do so.
+
+    So only one layer is held at once, and it is still in the processor's cache. The visitor may overwrite padding.
+    """
+    if isinstance(subject, VisitedSubject):
+        subject.visit(token_ids, layers, visitor)
+        return
+    captured, _ = capture(subject, token_ids, layers)
+    for layer in sorted(captured):
+        activations = captured.pop(layer)
+        # A subject of one's own may hand out what it keeps.
+        visitor(layer, activations.clone() if isinstance(subject, TensorSubject) else activations)
+
+
 def length_mask(lengths: Sequence[int]) -> torch.Tensor:
     """Boolean `(batch, longest)`: True for the first `lengths[i]` positions of row i."""
     return torch.arange(max(lengths, default=0)) < torch.tensor(lengths, dtype=torch.long)[:, None]
@@ -60,19 +85,20 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def read_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
-    """Inputs of the asked layers' output projections, `(batch, length, width)` each.
+def visit_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[int], visitor: Visitor) -> None:
+    """Show the inputs of the asked layers' output projections, `(batch, length, width)` each.
 
     One forward pass of the decoder trunk serves all layers; it stops at the deepest, and logits are never computed.
     Sequences are padded on the right, where a causal model's real tokens never look: so there is no attention mask,
     which would cost time. Nothing waits for a GPU.
     """
     deepest = max(layers)
-    captured: dict[int, torch.Tensor] = {}
+    seen: set[int] = set()
 
     def reader(layer: int) -> Callable[[torch.nn.Module, Any], None]:
         def read(_module: torch.nn.Module, arguments: Any) -> None:
-            captured[layer] = arguments[0].reshape(*input_ids.shape, -1)
+            seen.add(layer)
+            visitor(layer, arguments[0].reshape(*input_ids.shape, -1))
             if layer == deepest:
                 raise _DeepestLayerReached
 
@@ -85,13 +111,12 @@ def read_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[i
     finally:
         for hook in hooks:
             hook.remove()
-    missing = sorted(set(layers) - captured.keys())
+    missing = sorted(set(layers) - seen)
     if missing:
         raise SubjectError(
             f"The forward pass never called the output projection of layer {missing[0]}. Load the model with its "
             "default settings: tensor-parallel emulation and custom kernels can bypass it."
         )
-    return captured
 
 
 @lru_cache(maxsize=1)

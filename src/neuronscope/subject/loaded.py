@@ -11,7 +11,7 @@ import torch
 
 from neuronscope.errors import SubjectError
 from neuronscope.subject.architectures import find_layout
-from neuronscope.subject.capture import Captured, length_mask, read_projections, to_device
+from neuronscope.subject.capture import Captured, Visitor, length_mask, to_device, visit_projections
 from neuronscope.subject.tokens import bos_id
 
 if TYPE_CHECKING:
@@ -114,9 +114,8 @@ class LoadedSubject:
     def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
         """Raw activations as `(batch, longest, width)` tensors by layer, and the mask of real tokens.
 
-        Tensors are in the model's dtype and on its device, and the caller's to change; on a GPU nothing here waits for
-        it. `neuronscope.subject.capture.capture` is the same for
-        every kind of subject.
+        Tensors are in the model's dtype and on its device; on a GPU nothing here waits for it.
+        `neuronscope.subject.capture.capture` is the same for every kind of subject.
 
         Raises:
             SubjectError: a layer or a token id does not exist, or a sequence is longer than the model's context.
@@ -126,12 +125,29 @@ class LoadedSubject:
         if not mask.any() or not layers:
             nothing = torch.zeros(*mask.shape, 1, dtype=self.dtype, device=self.device)
             return {layer: nothing.repeat(1, 1, self._layout.widths[layer]) for layer in layers}, mask.to(self.device)
-        rows = self._with_bos(token_ids, mask)
+        captured: dict[int, torch.Tensor] = {}
+        self.visit(token_ids, layers, captured.__setitem__)
+        return {layer: captured[layer] for layer in layers}, to_device(mask, self.device)
+
+    def visit(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int], visitor: Visitor) -> None:
+        """Show each layer's raw activations, `(batch, longest, width)`, to a visitor while the model computes them.
+
+        The visitor may overwrite padding, which no real token looks at, and nothing else.
+
+        Raises:
+            SubjectError: a layer or a token id does not exist, or a sequence is longer than the model's context.
+        """
+        self.check_layers(layers)
+        rows = self._with_bos(token_ids, length_mask([len(sequence) for sequence in token_ids]))
         self._check_input(rows)
+        first = 0 if self._bos is None else 1
         with self._one_at_a_time:
-            captured = read_projections(self._layout, to_device(rows, self.device), layers)
-        first = rows.shape[1] - mask.shape[1]
-        return {layer: captured[layer][:, first:].to(self.device) for layer in layers}, to_device(mask, self.device)
+            visit_projections(
+                self._layout,
+                to_device(rows, self.device),
+                layers,
+                lambda layer, activations: visitor(layer, activations[:, first:].to(self.device)),
+            )
 
     def activations(
         self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]
