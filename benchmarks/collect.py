@@ -127,10 +127,8 @@ def measure(subject: LoadedSubject, corpus: str, layers: list[int], rounds: int)
         cost = seconds(lambda: checkpoint.save(*gathered.state()))
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     interval = max(INTERVAL, cost / MAX_SHARE)
-    print(
-        f"{'checkpoint':>14}  {size / 1e6:,.0f} MB in {cost:.2f} s, every {interval:.0f} s of work: {cost / interval:.2%}",
-        flush=True,
-    )
+    share = f"every {interval:.0f} s of work: {cost / interval:.2%}"
+    print(f"{'checkpoint':>14}  {size / 1e6:,.0f} MB in {cost:.2f} s, {share}", flush=True)
 
 
 def _name(layers: list[int]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +198,14 @@ def test_memory_follows_the_lists_not_the_corpus(tmp_path: Path, monkeypatch: py
     needed = 5 * 2 * 3 * 2 + 3 * 10  # neurons, signs, splits, k; random samples
     assert sum(store.info["n_sequences"].values()) == 5000
     assert max(largest) <= 2 * needed + 50 + 50  # twice the needed, the slack, one chunk
+
+
+def test_ten_times_the_tokens_take_no_more_memory() -> None:
+    pytest.importorskip("resource", reason="this system does not tell a process's peak memory")
+    script = Path(__file__).with_name("collection_memory.py")
+    output = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    once, tenfold = json.loads(output.splitlines()[-1])
+    assert tenfold - once < 20  # megabytes
 
 
 def test_an_interrupted_collection_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
