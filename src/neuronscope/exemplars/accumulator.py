@@ -20,6 +20,7 @@ from neuronscope.units import SPLITS, Split
 
 TOTAL_UNIT = 2.0**-20
 """Sums are kept as integers in this unit: adding integers does not depend on the order."""
+_BLOCK_BYTES = 3 << 19
 
 
 @dataclass
@@ -100,13 +101,17 @@ class LayerAccumulator:
         activations = _supported(activations)
         if padding is not None:
             _silence(activations, padding)
+        grouped: dict[int, list[torch.Tensor]] = {sign: [] for sign in self.signs}
+        for block in _blocks(activations):
+            for sign, groups in grouped.items():
+                groups.append(frequency.grouped_extremes(block, sign))
+            self._add_sums(block)
         for sign, statistics in self.signs.items():
-            groups = frequency.grouped_extremes(activations, sign)
-            extremes = groups.amax(1) if sign > 0 else groups.amin(1).neg_()
+            groups_of_all = torch.cat(grouped[sign])
+            extremes = groups_of_all.amax(1) if sign > 0 else groups_of_all.amin(1).neg_()
             self._maxima[sign].append(extremes)
             statistics.raise_maximum(extremes.amax(0).float())
-            frequency.count(activations, groups, sign, statistics.lowest, statistics.counts)
-        self._add_sums(activations)
+            frequency.count(activations, groups_of_all, sign, statistics.lowest, statistics.counts)
 
     def _add_sums(self, activations: torch.Tensor) -> None:
         """Sums of both signs, from those of values and of magnitudes.
@@ -180,6 +185,15 @@ def _supported(activations: torch.Tensor) -> torch.Tensor:
     if activations.dtype not in (torch.bfloat16, torch.float16, torch.float32) or activations.stride(-1) != 1:
         return activations.float().contiguous()
     return activations
+
+
+def _blocks(activations: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Sequences by the few, so that several passes over them find them in the processor's cache."""
+    if activations.device.type != "cpu":
+        return [activations]
+    size = activations[0].numel() * activations.element_size()
+    rows = max(1, _BLOCK_BYTES // max(1, size))
+    return [activations[start : start + rows] for start in range(0, len(activations), rows)]
 
 
 def _silence(activations: torch.Tensor, padding: torch.Tensor) -> None:
