@@ -6,13 +6,15 @@ import json
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import neuronscope as ns
-from neuronscope.exemplars import ExemplarStore, topk
+from neuronscope.exemplars import ExemplarStore, sequences, topk
 from neuronscope.units import SPLITS
 from table_subject import TableSubject
 
@@ -57,6 +59,54 @@ def test_top_neurons_are_ranked(store: ExemplarStore, by: str) -> None:
     assert [values[neuron.index] for neuron in neurons] == sorted(values.tolist(), reverse=True)[:3]
     assert {(neuron.layer, neuron.sign) for neuron in neurons} == {(1, -1)}
     assert len(store.top_neurons(1, by=by)) == 6
+
+
+def test_neurons_as_frequent_as_each_other_are_ranked_by_maximum_then_by_index(tmp_path: Path) -> None:
+    table = np.zeros((len(LETTERS), 5), np.float32)
+    table[1] = [1, 3, 0, 3, 2]  # all but the dead one are active on the same tokens
+    store = ns.collect_exemplars(TableSubject(LETTERS, [table]), texts(50), [0], 20, cache_dir=tmp_path)
+    assert [neuron.index for neuron in store.top_neurons(0)] == [1, 3, 4, 0, 2]
+
+
+def test_random_neurons_are_different_ones_and_the_same_for_the_same_seed(store: ExemplarStore) -> None:
+    draws = [[neuron.index for neuron in store.top_neurons(1, 4, by="random", seed=seed)] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert len(set(draws[0])) == 4
+
+
+def test_ranked_sequences_need_no_model(store: ExemplarStore, model: TableSubject) -> None:
+    exemplars = store.exemplars(NEURON, "test", 5)
+    ranked = ns.open_store(store.path).ranked(NEURON, "test", 5)
+    for exemplar, sequence in zip(exemplars, ranked, strict=True):
+        assert (sequence.sequence_id, sequence.tokens) == (exemplar.sequence_id, exemplar.tokens)
+        assert sequence.activation == exemplar.activations.max()
+
+
+def test_opening_takes_milliseconds_whatever_the_size(store: ExemplarStore) -> None:
+    ns.open_store(store.path)
+    start = time.perf_counter()
+    opened = ns.open_store(store.path)
+    assert time.perf_counter() - start < 0.05
+    assert opened.layers == [0, 1]
+
+
+def test_the_sequences_are_a_table_for_other_tools(store: ExemplarStore) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = parquet.read_table(store.path / "sequences.parquet").to_pylist()
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
+    exemplar = store.exemplars(NEURON)[0]
+    (row,) = [row for row in rows if row["id"] == exemplar.sequence_id]
+    assert row["token_ids"] == exemplar.token_ids
+    assert row["tokens"] == exemplar.tokens
+    assert (row["split"], row["source"]) == ("train", "texts")
+
+
+def test_more_sequences_than_a_row_group_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequences, "GROUP_ROWS", 7)
+    store = ns.collect_exemplars(subject(), texts(60), [0], 20, cache_dir=tmp_path)
+    for split in SPLITS:
+        for exemplar in store.exemplars(ns.Neuron(0, 0), split, n=40):
+            assert exemplar.text in texts(60)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -132,6 +182,16 @@ def test_another_subject_is_refused(store: ExemplarStore) -> None:
         store.bind(subject("other"))
 
 
+def test_another_tokenizer_or_dtype_is_named(tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    made_with = ns.load_subject((tiny_llama, tiny_tokenizer))
+    store = ns.collect_exemplars(made_with, ["some words to read"] * 2, [0], 8, 2, cache_dir=tmp_path)
+    tiny_tokenizer.add_tokens(["words"])
+    with pytest.raises(ns.StoreError, match=r"They differ in the tokenizer \(\w+ there, \w+ here\)\. Bind"):
+        store.bind(ns.load_subject((tiny_llama, tiny_tokenizer)))
+    with pytest.raises(ns.StoreError, match=r"and in the dtype \(float32 there, bfloat16 here\)"):
+        store.bind(ns.load_subject((tiny_llama, tiny_tokenizer), dtype="bfloat16"))
+
+
 @pytest.mark.parametrize(
     ("neuron", "error", "message"),
     [
@@ -160,6 +220,9 @@ def test_other_questions_it_cannot_answer_are_named(store: ExemplarStore) -> Non
 def test_a_missing_damaged_or_newer_store_is_refused(store: ExemplarStore, tmp_path: Path) -> None:
     with pytest.raises(ns.StoreError, match="no exemplar store"):
         ns.open_store(tmp_path / "nothing")
+    (store.path / "sequences.parquet").write_bytes(b"cut")
+    with pytest.raises(ns.StoreError, match=r"sequences\.parquet cannot be read"):
+        ns.open_store(store.path).exemplars(NEURON)
     (store.path / "layer-1.safetensors").write_bytes(b"cut")
     with pytest.raises(ns.StoreError, match=r"layer-1\.safetensors cannot be read"):
         ns.open_store(store.path).frequency(1)

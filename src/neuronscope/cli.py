@@ -5,7 +5,6 @@ Results go to standard output, everything else to standard error, so that `--jso
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -15,7 +14,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
 from neuronscope.cli_settings import config_from, with_settings
+from neuronscope.cli_store import store_app
 from neuronscope.errors import NeuronScopeError
 from neuronscope.result import NeuronExplanation
 
@@ -48,6 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Examples: neuronscope explain smollm2-135m --layer 9 --neuron 421 --llm offline --html n.html",
 )
+app.add_typer(store_app)
 
 
 def main() -> None:
@@ -74,13 +76,6 @@ def _leave_at_once() -> None:
     os._exit(INTERRUPTED)
 
 
-def _remember(context: typer.Context, parameter: typer.CallbackParam, value: bool) -> bool:
-    """Flags mean the same before and after the command's name; all contexts share `meta`."""
-    if value and parameter.name:
-        context.meta[parameter.name] = True
-    return value
-
-
 def _print_version(value: bool) -> None:
     if value:
         from importlib.metadata import version
@@ -89,10 +84,6 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-JsonFlag = Annotated[
-    bool, typer.Option("--json", callback=_remember, help="Print the result as JSON, and nothing else.")
-]
-DebugFlag = Annotated[bool, typer.Option("--debug", callback=_remember, help="Show the traceback of an error.")]
 VersionFlag = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
 ]
@@ -149,7 +140,7 @@ def collect(
     )
     counts = {name: store.info[name] for name in ("n_tokens", "n_sequences")}
     if context.meta.get("as_json"):
-        _print_json({"path": str(store.path), "layers": store.layers, "widths": store.info["widths"], **counts})
+        print_json({"path": str(store.path), "layers": store.layers, "widths": store.info["widths"], **counts})
         return
     typer.echo(f"Layers {', '.join(map(str, store.layers))}")
     for name, by_split in counts.items():
@@ -218,7 +209,7 @@ def _show(context: typer.Context, explanation: NeuronExplanation, html: Path | N
         explanation.to_html(html)
         _say(f"Wrote {html}")
     if context.meta.get("as_json"):
-        _print_json(explanation.to_json())
+        print_json(explanation.to_json())
         return
     from rich.console import Console
 
@@ -247,12 +238,6 @@ def _prepare(*outputs: Path | None) -> None:
     handler = logging.StreamHandler(sys.stderr)
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
-
-
-def _print_json(document: str | dict[str, Any]) -> None:
-    """JSON is UTF-8 wherever it goes; a lone surrogate becomes the escape that JSON has for it."""
-    text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False, indent=1)
-    typer.echo(text.encode("utf-8", "backslashreplace"))
 
 
 def _say(line: str) -> None:

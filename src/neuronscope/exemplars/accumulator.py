@@ -1,19 +1,26 @@
 """What one layer's neurons did so far: frequency, mean, maximum and the top sequences, for both signs and all splits.
 
 Its size depends on the layer's width and on k alone. Sequences arrive in chunks: within a chunk only each sequence's
-largest activation is kept, and a chunk is merged into the running lists at once.
+largest activation is kept, and a chunk is merged into the running lists at once. Everything that is kept is the same in
+whatever order, and however divided, the chunks arrive, bit for bit: parts of a corpus merge into the whole. Nothing
+waits for the device before a chunk is closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from neuronscope.errors import SubjectError
+from neuronscope.exemplars import frequency
 from neuronscope.exemplars.topk import merge, pack, sequence_ids
 from neuronscope.units import SPLITS, Split
+
+TOTAL_UNIT = 2.0**-20
+"""Sums are kept as integers in this unit: adding integers does not depend on the order."""
+_BLOCK_BYTES = 3 << 19
 
 
 @dataclass
@@ -22,20 +29,54 @@ class SignStatistics:
 
     width: int
     """How many neurons the layer has."""
-    active: torch.Tensor = field(init=False)
-    """Shape `(width,)`, int64: on how many tokens the activation was positive."""
     total: torch.Tensor = field(init=False)
-    """Shape `(width,)`, float64: the sum over tokens."""
+    """Shape `(width,)`, int64: the sum over tokens, each chunk's rounded to `TOTAL_UNIT`."""
     maximum: torch.Tensor = field(init=False)
     """Shape `(width,)`, float32: the largest activation."""
+    counts: torch.Tensor = field(init=False)
+    """Shape `(width, frequency.N_BINS)`, int64: tokens by activation, from a quarter of the maximum upwards."""
+    lowest: torch.Tensor = field(init=False)
+    """Shape `(width,)`, int32: the bins with which `counts` begin; they follow from the maxima."""
     top: dict[Split, torch.Tensor] = field(init=False)
     """Keys of the top sequences of each split (see `topk`), of shape `(width, up to k)`."""
 
     def __post_init__(self) -> None:
-        self.active = torch.zeros(self.width, dtype=torch.int64)
-        self.total = torch.zeros(self.width, dtype=torch.float64)
+        self.total = torch.zeros(self.width, dtype=torch.int64)
         self.maximum = torch.zeros(self.width, dtype=torch.float32)
+        self.counts = frequency.empty_counts(self.width)
+        self.lowest = frequency.lowest_bin(self.maximum)
         self.top = {split: torch.zeros((self.width, 0), dtype=torch.int64) for split in SPLITS}
+
+    def raise_maximum(self, maximum: torch.Tensor) -> None:
+        """Take in larger maxima; counters that they put out of reach are forgotten."""
+        device = maximum.device
+        self.maximum = torch.maximum(self.maximum.to(device), maximum)
+        lowest = frequency.lowest_bin(self.maximum)
+        self.counts = self.counts.to(device)
+        frequency.rebase(self.counts, self.lowest.to(device), lowest)
+        self.lowest = lowest
+
+    def merge(self, other: SignStatistics, top_k: int) -> None:
+        """Take in the statistics of another part of the corpus."""
+        device = self.maximum.device
+        self.raise_maximum(other.maximum.to(device))
+        others = other.counts.to(device, copy=True)
+        frequency.rebase(others, other.lowest.to(device), self.lowest)
+        self.counts = self.counts + others
+        self.total = self.total + other.total.to(self.total.device)
+        for split, keys in self.top.items():
+            self.top[split] = merge(keys, other.top[split].to(keys.device), top_k)
+
+    def arrays(self) -> dict[str, torch.Tensor]:
+        """Everything it knows, by name; `restore` takes it back."""
+        lists = {f"top/{split}": keys for split, keys in self.top.items()}
+        return {"total": self.total, "maximum": self.maximum, "counts": self.counts} | lists
+
+    def restore(self, arrays: Mapping[str, torch.Tensor]) -> None:
+        """Become what `arrays` described."""
+        self.total, self.maximum, self.counts = arrays["total"], arrays["maximum"], arrays["counts"]
+        self.lowest = frequency.lowest_bin(self.maximum)
+        self.top = {split: arrays[f"top/{split}"] for split in SPLITS}
 
 
 class LayerAccumulator:
@@ -47,30 +88,41 @@ class LayerAccumulator:
         self.top_k = top_k
         self.signs = {sign: SignStatistics(width) for sign in signs}
         self._maxima: dict[int, list[torch.Tensor]] = {sign: [] for sign in signs}
-        self._active: dict[int, torch.Tensor] = {}
-        self._total: dict[int, torch.Tensor] = {}
+        self._sums: torch.Tensor | None = None
 
-    def add_batch(self, activations: torch.Tensor, mask: torch.Tensor | None) -> None:
+    @torch.inference_mode()
+    def add_batch(self, activations: torch.Tensor, padding: torch.Tensor | None) -> None:
         """Take in a batch of sequences.
 
         Args:
-            activations: shape `(batch, longest, width)`, raw.
-            mask: shape `(batch, longest)`, True at real tokens; None if all are.
+            activations: shape `(batch, longest, width)`, raw. Padding is overwritten.
+            padding: shape `(batch, longest)`, True where there is no token; None if there is none.
         """
-        if mask is not None:
-            activations = activations.masked_fill(~mask.unsqueeze(-1), 0)
-        single = activations.float()
-        for sign in self.signs:
-            extreme = activations.amax(1) if sign > 0 else activations.amin(1).neg_()
-            self._maxima[sign].append(extreme)
-            silenced = single.clamp(min=0) if sign > 0 else single.clamp(max=0)
-            self._add(self._total, sign, silenced.sum((0, 1)) * sign)
-            self._add(self._active, sign, torch.ne(silenced, 0, out=silenced).sum((0, 1)))
+        activations = _supported(activations)
+        if padding is not None:
+            _silence(activations, padding)
+        grouped: dict[int, list[torch.Tensor]] = {sign: [] for sign in self.signs}
+        for block in _blocks(activations):
+            for sign, groups in grouped.items():
+                groups.append(frequency.grouped_extremes(block, sign))
+            self._add_sums(block)
+        for sign, statistics in self.signs.items():
+            groups_of_all = torch.cat(grouped[sign])
+            extremes = groups_of_all.amax(1) if sign > 0 else groups_of_all.amin(1).neg_()
+            self._maxima[sign].append(extremes)
+            statistics.raise_maximum(extremes.amax(0).float())
+            frequency.count(activations, groups_of_all, sign, statistics.lowest, statistics.counts)
 
-    @staticmethod
-    def _add(sums: dict[int, torch.Tensor], sign: int, amount: torch.Tensor) -> None:
-        sums[sign] = sums[sign].add_(amount) if sign in sums else amount
+    def _add_sums(self, activations: torch.Tensor) -> None:
+        """Sums of both signs, from those of values and of magnitudes.
 
+        A sequence's sums are rounded to the model's dtype, which evens out over sequences.
+        """
+        amounts = (activations.sum(1), activations.abs().sum(1))
+        sums = torch.stack([each.sum(0, dtype=torch.float32) for each in amounts])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    @torch.inference_mode()
     def close_chunk(self, ids: Sequence[int], splits: Sequence[Split]) -> None:
         """Merge the chunk into the running statistics.
 
@@ -81,13 +133,16 @@ class LayerAccumulator:
         Raises:
             SubjectError: an activation is infinite or not a number.
         """
+        if self._sums is None:
+            return
+        values, magnitudes = self._sums.cpu().double()
+        self._sums = None
         for sign, statistics in self.signs.items():
             maxima = torch.cat(self._maxima[sign])
             self._check_finite(maxima)
             self._maxima[sign].clear()
-            statistics.active += self._active.pop(sign).round().to("cpu", torch.int64)
-            statistics.total += self._total.pop(sign).cpu().double()
-            statistics.maximum = torch.maximum(statistics.maximum, maxima.amax(0).float().cpu())
+            total = ((magnitudes + sign * values) / 2).clamp_(min=0) / TOTAL_UNIT
+            statistics.total = statistics.total.cpu() + total.round_().to(torch.int64)
             self._merge(statistics, maxima, ids, splits)
 
     def _merge(
@@ -109,6 +164,12 @@ class LayerAccumulator:
                 "Load the subject with another dtype, such as dtype='float32'."
             )
 
+    @torch.inference_mode()
+    def merge(self, other: LayerAccumulator) -> None:
+        """Take in what another accumulator of the same layer gathered from other chunks."""
+        for sign, statistics in self.signs.items():
+            statistics.merge(other.signs[sign], self.top_k)
+
     def referenced(self) -> set[int]:
         """The ids of all sequences that some neuron's list holds."""
         return {
@@ -117,3 +178,27 @@ class LayerAccumulator:
             for keys in statistics.top.values()
             for i in sequence_ids(keys).tolist()
         }
+
+
+def _supported(activations: torch.Tensor) -> torch.Tensor:
+    """The activations in a dtype whose bits are counted here, neurons side by side."""
+    if activations.dtype not in (torch.bfloat16, torch.float16, torch.float32) or activations.stride(-1) != 1:
+        return activations.float().contiguous()
+    return activations
+
+
+def _blocks(activations: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Sequences by the few, so that several passes over them find them in the processor's cache."""
+    if activations.device.type != "cpu":
+        return [activations]
+    size = activations[0].numel() * activations.element_size()
+    rows = max(1, _BLOCK_BYTES // max(1, size))
+    return [activations[start : start + rows] for start in range(0, len(activations), rows)]
+
+
+def _silence(activations: torch.Tensor, padding: torch.Tensor) -> None:
+    """Set padding to 0."""
+    if activations.device.type == "cpu":  # faster, but on a GPU the number of indices would have to be waited for
+        activations[padding.nonzero(as_tuple=True)] = 0
+    else:
+        activations.masked_fill_(padding.unsqueeze(-1), 0)

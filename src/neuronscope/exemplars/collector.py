@@ -2,13 +2,13 @@
 
 Text streams through the subject in chunks of sequences. Of a chunk, each layer keeps every neuron's largest activation
 per sequence, merges it into its running lists, and forgets the rest; token ids stay only while a list or a random
-sample refers to them. So memory depends on neurons x k, not on the corpus.
+sample refers to them. So memory depends on neurons x k, not on the corpus. Every minute or so what is gathered goes to
+disk; a call that finds it goes on from there.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -18,23 +18,19 @@ from typing import Any
 from neuronscope.corpus.documents import Corpus, Document
 from neuronscope.corpus.encoding import chat_format
 from neuronscope.corpus.sources import open_corpus
-from neuronscope.corpus.windows import Window, windows
+from neuronscope.corpus.windows import windows
 from neuronscope.errors import ConfigurationError, CorpusError, SubjectError
-from neuronscope.exemplars.accumulator import LayerAccumulator
-from neuronscope.exemplars.activations import batches
+from neuronscope.exemplars.checkpoints import Checkpoints
+from neuronscope.exemplars.collection import Collection, chunks
+from neuronscope.exemplars.frequency import THRESHOLD
 from neuronscope.exemplars.identity import folder_name, identify
 from neuronscope.exemplars.layout import FORMAT, INFO_FILE
-from neuronscope.exemplars.pool import SequencePool
 from neuronscope.exemplars.progress import TokenProgress
 from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.exemplars.writing import write_store
 from neuronscope.files import cache_folder
 from neuronscope.protocols import Subject
-from neuronscope.subject.capture import capture
 from neuronscope.subject.tokens import token_strings
-
-CHUNK_SEQUENCES = 512
-"""Sequences between two merges into the running lists; within them, sequences of similar length share a batch."""
 
 
 def collect_exemplars(
@@ -53,7 +49,10 @@ def collect_exemplars(
 
     For each neuron, sign and split the store has the exact `top_k` sequences by their largest activation (ties by the
     lower sequence id; a sequence without a positive value of `sign * activation` does not count), a random sample of
-    each split, and over all splits each neuron's frequency, mean and maximum.
+    each split, and over all splits each neuron's frequency (see `exemplars.frequency`), mean and maximum.
+
+    Killed at any moment, an equal call goes on from the last checkpoint, which is at most about a minute of work old;
+    the finished store is the same, bit for bit. The text before it is read and tokenized again, not run.
 
     Args:
         subject: the model; its fingerprint, if it has one, lets a later call find the store again.
@@ -92,66 +91,54 @@ def collect_exemplars(
     root = Path(cache_dir).expanduser() if cache_dir is not None else cache_folder("stores")
     folder = root / folder_name(_key(settings))
     if not (folder / INFO_FILE).is_file():
-        collection = _Collection(subject, layers, signs, top_k, batch_size * seq_len)
+        workplace = folder.with_name(f"{folder.name}.partial")
+        checkpoints = Checkpoints(workplace, _key(settings) | {"batch_size": batch_size})
+        collection = Collection(subject, layers, signs, top_k, batch_size * seq_len)
+        if (found := checkpoints.load()) is not None:
+            collection.restore(*found)
         with TokenProgress("Collecting exemplars", n_tokens, opened.n_characters, progress) as bar:
-            collection.read(opened, seq_len, n_tokens, bar)
+            bar.advance(collection.source_tokens.total())
+            _read(collection, opened, seq_len, n_tokens, bar, checkpoints)
         collection.pool.prune()
         info = settings | {
             "sources": sorted(collection.source_tokens),
             "source_tokens": dict(sorted(collection.source_tokens.items())),
+            "frequency_threshold": THRESHOLD,
             "neuronscope": version("neuronscope"),
         }
         strings = partial(token_strings, subject.tokenizer)
-        write_store(folder, info, collection.accumulators, collection.pool, strings)
+        write_store(folder, workplace, info, collection.accumulators.values(), collection.pool, strings)
+        checkpoints.clear()
     return open_store(folder).bind(subject)
 
 
-class _Collection:
-    """A pass over a corpus."""
+def _read(
+    collection: Collection,
+    corpus: Corpus,
+    seq_len: int,
+    n_tokens: int | None,
+    bar: TokenProgress,
+    checkpoints: Checkpoints,
+) -> None:
+    """Run the rest of the corpus, or of its first `n_tokens` tokens, through the subject."""
+    characters = 0
 
-    def __init__(
-        self, subject: Subject, layers: Sequence[int], signs: Sequence[int], top_k: int, batch_tokens: int
-    ) -> None:
-        self.subject = subject
-        self.accumulators = [LayerAccumulator(layer, subject.width(layer), signs, top_k) for layer in layers]
-        self.pool = SequencePool(lambda: set().union(*(layer.referenced() for layer in self.accumulators)))
-        self.source_tokens: Counter[str] = Counter()
-        self._batch_tokens = batch_tokens
-        self._characters = 0
-
-    def read(self, corpus: Corpus, seq_len: int, n_tokens: int | None, bar: TokenProgress) -> None:
-        """Run the whole corpus, or its first `n_tokens` tokens, through the subject."""
-        stream = windows(self._counted(corpus), self.subject.tokenizer, seq_len, n_tokens)
-        while chunk := list(islice(stream, CHUNK_SEQUENCES)):
-            for window in chunk:
-                self.pool.add(window)
-                self.source_tokens[window.source] += len(window.token_ids)
-            bar.estimate(self.source_tokens.total(), self._characters)
-            self._run(chunk, bar)
-            self.pool.prune_if_large()
-        if not self.source_tokens:
-            raise CorpusError(
-                f"The corpus {corpus.name!r} has no document long enough for a sequence. Give it longer documents."
-            )
-
-    def _run(self, chunk: Sequence[Window], bar: TokenProgress) -> None:
-        by_id = {window.sequence_id: window for window in chunk}
-        order: list[int] = []
-        for batch in batches({i: window.token_ids for i, window in by_id.items()}, self._batch_tokens):
-            token_ids = [by_id[i].token_ids for i in batch]
-            activations, mask = capture(self.subject, token_ids, [layer.layer for layer in self.accumulators])
-            padded = len(token_ids[0]) != len(token_ids[-1])  # a batch is ordered by length
-            for layer in self.accumulators:
-                layer.add_batch(activations.pop(layer.layer), mask if padded else None)
-            order += batch
-            bar.advance(sum(map(len, token_ids)))
-        for layer in self.accumulators:
-            layer.close_chunk(order, [by_id[i].split for i in order])
-
-    def _counted(self, documents: Iterable[Document]) -> Iterator[Document]:
-        for document in documents:
-            self._characters += len(document.text)
+    def counted() -> Iterator[Document]:
+        nonlocal characters
+        for document in corpus:
+            characters += len(document.text)
             yield document
+
+    stream = windows(counted(), collection.subject.tokenizer, seq_len, n_tokens)
+    for chunk in islice(chunks(stream), collection.n_chunks, None):
+        bar.estimate(collection.source_tokens.total(), characters)
+        collection.add_chunk(chunk, bar.advance)
+        if checkpoints.due():
+            checkpoints.save(*collection.state())
+    if not collection.source_tokens:
+        raise CorpusError(
+            f"The corpus {corpus.name!r} has no document long enough for a sequence. Give it longer documents."
+        )
 
 
 def _key(settings: dict[str, Any]) -> dict[str, Any]:

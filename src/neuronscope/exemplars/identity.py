@@ -14,14 +14,29 @@ from neuronscope.protocols import Subject
 _anonymous: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def identify(subject: Subject) -> dict[str, str]:
-    """Name and fingerprint of a subject.
+PARTS = ("configuration", "weights", "tokenizer", "dtype")
+"""What a fingerprint is made of, where a subject tells."""
 
-    A loaded subject has both. One of your own may offer `name` and `fingerprint`; without a fingerprint nothing tells
+
+def identify(subject: Subject) -> dict[str, str]:
+    """Name and fingerprint of a subject, and the parts that the fingerprint is made of, if it has `parts`.
+
+    A loaded subject has all. One of your own may offer `name` and `fingerprint`; without a fingerprint nothing tells
     it from another, so its stores are found again only for the same object in the same process.
     """
     fingerprint = getattr(subject, "fingerprint", None) or _fingerprint_of_object(subject)
-    return {"name": str(getattr(subject, "name", type(subject).__name__)), "fingerprint": str(fingerprint)}
+    name = str(getattr(subject, "name", type(subject).__name__))
+    return {"name": name, "fingerprint": str(fingerprint)} | dict(getattr(subject, "parts", {}))
+
+
+def differences(made_with: Mapping[str, str], offered: Mapping[str, str]) -> str:
+    """What tells two subjects apart, in words: of the parts, those that both tell and that differ."""
+    found = [
+        f"the {part} ({made_with[part]} there, {offered[part]} here)"
+        for part in PARTS
+        if part in made_with and part in offered and made_with[part] != offered[part]
+    ]
+    return f" They differ in {', and in '.join(found)}." if found else ""
 
 
 def _fingerprint_of_object(subject: Subject) -> str:

@@ -6,12 +6,27 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from neuronscope.corpus.windows import Window
 from neuronscope.units import SPLITS, Split
 
 SAMPLE_SIZE = 512
 """Random sequences kept of each split."""
+
+
+class Sequence(NamedTuple):
+    """A sequence as the pool keeps it: a sixth of what a list of integers takes."""
+
+    token_ids: NDArray[np.int32]
+    """The subject's ids, without BOS."""
+    split: Split
+    """The split of its document."""
+    source: str
+    """The source of its document."""
 
 
 class SequencePool:
@@ -29,7 +44,7 @@ class SequencePool:
             sample_size: random sequences to keep of each split.
             slack: how far the pool may grow past twice its needed size before it is pruned.
         """
-        self.windows: dict[int, Window] = {}
+        self.sequences: dict[int, Sequence] = {}
         self.n_tokens: Counter[Split] = Counter()
         self.n_sequences: Counter[Split] = Counter()
         self._referenced = referenced
@@ -40,13 +55,39 @@ class SequencePool:
 
     def add(self, window: Window) -> None:
         """Take in a sequence, for the time being."""
-        self.windows[window.sequence_id] = window
+        token_ids = np.array(window.token_ids, np.int32)
+        self.sequences[window.sequence_id] = Sequence(token_ids, window.split, window.source)
         self.n_sequences[window.split] += 1
-        self.n_tokens[window.split] += len(window.token_ids)
-        sample = self._samples[window.split]
-        heapq.heappush(sample, (-_hash(window.sequence_id), window.sequence_id))
+        self.n_tokens[window.split] += len(token_ids)
+        self._sample(window.sequence_id, window.split)
+
+    def _sample(self, sequence_id: int, split: Split) -> None:
+        sample = self._samples[split]
+        heapq.heappush(sample, (-_hash(sequence_id), sequence_id))
         if len(sample) > self._sample_size:
             heapq.heappop(sample)
+
+    def merge(self, other: SequencePool) -> None:
+        """Take in the sequences of another part of the corpus; prune when all parts are in."""
+        self.restore(other.sequences, other.sampled(), other.n_tokens, other.n_sequences)
+
+    def restore(
+        self, sequences: dict[int, Sequence], sampled: set[int], n_tokens: Counter[Split], n_sequences: Counter[Split]
+    ) -> None:
+        """Take in what another pool held; a pool that was empty becomes its equal.
+
+        Args:
+            sequences: its sequences by id.
+            sampled: the ids of its random samples.
+            n_tokens: tokens that it saw, by split.
+            n_sequences: sequences that it saw, by split.
+        """
+        self.sequences |= sequences
+        self.n_tokens += n_tokens
+        self.n_sequences += n_sequences
+        for sequence_id in sampled:
+            self._sample(sequence_id, sequences[sequence_id].split)
+        self._limit = max(self._limit, 2 * len(self.sequences))
 
     def sampled(self) -> set[int]:
         """The ids of the random samples of all splits."""
@@ -55,12 +96,12 @@ class SequencePool:
     def prune(self) -> None:
         """Forget the sequences that nothing refers to."""
         needed = self._referenced() | self.sampled()
-        self.windows = {sequence_id: window for sequence_id, window in self.windows.items() if sequence_id in needed}
-        self._limit = 2 * len(self.windows) + self._slack
+        self.sequences = {number: sequence for number, sequence in self.sequences.items() if number in needed}
+        self._limit = 2 * len(self.sequences) + self._slack
 
     def prune_if_large(self) -> None:
         """Prune when the pool has doubled: its size stays within twice what is needed, at a small share of the time."""
-        if len(self.windows) > self._limit:
+        if len(self.sequences) > self._limit:
             self.prune()
 
 

@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 from neuronscope.units import Neuron, Split
 
 
-def strongest(values: NDArray[np.float32], n: int) -> list[int]:
-    """The positions of the n largest values, largest first, ties by the lower position."""
-    order: list[int] = np.argsort(-values, kind="stable")[:n].tolist()
+def strongest(values: NDArray[np.float32], n: int, then: NDArray[np.float32]) -> list[int]:
+    """The positions of the n largest values, largest first; ties by the larger `then`, then by the lower position."""
+    order: list[int] = np.lexsort((-then, -values))[:n].tolist()
     return order
+
+
+def draw_neurons(width: int, n: int, layer: int, sign: int, seed: int) -> list[int]:
+    """N different neurons of a layer, each as likely as any other; dead ones too, so that they stand for the layer."""
+    generator = np.random.default_rng(_number(f"{seed}/neurons/{layer}/{sign}"))
+    return [int(i) for i in generator.permutation(width)[:n]]
 
 
 def draw_random(
@@ -38,5 +44,9 @@ def draw_random(
     if len(rest) < n:
         rest = sorted(set(sample) - set(top[: n_sequences // 2]))
     name = f"{seed}/{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}/{split}"
-    generator = np.random.default_rng(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big"))
+    generator = np.random.default_rng(_number(name))
     return [int(i) for i in generator.permutation(np.array(rest, np.int64))[:n]]
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")

@@ -6,15 +6,16 @@ import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
-from neuronscope.exemplars.layout import LayerFile, SequenceFile, read_info
-from neuronscope.exemplars.selection import draw_random, strongest
+from neuronscope.exemplars.layout import LayerFile, read_info
+from neuronscope.exemplars.selection import draw_neurons, draw_random, strongest
+from neuronscope.exemplars.sequences import SequenceFile
 from neuronscope.protocols import Subject
 from neuronscope.units import SPLITS, Exemplar, Neuron, Split
 
@@ -26,6 +27,19 @@ def open_store(path: str | Path) -> ExemplarStore:
         StoreError: there is no store at this path, or it is damaged or of another version.
     """
     return ExemplarStore(Path(path))
+
+
+class RankedSequence(NamedTuple):
+    """One of a neuron's top sequences, as far as a store knows it without its model."""
+
+    sequence_id: int
+    """The sequence's number within its corpus."""
+    activation: float
+    """The neuron's largest `sign * activation` in it."""
+    source: str
+    """Which part of the corpus the document came from."""
+    tokens: list[str]
+    """The text of each token."""
 
 
 class ExemplarStore:
@@ -62,7 +76,11 @@ class ExemplarStore:
         return tuple(self.info["signs"])
 
     def frequency(self, layer: int, sign: int = 1) -> NDArray[np.float32]:
-        """The share of the corpus's tokens on which each neuron has this sign, shape `(width,)`, 0 to 1."""
+        """The share of the corpus's tokens on which each neuron is active, shape `(width,)`, 0 to 1.
+
+        A token counts if the activation exceeds a quarter of the neuron's maximum, give or take the width of a bin:
+        see `exemplars.frequency`. 0 for a dead neuron.
+        """
         return self._layer(layer, sign).statistic("frequency", sign)
 
     def mean(self, layer: int, sign: int = 1) -> NDArray[np.float32]:
@@ -74,18 +92,54 @@ class ExemplarStore:
         return self._layer(layer, sign).statistic("maximum", sign)
 
     def top_neurons(
-        self, layer: int, n: int = 200, by: Literal["frequency", "max"] = "frequency", sign: int = 1
+        self,
+        layer: int,
+        n: int = 200,
+        by: Literal["frequency", "max", "random"] = "frequency",
+        sign: int = 1,
+        seed: int = 0,
     ) -> list[Neuron]:
-        """The n neurons of a layer with the highest activation frequency, or with the largest maximum."""
-        if by not in ("frequency", "max"):
-            raise ConfigurationError(f"Neurons are ranked by 'frequency' or by 'max', not by {by!r}.")
-        values = self.frequency(layer, sign) if by == "frequency" else self.max_activation(layer, sign)
-        return [Neuron(layer, index, sign) for index in strongest(values, n)]
+        """Choose n neurons of a layer; all of them if it has fewer.
+
+        Args:
+            layer: the layer.
+            n: how many.
+            by: `"frequency"`, the most often active ones, as in the paper (appendix B), ties by the larger maximum;
+                `"max"`, those with the largest maximum, ties by the higher frequency; `"random"`, drawn evenly from
+                the whole layer. Remaining ties go by the lower index.
+            sign: of which sign.
+            seed: another seed draws other neurons.
+
+        Raises:
+            StoreError: the store lacks the layer or the sign.
+            ConfigurationError: there is no such way to choose.
+        """
+        frequency, maximum = self.frequency(layer, sign), self.max_activation(layer, sign)
+        if by == "frequency":
+            chosen = strongest(frequency, n, then=maximum)
+        elif by == "max":
+            chosen = strongest(maximum, n, then=frequency)
+        elif by == "random":
+            chosen = draw_neurons(len(maximum), n, layer, sign, seed)
+        else:
+            raise ConfigurationError(f"Neurons are chosen by 'frequency', 'max' or 'random', not by {by!r}.")
+        return [Neuron(layer, index, sign) for index in chosen]
 
     def top_ids(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[int]:
         """Ids of the neuron's n top sequences of a split, strongest first; fewer if fewer have any activation."""
         ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
         return [int(i) for i in ids[:n]]
+
+    def ranked(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[RankedSequence]:
+        """The neuron's n top sequences of a split, strongest first, without per-token activations: needs no model.
+
+        Raises:
+            StoreError: the store lacks the neuron's layer or sign.
+            SubjectError: the layer has no such neuron.
+        """
+        ids, activations = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
+        rows = [(int(i), float(value), self._sequences.row(i)) for i, value in zip(ids[:n], activations, strict=False)]
+        return [RankedSequence(i, value, row.source, row.tokens) for i, value, row in rows]
 
     def random_ids(self, neuron: Neuron, split: str = "test", n: int = 20, seed: int = 0) -> list[int]:
         """Ids of n sequences drawn without regard to activation, none of them among the neuron's top ones.
@@ -124,15 +178,10 @@ class ExemplarStore:
         """
         self.prefetch(neuron, sequence_ids)
         known = self._cache.get(neuron)
+        rows = [(int(sequence_id), self._sequences.row(sequence_id)) for sequence_id in sequence_ids]
         return [
-            Exemplar(
-                tokens=self._sequences.tokens(sequence_id),
-                token_ids=self._sequences.token_ids(sequence_id),
-                activations=known[sequence_id].copy(),
-                sequence_id=int(sequence_id),
-                source=self.info["sources"][self._sequences.source(sequence_id)],
-            )
-            for sequence_id in sequence_ids
+            Exemplar(row.tokens, row.token_ids, known[sequence_id].copy(), sequence_id, row.source)
+            for sequence_id, row in rows
         ]
 
     def prefetch(self, neuron: Neuron, sequence_ids: Iterable[int]) -> None:
@@ -140,7 +189,7 @@ class ExemplarStore:
         self._layer_of(neuron)
         with self._one_at_a_time:
             known = self._cache.get(neuron)
-            missing = {int(i): self._sequences.token_ids(i) for i in sequence_ids if i not in known}
+            missing = {int(i): self._sequences.row(i).token_ids for i in sequence_ids if i not in known}
             if not missing:
                 return
             if self.subject is None:
@@ -156,13 +205,14 @@ class ExemplarStore:
         Raises:
             StoreError: it is not the model that the store was made with.
         """
-        from neuronscope.exemplars.identity import identify
+        from neuronscope.exemplars.identity import differences, identify
 
         made_with, offered = self.info["subject"], identify(subject)
         if made_with["fingerprint"] != offered["fingerprint"]:
             raise StoreError(
                 f"The store {self.path} was made with {made_with['name']} (fingerprint {made_with['fingerprint']}); "
-                f"this subject is {offered['name']} (fingerprint {offered['fingerprint']}). "
+                f"this subject is {offered['name']} (fingerprint {offered['fingerprint']})."
+                f"{differences(made_with, offered)} "
                 "Bind the same model in the same dtype, or collect exemplars for this one."
             )
         self.subject = subject

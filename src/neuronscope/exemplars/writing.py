@@ -6,18 +6,18 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from neuronscope.corpus.windows import Window
 from neuronscope.errors import StoreError
-from neuronscope.exemplars.accumulator import LayerAccumulator
-from neuronscope.exemplars.layout import FORMAT, INFO_FILE, SEQUENCES_FILE, layer_file
+from neuronscope.exemplars.accumulator import TOTAL_UNIT, LayerAccumulator
+from neuronscope.exemplars.layout import FORMAT, INFO_FILE, layer_file
 from neuronscope.exemplars.pool import SequencePool
+from neuronscope.exemplars.sequences import write_sequences
 from neuronscope.exemplars.topk import unpack
 from neuronscope.files import write_atomically
 from neuronscope.units import SPLITS
@@ -25,6 +25,7 @@ from neuronscope.units import SPLITS
 
 def write_store(
     folder: Path,
+    workplace: Path,
     info: Mapping[str, Any],
     layers: Iterable[LayerAccumulator],
     pool: SequencePool,
@@ -34,6 +35,7 @@ def write_store(
 
     Args:
         folder: where the store will be; if another process has put an equal store there meanwhile, that one stays.
+        workplace: the folder for the temporary one, on the same disk; removed if nothing else is in it.
         info: subject, corpus and settings; counts per split are added.
         layers: the statistics and top lists.
         pool: the sequences they refer to, and nothing else: prune it before.
@@ -42,8 +44,8 @@ def write_store(
     Raises:
         StoreError: something that is not a store is in the way.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    workplace.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=workplace, prefix="store."))
     counts = {
         "n_tokens": {split: pool.n_tokens[split] for split in SPLITS},
         "n_sequences": {split: pool.n_sequences[split] for split in SPLITS},
@@ -51,13 +53,14 @@ def write_store(
     try:
         for layer in layers:
             _write_layer(temporary, layer, pool.n_tokens.total())
-        windows = [pool.windows[i] for i in sorted(pool.windows)]
-        _write_sequences(temporary, windows, pool.sampled(), info["sources"], strings)
+        write_sequences(temporary, sorted(pool.sequences.items()), pool.sampled(), strings)
         _write_info(temporary, {**info, **counts})
         temporary.chmod(0o755)
         _rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            workplace.rmdir()
 
 
 def _rename(temporary: Path, folder: Path) -> None:
@@ -80,42 +83,11 @@ def _write_layer(folder: Path, accumulator: LayerAccumulator, n_tokens: int) -> 
     """Write a layer's statistics and top lists."""
     arrays: dict[str, NDArray[Any]] = {}
     for sign, statistics in accumulator.signs.items():
-        arrays[f"{sign:+d}/frequency"] = (statistics.active.double() / n_tokens).float().numpy()
-        arrays[f"{sign:+d}/mean"] = (statistics.total / n_tokens).float().numpy()
-        arrays[f"{sign:+d}/maximum"] = statistics.maximum.numpy()
+        arrays[f"{sign:+d}/frequency"] = (statistics.counts.sum(1).cpu().double() / n_tokens).float().numpy()
+        arrays[f"{sign:+d}/mean"] = (statistics.total.cpu().double() * TOTAL_UNIT / n_tokens).float().numpy()
+        arrays[f"{sign:+d}/maximum"] = statistics.maximum.cpu().numpy()
         for split, keys in statistics.top.items():
             activations, ids = unpack(keys, accumulator.top_k)
             arrays[f"{sign:+d}/{split}/activations"] = activations.cpu().numpy()
             arrays[f"{sign:+d}/{split}/sequences"] = ids.cpu().numpy()
     save_file(arrays, folder / layer_file(accumulator.layer))
-
-
-def _write_sequences(
-    folder: Path,
-    windows: Sequence[Window],
-    sampled: set[int],
-    sources: Sequence[str],
-    strings: Callable[[Sequence[int]], list[str]],
-) -> None:
-    """Write the sequences a store refers to.
-
-    Args:
-        folder: the store's folder.
-        windows: the sequences, by ascending id.
-        sampled: ids of the random samples.
-        sources: the names of all sources.
-        strings: the text of each of a sequence's tokens.
-    """
-    texts = [string.encode("utf-8", "replace") for window in windows for string in strings(window.token_ids)]
-    number = {source: i for i, source in enumerate(sources)}
-    arrays: dict[str, NDArray[Any]] = {
-        "ids": np.array([window.sequence_id for window in windows], np.int32),
-        "splits": np.array([SPLITS.index(window.split) for window in windows], np.uint8),
-        "sources": np.array([number[window.source] for window in windows], np.int32),
-        "sampled": np.array([window.sequence_id in sampled for window in windows], np.bool_),
-        "token_starts": np.cumsum([0, *(len(window.token_ids) for window in windows)], dtype=np.int64),
-        "token_ids": np.array([token for window in windows for token in window.token_ids], np.int32),
-        "text_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
-        "text": np.frombuffer(b"".join(texts), np.uint8),
-    }
-    save_file(arrays, folder / SEQUENCES_FILE)

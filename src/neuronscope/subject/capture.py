@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,8 @@ from neuronscope.subject.architectures import Layout
 
 Captured = tuple[dict[int, torch.Tensor], torch.Tensor]
 """Activations `(batch, longest, width)` by layer, and a boolean mask `(batch, longest)` of real tokens."""
+Visitor = Callable[[int, torch.Tensor], None]
+"""Takes a layer's number and its activations `(batch, longest, width)`."""
 
 
 @runtime_checkable
@@ -22,6 +25,14 @@ class TensorSubject(Subject, Protocol):
 
     def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
         """Activations as tensors in the model's dtype and on its device."""
+
+
+@runtime_checkable
+class VisitedSubject(Subject, Protocol):
+    """A subject that hands out a layer's activations at the moment it computes them."""
+
+    def visit(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int], visitor: Visitor) -> None:
+        """Call the visitor for each layer in turn, down to the deepest; it may overwrite padding, and keep nothing."""
 
 
 class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
@@ -47,24 +58,47 @@ def capture(subject: Subject, token_ids: Sequence[Sequence[int]], layers: Sequen
     return {layer: _padded(arrays[layer], mask, subject.width(layer)) for layer in layers}, mask
 
 
+def visit(subject: Subject, token_ids: Sequence[Sequence[int]], layers: Sequence[int], visitor: Visitor) -> None:
+    """Show whole layers' raw activations to a visitor, one layer at a time, where the subject can do so.
+
+    So only one layer is held at once, and it is still in the processor's cache. The visitor may overwrite padding.
+    """
+    if isinstance(subject, VisitedSubject):
+        subject.visit(token_ids, layers, visitor)
+        return
+    captured, _ = capture(subject, token_ids, layers)
+    for layer in sorted(captured):
+        activations = captured.pop(layer)
+        # A subject of one's own may hand out what it keeps.
+        visitor(layer, activations.clone() if isinstance(subject, TensorSubject) else activations)
+
+
 def length_mask(lengths: Sequence[int]) -> torch.Tensor:
     """Boolean `(batch, longest)`: True for the first `lengths[i]` positions of row i."""
     return torch.arange(max(lengths, default=0)) < torch.tensor(lengths, dtype=torch.long)[:, None]
 
 
-def read_projections(
-    layout: Layout, input_ids: torch.Tensor, attention_mask: torch.Tensor, layers: Sequence[int]
-) -> dict[int, torch.Tensor]:
-    """Inputs of the asked layers' output projections, `(batch, length, width)` each.
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Send a small tensor to the model's device; towards CUDA from pinned memory, so that nothing waits for it."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def visit_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[int], visitor: Visitor) -> None:
+    """Show the inputs of the asked layers' output projections, `(batch, length, width)` each.
 
     One forward pass of the decoder trunk serves all layers; it stops at the deepest, and logits are never computed.
+    Sequences are padded on the right, where a causal model's real tokens never look: so there is no attention mask,
+    which would cost time. Nothing waits for a GPU.
     """
     deepest = max(layers)
-    captured: dict[int, torch.Tensor] = {}
+    seen: set[int] = set()
 
     def reader(layer: int) -> Callable[[torch.nn.Module, Any], None]:
         def read(_module: torch.nn.Module, arguments: Any) -> None:
-            captured[layer] = arguments[0].reshape(*input_ids.shape, -1)
+            seen.add(layer)
+            visitor(layer, arguments[0].reshape(*input_ids.shape, -1))
             if layer == deepest:
                 raise _DeepestLayerReached
 
@@ -73,17 +107,32 @@ def read_projections(
     hooks = [layout.projections[layer].register_forward_pre_hook(reader(layer)) for layer in set(layers)]
     try:
         with torch.inference_mode(), suppress(_DeepestLayerReached):
-            layout.decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            layout.decoder(input_ids=input_ids, past_key_values=_forgetful_cache(), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
-    missing = sorted(set(layers) - captured.keys())
+    missing = sorted(set(layers) - seen)
     if missing:
         raise SubjectError(
             f"The forward pass never called the output projection of layer {missing[0]}. Load the model with its "
             "default settings: tensor-parallel emulation and custom kernels can bypass it."
         )
-    return captured
+
+
+@lru_cache(maxsize=1)
+def _forgetful_cache() -> Any:
+    """A cache that keeps nothing.
+
+    Without mask and cache, transformers looks in the position ids for sequences packed into one row, and waits for the
+    device to find none (`find_packed_sequence_indices`); with a cache there is nothing to look for.
+    """
+    from transformers import DynamicCache
+
+    class ForgetfulCache(DynamicCache):
+        def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+            return key_states, value_states
+
+    return ForgetfulCache()
 
 
 def _padded(arrays: Sequence[Any], mask: torch.Tensor, width: int) -> torch.Tensor:

@@ -14,15 +14,32 @@ _VOLATILE = {"architectures", "dtype", "torch_dtype", "transformers_version", "u
 """Configuration entries that say how a model was saved, not what it computes."""
 
 
-def fingerprint(model: Any, tokenizer: Any) -> str:
-    """Hash configuration, weights, tokenizer and dtype; independent of the device and of how the model was loaded."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps(_configuration(model.config), sort_keys=True, default=str).encode())
-    digest.update(json.dumps(_tokenizer(tokenizer), sort_keys=True, default=str).encode())
+def parts(model: Any, tokenizer: Any) -> dict[str, str]:
+    """What makes a model this one: digests of `configuration`, `weights` and `tokenizer`, and its `dtype` in words.
+
+    They are independent of the device and of how the model was loaded.
+    """
+    weights = hashlib.sha256()
+    dtypes = set()
     for name, parameter in model.named_parameters():
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-        digest.update(_summary(parameter.detach()))
-    return digest.hexdigest()[:16]
+        weights.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        weights.update(_summary(parameter.detach()))
+        dtypes.add(str(parameter.dtype).removeprefix("torch."))
+    return {
+        "configuration": _digest(_configuration(model.config)),
+        "weights": weights.hexdigest()[:16],
+        "tokenizer": _digest(_tokenizer(tokenizer)),
+        "dtype": " and ".join(sorted(dtypes)),
+    }
+
+
+def fingerprint(parts: dict[str, str]) -> str:
+    """One name for all parts."""
+    return _digest(parts)
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _summary(tensor: torch.Tensor) -> bytes:

@@ -11,7 +11,7 @@ import torch
 
 from neuronscope.errors import SubjectError
 from neuronscope.subject.architectures import find_layout
-from neuronscope.subject.capture import Captured, length_mask, read_projections
+from neuronscope.subject.capture import Captured, Visitor, length_mask, to_device, visit_projections
 from neuronscope.subject.tokens import bos_id
 
 if TYPE_CHECKING:
@@ -66,11 +66,18 @@ class LoadedSubject:
         return next(self._layout.decoder.parameters()).device
 
     @cached_property
+    def parts(self) -> dict[str, str]:
+        """Digests of configuration, weights and tokenizer, and the dtype; taken once, on first use."""
+        from neuronscope.subject.fingerprint import parts
+
+        return parts(self.model, self.tokenizer)
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Names configuration, weights, tokenizer and dtype; taken once, on first use."""
+        """Names configuration, weights, tokenizer and dtype together."""
         from neuronscope.subject.fingerprint import fingerprint
 
-        return fingerprint(self.model, self.tokenizer)
+        return fingerprint(self.parts)
 
     def width(self, layer: int) -> int:
         """How many neurons one layer has.
@@ -107,8 +114,8 @@ class LoadedSubject:
     def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
         """Raw activations as `(batch, longest, width)` tensors by layer, and the mask of real tokens.
 
-        Tensors are in the model's dtype and on its device. `neuronscope.subject.capture.capture` is the same for
-        every kind of subject.
+        Tensors are in the model's dtype and on its device; on a GPU nothing here waits for it.
+        `neuronscope.subject.capture.capture` is the same for every kind of subject.
 
         Raises:
             SubjectError: a layer or a token id does not exist, or a sequence is longer than the model's context.
@@ -118,12 +125,29 @@ class LoadedSubject:
         if not mask.any() or not layers:
             nothing = torch.zeros(*mask.shape, 1, dtype=self.dtype, device=self.device)
             return {layer: nothing.repeat(1, 1, self._layout.widths[layer]) for layer in layers}, mask.to(self.device)
-        rows, attention_mask = self._with_bos(token_ids, mask)
+        captured: dict[int, torch.Tensor] = {}
+        self.visit(token_ids, layers, captured.__setitem__)
+        return {layer: captured[layer] for layer in layers}, to_device(mask, self.device)
+
+    def visit(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int], visitor: Visitor) -> None:
+        """Show each layer's raw activations, `(batch, longest, width)`, to a visitor while the model computes them.
+
+        The visitor may overwrite padding, which no real token looks at, and nothing else.
+
+        Raises:
+            SubjectError: a layer or a token id does not exist, or a sequence is longer than the model's context.
+        """
+        self.check_layers(layers)
+        rows = self._with_bos(token_ids, length_mask([len(sequence) for sequence in token_ids]))
         self._check_input(rows)
+        first = 0 if self._bos is None else 1
         with self._one_at_a_time:
-            captured = read_projections(self._layout, rows.to(self.device), attention_mask.to(self.device), layers)
-        first = attention_mask.shape[1] - mask.shape[1]
-        return {layer: captured[layer][:, first:].to(self.device) for layer in layers}, mask.to(self.device)
+            visit_projections(
+                self._layout,
+                to_device(rows, self.device),
+                layers,
+                lambda layer, activations: visitor(layer, activations[:, first:].to(self.device)),
+            )
 
     def activations(
         self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]
@@ -145,14 +169,13 @@ class LoadedSubject:
             layer: [row[:length] for row, length in zip(array, lengths, strict=True)] for layer, array in arrays.items()
         }
 
-    def _with_bos(self, token_ids: Sequence[Sequence[int]], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input ids padded on the right, and their attention mask; one column wider than `mask` if there is a BOS."""
+    def _with_bos(self, token_ids: Sequence[Sequence[int]], mask: torch.Tensor) -> torch.Tensor:
+        """Input ids padded on the right, one column wider than `mask` if there is a BOS."""
         rows = torch.zeros(mask.shape, dtype=torch.long)
         rows[mask] = torch.tensor([token for sequence in token_ids for token in sequence], dtype=torch.long)
         if self._bos is None:
-            return rows, mask.long()
-        first = torch.full((len(rows), 1), self._bos)
-        return torch.cat([first, rows], dim=1), torch.cat([torch.ones_like(first), mask.long()], dim=1)
+            return rows
+        return torch.cat([torch.full((len(rows), 1), self._bos), rows], dim=1)
 
     def _check_input(self, rows: torch.Tensor) -> None:
         """Fail in words here; an index error on a GPU would take the whole process down."""

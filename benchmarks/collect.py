@@ -1,0 +1,162 @@
+"""What collecting costs over the bare model: floor and collector alternately, in one process, on the same batches.
+
+    python benchmarks/collect.py                     # one shallow layer, four layers, all layers of SmolLM2
+    python benchmarks/collect.py --layers 5 --rounds 1 --sequences 128
+
+**The floor** is what issue trackers and papers mean by "the forward passes": the model's own trunk without its output
+head, in the same dtype, on the same batches in the same order, called as one calls it (with an attention mask), and
+ended after the deepest layer asked for, that layer complete, the final norm left out. It keeps nothing.
+
+**The strict floor** is the collector's own forward pass with nothing kept: no attention mask, ended before the deepest
+layer's output projection. The difference between the two is what the collector saves; the ratio to the strict floor is
+what gathering the statistics costs.
+
+**The collector** is `Collection.add_chunk`, top 100, both signs, all splits, with frequency, mean and maximum, on lists
+that are already full, and it includes tokenization. Checkpoints and the final writing are timed apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import neuronscope as ns
+from neuronscope.corpus import Window, open_corpus, windows
+from neuronscope.exemplars import collection
+from neuronscope.exemplars.activations import batches
+from neuronscope.exemplars.checkpoints import INTERVAL, MAX_SHARE, Checkpoints
+from neuronscope.exemplars.collection import Collection, chunks
+from neuronscope.subject import LoadedSubject
+
+BATCH_TOKENS = 32 * 64
+
+
+class _Deep(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a forward pass."""
+
+
+def inputs(subject: LoadedSubject, chunk: Sequence[Window]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The chunk's batches as the collector forms them: input ids with BOS, and the attention mask."""
+    by_id = {window.sequence_id: window.token_ids for window in chunk}
+    bos = [subject.tokenizer.bos_token_id]
+    found = []
+    for batch in batches(by_id, BATCH_TOKENS):
+        rows = [torch.tensor(bos + list(by_id[i])) for i in batch]
+        masks = [torch.ones_like(row) for row in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        found.append((pad(rows, batch_first=True), pad(masks, batch_first=True)))
+    return found
+
+
+def run_floor(subject: LoadedSubject, found: Sequence[tuple[torch.Tensor, torch.Tensor]], deepest: int) -> None:
+    """The model's trunk, ended after the deepest layer."""
+
+    def stop(*_: Any) -> None:
+        raise _Deep
+
+    decoder = subject.model.get_decoder()
+    layers = decoder.layers if hasattr(decoder, "layers") else decoder.h
+    hook = layers[deepest].register_forward_hook(stop)
+    try:
+        with torch.inference_mode():
+            for rows, mask in found:
+                with suppress(_Deep):
+                    decoder(input_ids=rows, attention_mask=mask, use_cache=False)
+    finally:
+        hook.remove()
+
+
+def run_strict_floor(subject: LoadedSubject, chunk: Sequence[Window], deepest: int) -> None:
+    """The collector's forward pass, of which nothing is kept."""
+    by_id = {window.sequence_id: window.token_ids for window in chunk}
+    for batch in batches(by_id, BATCH_TOKENS):
+        subject.capture([by_id[i] for i in batch], [deepest])
+
+
+def seconds(action: Callable[[], None]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def stream(subject: LoadedSubject, corpus: str) -> Iterator[list[Window]]:
+    """The corpus in chunks, again and again, with new sequence ids each time."""
+    offset = 0
+    while True:
+        last = 0
+        for chunk in chunks(windows(open_corpus(corpus), subject.tokenizer, 64)):
+            last = chunk[-1].sequence_id
+            yield [Window(each.sequence_id + offset, each.token_ids, each.split, each.source) for each in chunk]
+        offset += last + 1
+
+
+def measure(subject: LoadedSubject, corpus: str, layers: list[int], rounds: int) -> None:
+    """Print one line of the table, and what a checkpoint costs."""
+    gathered = Collection(subject, layers, (1, -1), 100, BATCH_TOKENS)
+    for_floor, for_collector = stream(subject, corpus), stream(subject, corpus)
+    gathered.add_chunk(next(for_collector))
+    next(for_floor)
+    times: dict[str, list[float]] = {"floor": [], "collector": [], "strict": []}
+    n_tokens = 0
+    for _ in range(rounds):
+        chunk = next(for_floor)
+        n_tokens += sum(len(window.token_ids) for window in chunk)
+        found = inputs(subject, chunk)
+        times["floor"].append(seconds(lambda found=found: run_floor(subject, found, max(layers))))
+        times["collector"].append(seconds(lambda: gathered.add_chunk(next(for_collector))))
+        times["strict"].append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, max(layers))))
+    median = {name: statistics.median(values) for name, values in times.items()}
+    per_round = n_tokens / rounds
+    print(
+        f"{_name(layers):>14}  {per_round / median['floor']:>9,.0f}  {per_round / median['strict']:>9,.0f}"
+        f"  {per_round / median['collector']:>9,.0f}  {median['collector'] / median['floor']:>8.3f}"
+        f"  {median['collector'] / median['strict']:>8.3f}",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoints(Path(folder), {})
+        cost = seconds(lambda: checkpoint.save(*gathered.state()))
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+    interval = max(INTERVAL, cost / MAX_SHARE)
+    share = f"every {interval:.0f} s of work: {cost / interval:.2%}"
+    print(f"{'checkpoint':>14}  {size / 1e6:,.0f} MB in {cost:.2f} s, {share}", flush=True)
+
+
+def _name(layers: list[int]) -> str:
+    return ",".join(map(str, layers)) if len(layers) <= 4 else f"{layers[0]} to {layers[-1]}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="What collecting costs over the bare model.")
+    parser.add_argument("--subject", default="smollm2-135m")
+    parser.add_argument("--corpus", default="builtin")
+    parser.add_argument("--layers", action="append", help="such as 5,9; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sequences", type=int, default=collection.CHUNK_SEQUENCES, help="of a round")
+    arguments = parser.parse_args()
+    collection.CHUNK_SEQUENCES = arguments.sequences
+    subject = ns.load_subject(arguments.subject)
+    n_layers = subject.n_layers
+    default = [[5], [5, 9, 19, 29], list(range(n_layers))]
+    sets = [[int(each) for each in text.split(",")] for text in arguments.layers or []] or default
+    print(
+        f"{subject!r}, {torch.get_num_threads()} threads, {arguments.rounds} rounds of {arguments.sequences} sequences"
+    )
+    print(f"{'':>14}  {'tokens/s':>9}  {'tokens/s':>9}  {'tokens/s':>9}  {'ratio to':>8}  {'ratio to':>8}")
+    print(f"{'layers':>14}  {'floor':>9}  {'strict':>9}  {'collector':>9}  {'floor':>8}  {'strict':>8}")
+    for layers in sets:
+        measure(subject, arguments.corpus, layers, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
