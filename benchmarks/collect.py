@@ -81,11 +81,11 @@ def run_strict_floor(subject: LoadedSubject, chunk: Sequence[Window], deepest: i
         subject.capture([by_id[i] for i in batch], [deepest])
 
 
-def seconds(action: Callable[[], None]) -> float:
+def seconds(action: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> float:
     """How long it takes."""
-    start = time.perf_counter()
+    start = clock()
     action()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def stream(subject: LoadedSubject, corpus: str) -> Iterator[list[Window]]:
@@ -99,7 +99,7 @@ def stream(subject: LoadedSubject, corpus: str) -> Iterator[list[Window]]:
         offset += last + 1
 
 
-def measure(subject: LoadedSubject, corpus: str, layers: list[int], rounds: int) -> None:
+def measure(subject: LoadedSubject, corpus: str, layers: list[int], rounds: int, clock: Callable[[], float]) -> None:
     """Print one line of the table, and what a checkpoint costs."""
     gathered = Collection(subject, layers, (1, -1), 100, BATCH_TOKENS)
     for_floor, for_collector = stream(subject, corpus), stream(subject, corpus)
@@ -111,9 +111,9 @@ def measure(subject: LoadedSubject, corpus: str, layers: list[int], rounds: int)
         chunk = next(for_floor)
         n_tokens += sum(len(window.token_ids) for window in chunk)
         found = inputs(subject, chunk)
-        times["floor"].append(seconds(lambda found=found: run_floor(subject, found, max(layers))))
-        times["collector"].append(seconds(lambda: gathered.add_chunk(next(for_collector))))
-        times["strict"].append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, max(layers))))
+        times["floor"].append(seconds(lambda found=found: run_floor(subject, found, max(layers)), clock))
+        times["collector"].append(seconds(lambda: gathered.add_chunk(next(for_collector)), clock))
+        times["strict"].append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, max(layers)), clock))
     median = {name: statistics.median(values) for name, values in times.items()}
     per_round = n_tokens / rounds
     print(
@@ -143,7 +143,12 @@ def main() -> None:
     parser.add_argument("--layers", action="append", help="such as 5,9; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sequences", type=int, default=collection.CHUNK_SEQUENCES, help="of a round")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a machine that is busy")
+    parser.add_argument("--threads", type=int, help="of torch; with --clock cpu, 1: threads that wait count as busy")
     arguments = parser.parse_args()
+    clock = time.perf_counter if arguments.clock == "wall" else time.process_time
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     collection.CHUNK_SEQUENCES = arguments.sequences
     subject = ns.load_subject(arguments.subject)
     n_layers = subject.n_layers
@@ -155,7 +160,7 @@ def main() -> None:
     print(f"{'':>14}  {'tokens/s':>9}  {'tokens/s':>9}  {'tokens/s':>9}  {'ratio to':>8}  {'ratio to':>8}")
     print(f"{'layers':>14}  {'floor':>9}  {'strict':>9}  {'collector':>9}  {'floor':>8}  {'strict':>8}")
     for layers in sets:
-        measure(subject, arguments.corpus, layers, arguments.rounds)
+        measure(subject, arguments.corpus, layers, arguments.rounds, clock)
 
 
 if __name__ == "__main__":
