@@ -191,10 +191,12 @@ def test_ctrl_c_is_one_line_and_exit_130(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_ctrl_c_does_not_wait_for_work_that_cannot_be_interrupted() -> None:
     code = """
-import asyncio, sys, time
+import asyncio, signal, sys, time
 import neuronscope as ns
 from neuronscope.cli import main
 from neuronscope.engine import local
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 
 def work():
     print("at work", flush=True)
