@@ -29,7 +29,7 @@ TOP_EXEMPLARS, RANDOM_EXEMPLARS = 100, 100
 """Train sequences that the statistics are taken from: the strongest, and random ones that show what does not fire."""
 DRAFT_CONDITIONS = 48
 """Conditions that are found for one draft, over all its sentences."""
-LEFT_OUT = 0.5
+REDUCED_WEIGHT = 0.5
 """What an exemplar counts in the draft that looks less at it."""
 SENTENCE_CONDITIONS = 24
 """Conditions that one sentence of a draft states: those that explain most."""
@@ -60,7 +60,7 @@ class LexicalHypothesis:
         families = await group_into_families(everything, runtime.context.embeddings)
         drafts = []
         for number in range(n_drafts):
-            weights = np.where(evidence.owner % n_drafts == number, LEFT_OUT, 1.0) if n_drafts > 2 else None
+            weights = np.where(evidence.owner % n_drafts == number, REDUCED_WEIGHT, 1.0) if n_drafts > 2 else None
             found = evidence.pursue(DRAFT_CONDITIONS, weights)
             drafts.append(_draft(found, families))
         return {"hypotheses": distinct([draft for draft in drafts if draft])}
@@ -78,8 +78,8 @@ class LexicalDecomposition:
 class LexicalRefinement:
     """Reads `mode` and `history`; writes `candidates`: edits of the best sentence so far.
 
-    Conditions are added that the train exemplars support and no mode states yet; tokens that the best attempt missed
-    on validation are added, false alarms are weakened or dropped, strengths are estimated anew.
+    Conditions are added that the train exemplars support and no mode states yet, among them tokens that the best
+    attempt missed on validation; false alarms are dropped, strengths are estimated anew.
     """
 
     async def __call__(self, state: RefinementState, runtime: HasContext) -> RefinementState:
