@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from neuronscope.corpus.windows import Window
+from neuronscope.errors import CorpusError
 from neuronscope.exemplars.accumulator import LayerAccumulator
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.exemplars.pool import SequencePool
+from neuronscope.exemplars.topk import MAX_ID
 from neuronscope.protocols import Subject
 from neuronscope.subject.capture import to_device, visit
 from neuronscope.units import SPLITS
@@ -63,7 +65,15 @@ class Collection:
         Args:
             chunk: the sequences.
             advance: told of each batch's number of tokens.
+
+        Raises:
+            CorpusError: the corpus has more sequences than a store can number.
         """
+        if max((window.sequence_id for window in chunk), default=0) > MAX_ID:
+            raise CorpusError(
+                f"The corpus has more than {MAX_ID + 1:,} sequences, which is all that a store can number. "
+                "Collect from fewer tokens (n_tokens=...) or in longer sequences (seq_len=...)."
+            )
         for window in chunk:
             self.pool.add(window)
             self.source_tokens[window.source] += len(window.token_ids)
