@@ -53,11 +53,18 @@ class Collection:
         """
         self.subject = subject
         self.accumulators = {layer: LayerAccumulator(layer, subject.width(layer), signs, top_k) for layer in layers}
-        self.pool = SequencePool(lambda: set().union(*(each.referenced() for each in self.accumulators.values())))
+        self.pool = SequencePool(self._referenced)
         self.source_tokens: Counter[str] = Counter()
         self.n_chunks = 0
         """How many chunks are in."""
         self._batch_tokens = batch_tokens
+
+    def _referenced(self) -> set[int]:
+        """The sequences in any layer's lists; one layer at a time, since all layers' sets at once would fill memory."""
+        found: set[int] = set()
+        for layer in self.accumulators.values():
+            found |= layer.referenced()
+        return found
 
     def add_chunk(self, chunk: Sequence[Window], advance: Callable[[int], None] = lambda tokens: None) -> None:
         """Run a chunk through the subject and keep what its neurons do.
