@@ -393,10 +393,10 @@ def peer_table() -> str:
     rows = [
         ["the peer, reported for all neurons", f"{PEER_HOURS}"],
         [
-            f"the trunk alone, {model.layers} full passes over {_tokens(PEER_TOKENS)} tokens",
+            f"the trunk alone, {model.layers} full passes over {size} tokens",
             _number(trunk * model.layers),
         ],
-        [f"the trunk alone, one pass over {_tokens(PEER_TOKENS)} tokens", _number(trunk)],
+        [f"the trunk alone, one pass over {size} tokens", _number(trunk)],
         ["this design, one pass with statistics", _number(hours(model, PEER_TOKENS))],
     ]
     return _table([f"{_short(model)}", "A100-hours"], rows)
