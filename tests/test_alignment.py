@@ -190,8 +190,9 @@ def test_a_character_of_several_tokens_on_both_sides_gives_each_its_maximum(zoo:
     assert projected(tokens, smollm2.tokenizer, [1, 2, 5, 3]) == [1, 5, 5, 5, 5]
 
 
-def test_a_space_whose_token_has_no_characters_takes_that_tokens_value() -> None:
+def test_a_space_whose_token_is_told_no_characters_takes_that_tokens_value() -> None:
     assert projected(["a", " ", " b"], trimming(), [1, 2, 3]) == [1, 2, 3]
+    assert projected([" ", " a"], trimming(), [5, 1]) == [5, 1]
 
 
 def test_a_marker_that_the_simulator_puts_in_front_belongs_to_the_first_character(zoo: Any) -> None:
