@@ -48,11 +48,22 @@ def compute(
     for sequence_id, neurons in takers.items():
         deepest = max(neuron.layer for neuron in neurons)
         depths.setdefault(deepest, {})[sequence_id] = sequences[sequence_id]
-    found: dict[Neuron, Activations] = {neuron: {} for neuron in wanted}
+    found = {neuron: _room(ids, sequences) for neuron, ids in wanted.items()}
     for group in depths.values():
         for batch in batches(group, BATCH_TOKENS):
             _compute_batch(subject, batch, sequences, takers, found)
     return found
+
+
+def _room(ids: Collection[int], sequences: Mapping[int, Sequence[int]]) -> Activations:
+    """Where a neuron's activations will go.
+
+    It is there before the forward passes begin: thousands of small arrays that are made between their large ones, and
+    stay, would break up the memory that these need, which then grows to many times what is in use.
+    """
+    lengths = [len(sequences[sequence_id]) for sequence_id in ids]
+    parts = np.split(np.zeros(sum(lengths), np.float32), np.cumsum(lengths)[:-1]) if lengths else []
+    return dict(zip(ids, parts, strict=True))
 
 
 def _compute_batch(
@@ -69,7 +80,7 @@ def _compute_batch(
             for neuron in takers[sequence_id]:
                 if neuron.layer == layer:
                     own = activations[row, : len(sequences[sequence_id]), neuron.index]
-                    found[neuron][sequence_id] = (own.float() * neuron.sign).clamp(min=0).cpu().numpy()
+                    found[neuron][sequence_id][:] = (own.float() * neuron.sign).clamp(min=0).cpu().numpy()
 
     layers = sorted({neuron.layer for sequence_id in batch for neuron in takers[sequence_id]})
     visit(subject, [sequences[sequence_id] for sequence_id in batch], layers, keep)
