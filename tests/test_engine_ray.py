@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import neuronscope as ns
+from neuronscope.cli import app
 from neuronscope.engine.ray import QUEUE, RayEngine, RayWorkers
 from neuronscope.exemplars import checkpoints, collection, sharding
 from neuronscope.exemplars.collection import FinishedChunks
@@ -136,7 +138,7 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """With two workers that share a GPU."""
     folder = tmp_path_factory.mktemp("run")
     subject, told = Recording(folder), list[int]()
@@ -144,7 +146,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.setattr(collection, "CHUNK_SEQUENCES", 16)
         patch.setattr(TokenProgress, "advance", lambda self, tokens: told.append(tokens))
         store = collect(subject, folder / "stores", RayEngine(num_gpus=GPU_SHARE, shard_size=2))
-    yield Run(subject, store, told)
+    return Run(subject, store, told)
 
 
 def test_the_store_is_that_of_a_single_process_bit_for_bit(run: Run, here: dict[str, str]) -> None:
@@ -233,7 +235,6 @@ def test_what_a_single_process_began_ray_finishes(
 
     class Failing(Recording):
         def activations(self, token_ids: Any, layers: Any) -> Any:
-            self.calls += 1
             if self.calls == 30:
                 raise KeyboardInterrupt
             return super().activations(token_ids, layers)
@@ -360,11 +361,16 @@ def test_a_missing_ray_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pyt
         RayWorkers(RayEngine(), name_device)
 
 
-def test_a_finished_store_is_opened_without_ray(
-    tmp_path: Path, here: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_store_is_opened_without_ray(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert digests(collect(TableSubject(LETTERS, Recording(tmp_path).tables), tmp_path / "here", "ray")) == here
+    assert collect(run.subject, run.store.path.parent, "ray").path == run.store.path
+
+
+def test_the_command_line_takes_an_engine(tmp_path: Path) -> None:
+    arguments = ["collect", "smollm2-135m", "--layers", "0", "--cache-dir", str(tmp_path), "--engine", "spark"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "There is no engine 'spark'" in result.stderr
 
 
 def test_chunks_that_finish_in_any_order_leave_the_rest() -> None:
