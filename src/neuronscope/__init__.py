@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from neuronscope.config import ExplainConfig
     from neuronscope.corpus.documents import Document, Turn
     from neuronscope.corpus.mixtures import mix
+    from neuronscope.engine.ray import RayEngine
     from neuronscope.errors import (
         ConfigurationError,
         CorpusError,
@@ -31,6 +32,7 @@ _HOME = {
     "neuronscope.config": ["ExplainConfig"],
     "neuronscope.corpus.documents": ["Document", "Turn"],
     "neuronscope.corpus.mixtures": ["mix"],
+    "neuronscope.engine.ray": ["RayEngine"],
     "neuronscope.errors": [
         "ConfigurationError",
         "CorpusError",
@@ -66,6 +68,7 @@ __all__ = [
     "Neuron",
     "NeuronExplanation",
     "NeuronScopeError",
+    "RayEngine",
     "ResultError",
     "Simulator",
     "SimulatorError",

@@ -121,6 +121,9 @@ def collect(
     seq_len: Annotated[int, typer.Option(min=8, help="Tokens of a sequence.")] = 64,
     top_k: Annotated[int, typer.Option(min=1, help="Sequences kept per neuron, sign and split.")] = 100,
     cache_dir: CacheOption = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray for the machines of a Ray cluster (RAY_ADDRESS says which).")
+    ] = "local",
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -137,6 +140,7 @@ def collect(
         top_k=top_k,
         n_tokens=n_tokens,
         cache_dir=cache_dir,
+        engine=engine,
     )
     counts = {name: store.info[name] for name in ("n_tokens", "n_sequences")}
     if context.meta.get("as_json"):

@@ -36,6 +36,37 @@ def chunks(stream: Iterator[Window]) -> Iterator[list[Window]]:
         yield chunk
 
 
+class FinishedChunks:
+    """Which chunks of a corpus are in: all of its first ones, and some ahead of them where several are worked on."""
+
+    def __init__(self, n_first: int = 0, ahead: Sequence[int] = ()) -> None:
+        self._n_first = n_first
+        self._ahead = set(ahead)
+
+    @classmethod
+    def of(cls, counts: Mapping[str, Any]) -> FinishedChunks:
+        """Those that a checkpoint has, by its counts."""
+        ahead = counts.get("ahead", [])
+        return cls(counts["n_chunks"] - len(ahead), ahead)
+
+    def counts(self) -> dict[str, Any]:
+        """What a checkpoint must hold beside the collection's own counts."""
+        return {"ahead": sorted(self._ahead)}
+
+    def add(self, numbers: Sequence[int]) -> None:
+        """Say that these are in, too."""
+        self._ahead.update(numbers)
+        while self._n_first in self._ahead:
+            self._ahead.remove(self._n_first)
+            self._n_first += 1
+
+    def rest(self, stream: Iterator[list[Window]]) -> Iterator[tuple[int, list[Window]]]:
+        """The others, with their numbers."""
+        done = frozenset(self._ahead)
+        first = self._n_first
+        return ((i, chunk) for i, chunk in enumerate(stream) if i >= first and i not in done)
+
+
 class Collection:
     """What a pass has gathered."""
 

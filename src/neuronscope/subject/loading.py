@@ -59,7 +59,7 @@ def load_subject(
     target = _device(device)
     location, name = _locate(os.fspath(source))
     model, tokenizer = _load(location, _dtype(dtype, target))
-    return LoadedSubject(model.to(target), tokenizer, name)
+    return LoadedSubject(model.to(target), tokenizer, name, _everywhere(source))
 
 
 def _from_pair(pair: tuple[Any, ...], device: str, dtype: str | torch.dtype) -> LoadedSubject:
@@ -72,6 +72,12 @@ def _from_pair(pair: tuple[Any, ...], device: str, dtype: str | torch.dtype) -> 
         model = model.to(_dtype(dtype, model.device))
     path = getattr(getattr(model, "config", None), "_name_or_path", "")
     return LoadedSubject(model, tokenizer, path or type(model).__name__)
+
+
+def _everywhere(source: str | os.PathLike[str]) -> str:
+    """A source that does not depend on the current folder."""
+    path = Path(source).expanduser()
+    return os.fspath(path.resolve() if path.exists() and os.fspath(source) not in _ALIASES else source)
 
 
 def _locate(source: str) -> tuple[Path | str, str]:
