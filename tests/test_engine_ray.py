@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import sys
 import threading
 import time
@@ -359,6 +360,15 @@ def test_a_missing_ray_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ns.ConfigurationError, match=r"pip install 'neuronscope\[ray\]'"):
         RayWorkers(RayEngine(), name_device)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens_is_refused_at_once(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ns.ConfigurationError, match=rf"Cannot connect to Ray at {scheme}127.0.0.1:{port}: .*refused"):
+        RayWorkers(RayEngine(address=f"{scheme}127.0.0.1:{port}"), name_device)
 
 
 def test_a_finished_store_is_opened_without_ray(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ What is sent and returned travels by Ray's own serialization, between machines t
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -287,6 +289,7 @@ def _connected(address: str | None) -> Any:
             "engine='ray' needs the package ray, which is not installed: pip install 'neuronscope[ray]'."
         ) from error
     if not ray.is_initialized():
+        _require_listening(address or os.environ.get("RAY_ADDRESS"))
         try:
             ray.init(address=address, logging_level=logging.WARNING)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -295,6 +298,24 @@ def _connected(address: str | None) -> Any:
                 "address and that the cluster runs (`ray status`); address='local' starts a Ray of this machine alone."
             ) from error
     return ray
+
+
+def _require_listening(address: str | None) -> None:
+    """Knock at the address, if it names one: Ray itself would try for many minutes.
+
+    Raises:
+        ConfigurationError: nobody listens there.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot connect to Ray at {address}: {error}. Check the address and that the cluster runs "
+            "(`ray status`); address='local' starts a Ray of this machine alone."
+        ) from error
 
 
 def _claim(engine: RayEngine, nodes: Iterable[dict[str, Any]]) -> dict[str, float]:
