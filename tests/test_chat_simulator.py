@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 import neuronscope as ns
+import planted
 from agent_helpers import NEURON, WATER, ListStore, answering, exemplar, runtime, scripted
+from neuronscope.graphs import build_neuron_graph
 from neuronscope.llm import Meter, ask
 from neuronscope.scoring.scorer import Scorer
 from neuronscope.simulators import ChatSimulator
@@ -346,6 +348,20 @@ async def test_a_bad_explanation_costs_the_others_nothing_in_a_scorer() -> None:
     assert isinstance(outcomes[0], ns.SimulatorError)
     assert outcomes[1][0].value > 0.5  # type: ignore[index]
     assert sum('"water"' in prompt.rpartition("<explanation>")[2] for prompt in llm.prompts) == 2
+
+
+async def test_a_neuron_is_explained_with_it_and_the_result_says_what_that_cost() -> None:
+    def answer(messages: list[BaseMessage]) -> str:
+        told = str(messages[-1].content).rpartition("<explanation>")[2]
+        return firing_on("red" if "red" in told else "cat" if "cat" in told else "road")(messages)
+
+    context = planted.instruments(simulator=ChatSimulator(answering(answer)), meter=Meter())
+    state = await build_neuron_graph(**planted.AGENTS).ainvoke({"neuron": planted.BOTH}, context=context)
+    x = state["explanation"]
+    assert x.status == "explained"
+    assert all(mode.score > 0.3 for mode in x.modes)
+    assert x.usage.requests["simulator"] > 2
+    assert x.provenance["simulator"] == "chat: scripted"
 
 
 # Settings
