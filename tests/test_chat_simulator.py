@@ -219,6 +219,7 @@ def test_the_last_list_of_an_answer_that_breaks_off_does_not_count() -> None:
         ({"number": 7, "token": "\n"}, {7: 8.0}),
         ({"number": 7, "token": "\\n"}, {7: 8.0}),
         ({"number": 2, "token": "bank on the"}, {2: 8.0}),
+        ({"number": 1, "token": "clos"}, {8: 8.0}),
     ],
 )
 def test_number_and_text_find_the_token_that_is_meant(entry: dict[str, Any], expected: dict[int, float]) -> None:

@@ -26,6 +26,8 @@ _NUMBER = re.compile(r"\d+")
 _STRENGTH = re.compile(r"\s*([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(?:/\s*10\s*)?")
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 _ENTRY = frozenset({"number", "token", "strength"})
+_SHORTEST_BEGINNING = 3
+"""Characters that a text needs to stand for longer tokens."""
 _DEEPEST = 8
 """No list of entries is nested deeper."""
 _WORD_STARTS = "Ġ▁"
@@ -105,7 +107,8 @@ def _read_list(reading: Reading, place: int, entries: Sequence[Any], tokens: Seq
 def _positions(entry: dict[str, Any], tokens: Sequence[str]) -> _Found:
     """The token that an entry means: the numbered one if the text agrees or is absent, else the nearest with the text.
 
-    Without a number, all tokens with the text are meant.
+    Where no token has the text, tokens that begin with it have ("bank" for " banks"). Without a number, all tokens with
+    the text are meant.
     """
     number, text = _integer(entry.get("number")), entry.get("token")
     numbered = [number - 1] if number is not None and 1 <= number <= len(tokens) else []
@@ -114,6 +117,8 @@ def _positions(entry: dict[str, Any], tokens: Sequence[str]) -> _Found:
     if any(_same(text, tokens[position]) or _begins(text, tokens, position) for position in numbered):
         return _Found(numbered, repaired=False)
     places = [position for position, token in enumerate(tokens) if _same(text, token)]
+    if not places and len(_essence(text)) >= _SHORTEST_BEGINNING:
+        places = [position for position, token in enumerate(tokens) if _essence(token).startswith(_essence(text))]
     if number is not None and places:
         places = [min(places, key=lambda position: abs(position + 1 - number))]
     return _Found(places, repaired=bool(places))
