@@ -65,7 +65,7 @@ SIZES = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 4,
-    "max_position_embeddings": 4096,
+    "max_position_embeddings": 8192,
     "initializer_range": 0.5,
 }
 
@@ -75,7 +75,7 @@ def random_llama(vocab_size, seed=0):
     return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **SIZES)).eval()
 
 
-def random_gpt2(vocab_size, n_positions=4096):
+def random_gpt2(vocab_size, n_positions=8192):
     """Learnt positions, tied embeddings."""
     torch.manual_seed(0)
     sizes = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": n_positions, "initializer_range": 0.5}

@@ -257,8 +257,8 @@ def test_it_is_a_simulator(simulator):
 
 
 def test_what_is_longer_than_the_model_reads_is_refused_in_words(simulator):
-    with pytest.raises(SimulatorError, match="reads at most 4096 tokens at once"):
-        simulator.simulate(["colour " * 4000], [exemplar_of(simulator._tokenizer, "red")])
+    with pytest.raises(SimulatorError, match="reads at most 8192 tokens at once"):
+        simulator.simulate(["colour " * 8000], [exemplar_of(simulator._tokenizer, "red")])
 
 
 def test_a_model_that_is_no_simulator_is_refused(tmp_path):

@@ -17,7 +17,7 @@ from neuronscope.errors import SimulatorError, SubjectError
 from neuronscope.simulators.packing import pack
 from neuronscope.subject.loading import load_model
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
+BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Tokens of a forward pass, padding included: where more no longer makes it faster."""
 _ATTENTION = {"full_attention", "sliding_attention"}
 """Kinds of layers whose whole memory is keys and values."""
