@@ -13,7 +13,6 @@ import neuronscope as ns
 from causal_models import (
     byte_level_tokenizer,
     plain_logits,
-    random_gemma2,
     random_gpt2,
     random_llama,
     sentencepiece_tokenizer,
@@ -83,7 +82,6 @@ def prompt_pieces(top, explanation, tokens):
     [
         (digit_tokenizer, random_llama, 9),
         (number_tokenizer, random_llama, 10),
-        (digit_tokenizer, random_gemma2, 9),
         (number_tokenizer, random_gpt2, 10),
     ],
 )
