@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from neuronscope.corpus.windows import Window
+from neuronscope.errors import CorpusError
 from neuronscope.exemplars.accumulator import LayerAccumulator
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.exemplars.pool import SequencePool
+from neuronscope.exemplars.topk import MAX_ID
 from neuronscope.protocols import Subject
 from neuronscope.subject.capture import to_device, visit
 from neuronscope.units import SPLITS
@@ -51,11 +53,18 @@ class Collection:
         """
         self.subject = subject
         self.accumulators = {layer: LayerAccumulator(layer, subject.width(layer), signs, top_k) for layer in layers}
-        self.pool = SequencePool(lambda: set().union(*(each.referenced() for each in self.accumulators.values())))
+        self.pool = SequencePool(self._referenced)
         self.source_tokens: Counter[str] = Counter()
         self.n_chunks = 0
         """How many chunks are in."""
         self._batch_tokens = batch_tokens
+
+    def _referenced(self) -> set[int]:
+        """The sequences in any layer's lists; one layer at a time, since all layers' sets at once would fill memory."""
+        found: set[int] = set()
+        for layer in self.accumulators.values():
+            found |= layer.referenced()
+        return found
 
     def add_chunk(self, chunk: Sequence[Window], advance: Callable[[int], None] = lambda tokens: None) -> None:
         """Run a chunk through the subject and keep what its neurons do.
@@ -63,7 +72,15 @@ class Collection:
         Args:
             chunk: the sequences.
             advance: told of each batch's number of tokens.
+
+        Raises:
+            CorpusError: the corpus has more sequences than a store can number.
         """
+        if max((window.sequence_id for window in chunk), default=0) > MAX_ID:
+            raise CorpusError(
+                f"The corpus has more than {MAX_ID + 1:,} sequences, which is all that a store can number. "
+                "Collect from fewer tokens (n_tokens=...) or in longer sequences (seq_len=...)."
+            )
         for window in chunk:
             self.pool.add(window)
             self.source_tokens[window.source] += len(window.token_ids)
