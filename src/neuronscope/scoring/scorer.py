@@ -67,7 +67,8 @@ class Scorer:
 
     Requests that arrive in the same turn of the event loop, or while the simulator is busy, are merged: every pair
     of explanation and sequence is predicted once, and sequences that need the same explanations go to the simulator
-    in one call; a `BatchSimulator` gets the wishes of all neurons in one call. The simulator runs in a worker thread, one call at a time, and never sees an activation.
+    in one call; a `BatchSimulator` gets the wishes of all neurons in one call. The simulator runs in a worker thread,
+    one call at a time, and never sees an activation.
 
     What is known of a neuron stays in memory until `forget`, which the graph calls when the neuron is done: with
     eight modes, five iterations and default sets some 5 MB.

@@ -73,9 +73,9 @@ class PromptedSimulator(CausalSimulator):
         self.level_ids = self._levels_of_tokenizer(model.name)
         """The ids of the levels, from 0 up."""
         self._top = len(self.level_ids) - 1
-        root, self._n_examples = self._worked_examples(model.context)
+        self.root_ids, self._n_examples = self._worked_examples(model.context)
         levels = [10 * level / self._top for level in range(self._top + 1)]
-        super().__init__(model, self.level_ids, levels, *model.extend([None], [root]))
+        super().__init__(model, self.level_ids, levels, *model.extend([None], [self.root_ids]))
         self.name = f"prompted:{model.name}"
         """What to ask for to get this simulator."""
 
