@@ -30,15 +30,16 @@ from neuronscope.subject.tokens import token_strings
 from neuronscope.units import Exemplar
 
 EXPLANATIONS = [
-    "fires at words for colours, strongest on red",
-    "fires at the last token of a sentence, unless a question ends there",
-    'fires at "of" where it follows "because"',
-    "fires at names of rivers and lakes in Europe",
-    "fires at numbers that give a year",
-    "fires at verbs of speaking that stand before direct speech",
-    'fires at the ending "-ness" within nouns, and weakly at other endings that make nouns of adjectives',
-    "fires at anything about ships",
+    'This neuron activates on words for colours, most strongly on "red", and weakly on materials such as "gold".',
+    "This neuron activates on the last token of a sentence, unless the sentence is a question or a quotation.",
+    'This neuron activates on "of" where it follows "because" or "instead", and barely on other prepositions.',
+    "This neuron activates on names of rivers and lakes, particularly where a text is about travel or borders.",
+    "This neuron activates on numbers that give a year, strongly between 1800 and 1999, and not on other numbers.",
+    "This neuron activates on verbs of speaking that stand before direct speech, such as 'said' and 'replied'.",
+    'This neuron activates on "-ness" at the end of nouns, and weakly on other endings that make nouns of adjectives.',
+    "This neuron activates on anything about ships and harbours, particularly on parts of a ship and on sailors.",
 ]
+"""Of the kind and length that the agents write."""
 BATCH_SIZES = (8, 16, 32, 64)
 
 
