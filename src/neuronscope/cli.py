@@ -164,7 +164,9 @@ def explain(
     corpus: CorpusOption = "builtin",
     llm: Annotated[str, typer.Option(help='A model such as "openai:gpt-4o", "offline" for none, or "auto".')] = "auto",
     embeddings: Annotated[str, typer.Option(help='"minilm", "openai:text-embedding-3-small", or "auto".')] = "auto",
-    simulator: Annotated[str, typer.Option(help='"hybrid", which needs no LLM, or "auto".')] = "auto",
+    simulator: Annotated[
+        str, typer.Option(help='"transluce", "prompted:<model>", "chat", "hybrid", which needs no LLM, or "auto".')
+    ] = "auto",
     out: OutOption = None,
     html: HtmlOption = None,
     cache_dir: CacheOption = None,

@@ -55,7 +55,8 @@ def explain_neuron(
         llm: a name that LangChain's `init_chat_model` knows, a chat model, a mapping from agent to these, "offline"
             for none, or "auto": `openai:gpt-4o` if an OpenAI key is set, else "offline".
         embeddings: for the clustering: a name, LangChain embeddings, or "auto".
-        simulator: what predicts activations from explanations: "hybrid", a simulator, or "auto".
+        simulator: what predicts activations from explanations: "transluce", "prompted:<model>", "chat", "hybrid",
+            "auto" (see `resolve_simulator`), or a simulator.
         config: every other setting; None is `ExplainConfig()`.
         cache_dir: where collected exemplars are kept; None is the user's cache folder.
         progress: whether to show what is going on; None shows it in a terminal.
@@ -108,7 +109,7 @@ async def aexplain_neuron(
     unit = Neuron(layer, neuron, sign)
     models = resolve_llm(llm, temperature=config.temperature)
     vectors = resolve_embeddings(embeddings, models)
-    simulates = resolve_simulator(simulator)
+    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
     loaded = await asyncio.to_thread(_load, subject)
     check_neuron(loaded, unit)
     if store is None:

@@ -7,15 +7,22 @@ from neuronscope.simulators.base import resolve_simulator
 
 if TYPE_CHECKING:
     from neuronscope.simulators.chat import ChatSimulator
+    from neuronscope.simulators.finetuned import FinetunedSimulator
     from neuronscope.simulators.hybrid import HybridSimulator
+    from neuronscope.simulators.prompted import PromptedSimulator
 
-__all__ = ["ChatSimulator", "HybridSimulator", "resolve_simulator"]
+_MODULE_OF = {
+    "ChatSimulator": "chat",
+    "FinetunedSimulator": "finetuned",
+    "HybridSimulator": "hybrid",
+    "PromptedSimulator": "prompted",
+}
+
+__all__ = ["ChatSimulator", "FinetunedSimulator", "HybridSimulator", "PromptedSimulator", "resolve_simulator"]
 
 
 def __getattr__(name: str) -> Any:
     """Load a simulator on first use."""
-    if name == "ChatSimulator":
-        return import_module("neuronscope.simulators.chat").ChatSimulator
-    if name == "HybridSimulator":
-        return import_module("neuronscope.simulators.hybrid").HybridSimulator
-    raise AttributeError(f"module 'neuronscope.simulators' has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -54,15 +54,23 @@ def load_subject(
         SubjectError: the model cannot be found or loaded, or its layout is not supported.
         ConfigurationError: there is no such device or dtype.
     """
+    reloadable = None if isinstance(source, tuple) else _everywhere(source)
+    return LoadedSubject(*load_model(source, device=device, dtype=dtype), reloadable)
+
+
+def load_model(
+    source: str | os.PathLike[str] | tuple[Any, Any], *, device: str = "auto", dtype: str | torch.dtype = "auto"
+) -> tuple[Any, Any, str]:
+    """The model, its tokenizer and its name; the same arguments and errors as `load_subject`, for any causal model."""
     if isinstance(source, tuple):
         return _from_pair(source, device, dtype)
     target = _device(device)
     location, name = _locate(os.fspath(source))
     model, tokenizer = _load(location, _dtype(dtype, target))
-    return LoadedSubject(model.to(target), tokenizer, name, _everywhere(source))
+    return model.to(target), tokenizer, name
 
 
-def _from_pair(pair: tuple[Any, ...], device: str, dtype: str | torch.dtype) -> LoadedSubject:
+def _from_pair(pair: tuple[Any, ...], device: str, dtype: str | torch.dtype) -> tuple[Any, Any, str]:
     if len(pair) != 2:
         raise SubjectError(f"A subject in hand is a pair (model, tokenizer); got {len(pair)} objects.")
     model, tokenizer = pair
@@ -71,7 +79,7 @@ def _from_pair(pair: tuple[Any, ...], device: str, dtype: str | torch.dtype) -> 
     if dtype != "auto":
         model = model.to(_dtype(dtype, model.device))
     path = getattr(getattr(model, "config", None), "_name_or_path", "")
-    return LoadedSubject(model, tokenizer, path or type(model).__name__)
+    return model, tokenizer, path or type(model).__name__
 
 
 def _everywhere(source: str | os.PathLike[str]) -> str:

@@ -1,0 +1,116 @@
+"""Simulators that were trained to be nothing else: Transluce's, and any checkpoint of the same form."""
+
+from __future__ import annotations
+
+import os
+from copy import deepcopy
+from typing import Any
+
+import torch
+
+from neuronscope.errors import SimulatorError
+from neuronscope.simulators.alignment import align
+from neuronscope.simulators.causal import CausalModel
+from neuronscope.simulators.matrix import CausalSimulator, Text
+from neuronscope.subject.tokens import bos_id
+from neuronscope.units import Exemplar
+
+TRANSLUCE = "Transluce/llama_8b_simulator"
+"""The simulator of the paper's scores, fine-tuned from Llama-3.1-8B-Instruct."""
+PROMPT = "## Neuron Description: {explanation}\n\n ## Input: "
+"""What stands before the exemplar, behind the model's BOS."""
+N_LEVELS = 11
+"""The first output tokens are not words but the activations 0 to 10."""
+PADDING = "<PAD>"
+TWINS = {
+    "<|begin_of_text|>": "<||begin_of_text||>",
+    "<|start_header_id|>": "<||start_header_id||>",
+    "<|end_header_id|>": "<||end_header_id||>",
+    "<|eot_id|>": "<||eot_id||>",
+}
+"""Llama's special tokens, and those that stand for them in a checkpoint that keeps the originals for chats."""
+
+
+class FinetunedSimulator(CausalSimulator):
+    """Predicts activations with a causal language model whose first eleven outputs are the levels 0 to 10.
+
+    The model reads its BOS, the explanation within `PROMPT`, and the exemplar's tokens; the level of a token is read at
+    the token itself. The special tokens of `TWINS` are replaced by their doubled twins throughout, the BOS included, if
+    the checkpoint has the twins: in its tokenizer's vocabulary, or as exactly the rows by which its embedding is larger
+    than that vocabulary, after one for `PADDING`.
+
+    An exemplar keeps the subject's token ids if they mean the same to the simulator. Otherwise its text is read with
+    the simulator's tokenizer, and a token takes the largest value of the simulator's tokens that overlap it.
+
+    Args:
+        source: Transluce's checkpoint, or another of this form: a Hugging Face id, a folder, or `(model, tokenizer)`.
+        device: as for `load_subject`.
+        dtype: as for `load_subject`.
+
+    Raises:
+        SimulatorError: there is no such model, or it is no simulator: its vocabulary is too small.
+        ConfigurationError: there is no such device or dtype.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | tuple[Any, Any] = TRANSLUCE,
+        *,
+        device: str = "auto",
+        dtype: str | torch.dtype = "auto",
+    ) -> None:
+        model = CausalModel(source, device=device, dtype=dtype)
+        n_embeddings, n_tokens = model.model.get_input_embeddings().weight.shape[0], len(model.tokenizer)
+        if model.n_rows < N_LEVELS or n_embeddings < n_tokens:
+            raise SimulatorError(
+                f"{model.name} is no simulator checkpoint: it has {n_embeddings} embeddings and {model.n_rows} outputs "
+                f"for the {n_tokens} tokens of its tokenizer and {N_LEVELS} levels. Give Transluce's checkpoint, "
+                "or a folder that `neuronscope simulator train` has written."
+            )
+        super().__init__(model, range(N_LEVELS), range(N_LEVELS))
+        self._tokenizer = complete_tokenizer(model.tokenizer, n_embeddings)
+        self._twins = _twin_ids(self._tokenizer)
+        self.name = f"transluce:{model.name}"
+        """What to ask for to get this simulator."""
+
+    def explanation_ids(self, explanation: str) -> list[int]:
+        """BOS, if the tokenizer has one, and the explanation in its frame."""
+        bos = bos_id(self._tokenizer)
+        ids = self._tokenizer(PROMPT.format(explanation=explanation), add_special_tokens=False)["input_ids"]
+        return self._with_twins([*([] if bos is None else [bos]), *ids])
+
+    def text(self, exemplar: Exemplar) -> Text:
+        """The exemplar's tokens, each of which is read at its own place."""
+        aligned = align(exemplar.tokens, self._tokenizer, exemplar.token_ids)
+        return Text(self._with_twins(aligned.token_ids), range(len(aligned.token_ids)), aligned.project)
+
+    def _with_twins(self, ids: list[int]) -> list[int]:
+        return [self._twins.get(token, token) for token in ids]
+
+
+def complete_tokenizer(tokenizer: Any, n_embeddings: int) -> Any:
+    """The tokenizer with `PADDING` and `TWINS` added in the order of the reference, if the embedding has rows for them.
+
+    Args:
+        tokenizer: a transformers tokenizer; it is not changed.
+        n_embeddings: rows of the model's embedding.
+    """
+    vocabulary = tokenizer.get_vocab()
+    padding = [token for token in [PADDING] if token not in vocabulary]
+    twins = [twin for original, twin in TWINS.items() if original in vocabulary and twin not in vocabulary]
+    room = n_embeddings - len(tokenizer)
+    completed = deepcopy(tokenizer)
+    if padding and room > 0:
+        completed.add_special_tokens({"pad_token": PADDING})
+    if twins and room == len(padding) + len(twins):
+        completed.add_tokens(twins)
+    return completed
+
+
+def _twin_ids(tokenizer: Any) -> dict[int, int]:
+    vocabulary = tokenizer.get_vocab()
+    return {
+        vocabulary[original]: vocabulary[twin]
+        for original, twin in TWINS.items()
+        if original in vocabulary and twin in vocabulary
+    }

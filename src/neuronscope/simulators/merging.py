@@ -1,0 +1,70 @@
+"""One queue for callers from any thread: whoever finds the line free serves everyone who waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class _Ticket(Generic[Request, Answer]):
+    """One caller's requests, and what became of them."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests = requests
+        self.answers: list[Answer] | None = None
+        self.error: Exception | None = None
+
+
+class MergingQueue(Generic[Request, Answer]):
+    """Calls a function with the requests of all waiting callers at once, one call at a time.
+
+    If a merged call fails, each caller's requests are tried alone, so that only the culprit fails.
+
+    Args:
+        serve: from requests to as many answers.
+    """
+
+    def __init__(self, serve: Callable[[Sequence[Request]], list[Answer]]) -> None:
+        self._serve = serve
+        self._waiting: SimpleQueue[_Ticket[Request, Answer]] = SimpleQueue()
+        self._one_at_a_time = threading.Lock()
+
+    def submit(self, requests: Sequence[Request]) -> list[Answer]:
+        """Wait for the answers to these requests; what `serve` raises about them is raised here."""
+        ticket: _Ticket[Request, Answer] = _Ticket(requests)
+        self._waiting.put(ticket)
+        with self._one_at_a_time:
+            if ticket.answers is None and ticket.error is None:
+                others = [other for other in self._drain() if other is not ticket]
+                self._answer([ticket, *others])
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.answers or []
+
+    def _drain(self) -> list[_Ticket[Request, Answer]]:
+        found = []
+        try:
+            while True:
+                found.append(self._waiting.get_nowait())
+        except Empty:
+            return found
+
+    def _answer(self, batch: list[_Ticket[Request, Answer]]) -> None:
+        try:
+            answers = self._serve([request for ticket in batch for request in ticket.requests])
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is awaited
+            if len(batch) == 1:
+                batch[0].error = error
+                return
+            for ticket in batch:
+                self._answer([ticket])
+            return
+        start = 0
+        for ticket in batch:
+            ticket.answers = answers[start : start + len(ticket.requests)]
+            start += len(ticket.requests)
