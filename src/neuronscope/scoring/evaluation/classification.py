@@ -85,6 +85,8 @@ def accuracy(right: Booleans, chance: float, resampling: Resampling, why: str) -
 def fit_threshold(scores: Sequence[float] | Floats, truth: Booleans) -> float | None:
     """The threshold whose "score > threshold" has the best balanced accuracy; of equals the widest gap's middle.
 
+    It lies between two of the scores: saying the same of everything is no answer, even where no answer is better.
+
     Args:
         scores: shape `(n,)`.
         truth: shape `(n,)`.
