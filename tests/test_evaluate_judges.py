@@ -6,7 +6,6 @@ import json
 import re
 from typing import Any
 
-import numpy as np
 import pytest
 
 import neuronscope as ns
@@ -101,12 +100,11 @@ async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: 
     meter = Meter()
     judge = LLMJudge(local_llm, meter)
     verdicts = await judge.detect("It fires on words for liquids.", ["a glass of water", "a wooden chair"])
-    checks = await judge.check("It fires on words for liquids.", [MARKED])
-    places = await judge.find([[MARKED] * 5])
-    texts = await judge.write("It fires on words for liquids.", 2)
-    assert [len(verdicts), len(checks), len(places)] == [2, 1, 1]
-    assert {*verdicts, *checks} <= {True, False, None}
-    assert places[0] in {None, *range(5)}
+    places = await judge.find([[MARKED] * 3])
+    texts = await judge.write("It fires on words for liquids.", 1)
+    assert (len(verdicts), len(places)) == (2, 1)
+    assert {*verdicts} <= {True, False, None}
+    assert places[0] in {None, *range(3)}
     assert all(text.strip() for text in texts)
-    assert meter.usage()["requests"] == {"judge": 4}
-    assert np.isfinite(meter.usage()["input_tokens"]["judge"])
+    assert len(texts) <= 1
+    assert meter.usage()["requests"] == {"judge": 3}
