@@ -14,9 +14,9 @@ from rich.text import Text
 from neuronscope.report import words
 from neuronscope.scoring.evaluation.table import Evaluation, Measurement
 
-CELL_WIDTH = 22
+CELL_WIDTH = 25
 """Characters of a column with a value and its interval."""
-FIXED_WIDTH = 64
+FIXED_WIDTH = 80
 """Characters of the columns that name the metric."""
 
 Key = tuple[str, str, str]
