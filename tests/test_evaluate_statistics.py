@@ -84,9 +84,10 @@ def test_whole_sequences_are_drawn_not_tokens() -> None:
     assert [*repeated[:3]] == pytest.approx([*short[:3]], abs=1e-9)
 
 
-def test_draws_that_leave_a_statistic_undefined_are_passed_over() -> None:
-    found = estimate(lambda weights: np.where(weights[:, 0] > 0, 1.0, np.nan), np.zeros(3), 0.0, FEW, "")
-    assert found == (1.0, 1.0, 1.0, "")
+def test_a_draw_that_leaves_a_statistic_undefined_counts_as_chance() -> None:
+    """As where one sequence of three carries the whole correlation: without it, nothing is left."""
+    found = estimate(lambda weights: np.where(weights[:, 0] > 0, 1.0, np.nan), np.zeros(3), 0.2, FEW, "")
+    assert found == (1.0, 0.2, 1.0, "")
 
 
 def test_without_sequences_the_answer_is_chance_and_says_why() -> None:

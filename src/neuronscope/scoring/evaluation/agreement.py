@@ -44,7 +44,7 @@ def correlation(predicted: Rows, actual: Rows, strata: NDArray[Any], resampling:
     whole = pearson(left, right)
     if whole.constant:
         return undefined(0.0, SILENT if _is_constant(right) else CONSTANT)
-    sampled = estimate(_pearson_statistic(predicted, actual), strata, whole.value, resampling, "")
+    sampled = estimate(_pearson_statistic(predicted, actual), strata, 0.0, resampling, "")
     return Estimate(whole.value, min(sampled.low, whole.value), max(sampled.high, whole.value))
 
 

@@ -51,23 +51,23 @@ def estimate(statistic: Statistic, strata: NDArray[Any], chance: float, resampli
     """A statistic's value and its percentile interval.
 
     Draws leave the size of every stratum as it is, as the sampling did: so many top sequences, so many random ones.
-    Draws for which the statistic is undefined are passed over. An interval is widened to hold the value itself, which
-    percentiles of a skewed statistic can miss.
+    A draw for which the statistic is undefined counts as chance, just as the value itself does; to pass over it would
+    hide how much rests on a few sequences. An interval is widened to hold the value, which percentiles of a skewed
+    statistic can miss.
 
     Args:
         statistic: what is estimated.
         strata: each sequence's stratum, shape `(sequences,)`.
-        chance: the value where the statistic is undefined on the sequences themselves.
+        chance: the value where the statistic is undefined.
         resampling: how many draws, and their seed.
-        why: the note in that case.
+        why: the note where it is undefined on the sequences themselves.
     """
     value = float(statistic(np.ones((1, len(strata))))[0]) if len(strata) else np.nan
     if not np.isfinite(value):
         return undefined(chance, why)
     drawn = statistic(draw_weights(strata, resampling))
-    defined = drawn[np.isfinite(drawn)]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (value, value)
+    low, high = np.quantile(np.where(np.isfinite(drawn), drawn, chance), [tail, 1 - tail])
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 
