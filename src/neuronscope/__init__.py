@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         StoreError,
         SubjectError,
     )
+    from neuronscope.evaluation import aevaluate, evaluate
     from neuronscope.exemplars.collector import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
     from neuronscope.explain import aexplain_neuron, explain_neuron
     from neuronscope.protocols import Simulator, Subject
     from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
+    from neuronscope.scoring.evaluation.table import Evaluation, Measurement
     from neuronscope.subject.loading import load_subject
     from neuronscope.units import Exemplar, Neuron
 
@@ -43,11 +45,13 @@ _HOME = {
         "StoreError",
         "SubjectError",
     ],
+    "neuronscope.evaluation": ["aevaluate", "evaluate"],
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
     "neuronscope.explain": ["aexplain_neuron", "explain_neuron"],
     "neuronscope.protocols": ["Simulator", "Subject"],
     "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
+    "neuronscope.scoring.evaluation.table": ["Evaluation", "Measurement"],
     "neuronscope.subject.loading": ["load_subject"],
     "neuronscope.units": ["Exemplar", "Neuron"],
 }
@@ -59,11 +63,13 @@ __all__ = [
     "ConfigurationError",
     "CorpusError",
     "Document",
+    "Evaluation",
     "Excerpt",
     "Exemplar",
     "ExemplarStore",
     "ExplainConfig",
     "LLMError",
+    "Measurement",
     "Mode",
     "Neuron",
     "NeuronExplanation",
@@ -76,8 +82,10 @@ __all__ = [
     "Subject",
     "SubjectError",
     "Turn",
+    "aevaluate",
     "aexplain_neuron",
     "collect_exemplars",
+    "evaluate",
     "explain_neuron",
     "load_subject",
     "mix",

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from neuronscope.cli_evaluate import evaluate
 from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
 from neuronscope.cli_settings import config_from, with_settings
 from neuronscope.cli_store import store_app
@@ -50,6 +51,7 @@ app = typer.Typer(
     epilog="Examples: neuronscope explain smollm2-135m --layer 9 --neuron 421 --llm offline --html n.html",
 )
 app.add_typer(store_app)
+app.command()(evaluate)
 
 
 def main() -> None:

@@ -110,10 +110,10 @@ async def aexplain_neuron(
     models = resolve_llm(llm, temperature=config.temperature)
     vectors = resolve_embeddings(embeddings, models)
     simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
-    loaded = await asyncio.to_thread(_load, subject)
+    loaded = await asyncio.to_thread(as_subject, subject)
     check_neuron(loaded, unit)
     if store is None:
-        store = await asyncio.to_thread(_collect, loaded, layer, corpus, config, cache_dir, progress)
+        store = await asyncio.to_thread(collect_for, loaded, layer, corpus, config, cache_dir, progress)
     elif hasattr(store, "bind"):
         await asyncio.to_thread(store.bind, loaded)
     instruments = Instruments(
@@ -167,7 +167,12 @@ def check_neuron(subject: Subject, neuron: Neuron) -> None:
         )
 
 
-def _load(subject: str | os.PathLike[str] | tuple[Any, Any] | Subject) -> Subject:
+def as_subject(subject: str | os.PathLike[str] | tuple[Any, Any] | Subject) -> Subject:
+    """Load what `load_subject` takes; a subject is taken as it is.
+
+    Raises:
+        SubjectError: it is neither, or cannot be loaded.
+    """
     if isinstance(subject, (str, os.PathLike, tuple)):
         from neuronscope.subject.loading import load_subject
 
@@ -180,7 +185,7 @@ def _load(subject: str | os.PathLike[str] | tuple[Any, Any] | Subject) -> Subjec
     )
 
 
-def _collect(
+def collect_for(
     subject: Subject,
     layer: int,
     corpus: Any,
@@ -188,6 +193,7 @@ def _collect(
     cache_dir: str | Path | None,
     progress: bool | None,
 ) -> ExemplarSource:
+    """The exemplars of a layer as the settings want them: collected now, or before."""
     from neuronscope.exemplars.collector import collect_exemplars
 
     return collect_exemplars(
