@@ -34,8 +34,8 @@ class CandidateSet:
     """How many of the sequences are the neuron's top ones; the others were drawn at random."""
 
     def scores(self) -> list[Correlation]:
-        """The candidates' scores on all sequences."""
-        return pearson_rows(np.concatenate(self.predictions, axis=1)[1:], np.concatenate(self.truth))
+        """The scores on all sequences: the best attempt before the round, then the candidates."""
+        return pearson_rows(np.concatenate(self.predictions, axis=1), np.concatenate(self.truth))
 
     def save(self, folder: Path) -> Path:
         """Write the set as one file of NumPy arrays."""

@@ -1,6 +1,6 @@
-"""What racing saves and what it costs: rounds of candidates are recorded once, and replayed against exhaustive scoring.
+"""What racing saves and what it costs: rounds of candidates, recorded once and replayed against exhaustive scoring.
 
-    python -m neuronscope.experiments.racing record smollm2-135m --layers 5,9,19,29 --neurons 20 --out runs/racing/hybrid
+    python -m neuronscope.experiments.racing record smollm2-135m --neurons 20 --out runs/racing/hybrid
     python -m neuronscope.experiments.racing replay runs/racing/hybrid
 
 The second command prints the table of `docs/results/racing.md`.
@@ -24,7 +24,7 @@ import neuronscope as ns
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder, file_name
 from neuronscope.experiments.offline import random_neurons
 from neuronscope.files import write_atomically
-from neuronscope.scoring import pearson_rows, race
+from neuronscope.scoring import race
 
 if TYPE_CHECKING:
     from neuronscope.state import Instruments
@@ -44,6 +44,8 @@ class Replay:
     neuron: str
     regret: float
     """What the candidate chosen by the race lacks of the best one's score, both on the whole validation set."""
+    lost: float
+    """What the mode lacks for it: less, since a candidate that does not beat the best attempt replaces nothing."""
     blind_regret: float
     """The same, expected of the best of half of the candidates, drawn at random."""
     tokens: int
@@ -54,7 +56,7 @@ class Replay:
 
 async def replay_set(recorded: CandidateSet) -> Replay:
     """Race the candidates of one recorded round, and hold the outcome against all their scores."""
-    scores = [score.value for score in recorded.scores()]
+    before, *scores = [score.value for score in recorded.scores()]
     rows = {text: number for number, text in enumerate(recorded.candidates, start=1)}
     simulated: set[tuple[str, int]] = set()
 
@@ -65,11 +67,12 @@ async def replay_set(recorded: CandidateSet) -> Replay:
 
     reference = [prediction[0] for prediction in recorded.predictions]
     standings = await race(predict, recorded.candidates, recorded.truth, reference)
-    chosen = max(standing.score.value for standing in standings if standing.score is not None)
+    chosen = max(score for score, standing in zip(scores, standings, strict=True) if standing.score is not None)
     lengths = [len(row) for row in recorded.truth]
     return Replay(
         neuron=recorded.name.rpartition("-")[0],
         regret=max(scores) - chosen,
+        lost=max(*scores, before) - max(chosen, before),
         blind_regret=max(scores) - expected_best(scores, -(-len(scores) // 2)),
         tokens=sum(lengths[place] for _, place in simulated),
         all_tokens=len(scores) * sum(lengths),
@@ -96,8 +99,8 @@ def table(replays: dict[str, list[Replay]]) -> str:
     """One line per folder of recordings, as a Markdown table."""
     lines = [
         "| recordings | sets | simulated tokens | mean regret | 95 % interval | 95th percentile | largest | best found "
-        "| half at random |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| lost to the mode | half at random |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in replays.items():
         regrets = [replay.regret for replay in found]
@@ -111,6 +114,7 @@ def table(replays: dict[str, list[Replay]]) -> str:
             f"{np.quantile(regrets, 0.95):.4f}",
             f"{max(regrets):.4f}",
             f"{mean(regret < SAME for regret in regrets):.0%}",
+            f"{mean(replay.lost for replay in found):.4f}",
             f"{mean(replay.blind_regret for replay in found):.4f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

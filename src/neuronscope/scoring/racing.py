@@ -27,7 +27,7 @@ class Rung(NamedTuple):
     """Share of all candidates that go on."""
 
 
-RUNGS = (Rung(0.15, 0.5), Rung(0.3, 0.25))
+RUNGS = (Rung(0.2, 0.5), Rung(0.4, 0.25))
 """After the last rung, who is left runs on the whole set. Chosen in `docs/results/racing.md`."""
 FEWEST_SEQUENCES = 4
 """Nobody is dropped on fewer."""
