@@ -36,6 +36,8 @@ class ExplainConfig(BaseModel):
     """Refinement iterations at most (paper, section 3.3)."""
     n_candidates: int = Field(8, ge=1)
     """Candidates per iteration (paper, appendix B)."""
+    racing: bool = True
+    """Score candidates on a few sequences first and drop the hopeless, which halves what is simulated."""
     min_improvement: float = Field(0.005, ge=0)
     """A smaller gain in validation score counts as none."""
     patience: int | None = Field(1, ge=1)
@@ -50,4 +52,6 @@ class ExplainConfig(BaseModel):
     @classmethod
     def paper(cls) -> ExplainConfig:
         """The settings of the paper's appendix B; the models of appendix B are arguments of `explain_neuron`."""
-        return cls(heldout_random=5, feedback="history", objective="neuron", patience=None, min_samples=None)
+        return cls(
+            heldout_random=5, feedback="history", objective="neuron", racing=False, patience=None, min_samples=None
+        )
