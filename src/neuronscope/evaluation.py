@@ -123,7 +123,8 @@ async def aevaluate(
     _check_numbers(firing_share, n_bootstrap)
     model = resolve_llm(llm, temperature=0.0)
     families, unavailable = available(metrics, has_llm=model != "offline", has_subject=_has_subject(subject, store))
-    vectors, simulates, meter = resolve_embeddings(embeddings, model), resolve_simulator(simulator), Meter()
+    vectors, meter = resolve_embeddings(embeddings, model), Meter()
+    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=model))
     loaded, source = await asyncio.to_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
     bench = Bench(
         neuron=unit,

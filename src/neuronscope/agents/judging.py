@@ -15,8 +15,9 @@ from neuronscope.agents.judging_prompts import (
     fuzzing_question,
     intruder_question,
 )
-from neuronscope.agents.parsing import distinct, read_sentences, read_text
+from neuronscope.agents.parsing import distinct, read_sentences
 from neuronscope.agents.role import succeeded
+from neuronscope.answers import read_text
 from neuronscope.errors import LLMError
 from neuronscope.llm import ask, model_name
 from neuronscope.scoring.evaluation.items import Marked

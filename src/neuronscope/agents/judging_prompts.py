@@ -13,7 +13,7 @@ import numpy as np
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from neuronscope.agents.highlighting import choose_marks, highlight, visible
-from neuronscope.agents.prompts import choose_fence
+from neuronscope.fences import choose_fence
 from neuronscope.scoring.evaluation.items import Marked
 from neuronscope.units import Exemplar
 
