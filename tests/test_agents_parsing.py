@@ -6,7 +6,8 @@ import pytest
 from langchain_core.messages import AIMessage
 
 import neuronscope as ns
-from neuronscope.agents.parsing import distinct, read_sentence, read_sentences, read_text, tidy
+from neuronscope.agents.parsing import distinct, read_sentence, read_sentences, tidy
+from neuronscope.answers import read_text
 
 A = "This neuron activates when the word is water."
 B = 'This neuron activates on "red".'

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, overload
 from neuronscope.errors import ConfigurationError, LLMError
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
+    from langchain_core.language_models import BaseChatModel, LanguageModelInput
     from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.runnables import Runnable
 
     from neuronscope.state import AnyLLM
 
@@ -88,6 +89,36 @@ async def ask(
     if message is None:
         try:
             message = await llm.ainvoke(list(messages))
+        except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
+            raise request_failure(error, llm, agent) from _harmless(error)
+    if meter is not None:
+        meter.record(agent, message)
+    return message
+
+
+def ask_blocking(
+    llm: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    agent: str,
+    *,
+    schema: dict[str, Any] | None = None,
+    meter: Any = None,
+) -> AIMessage:
+    """`ask` for worker threads: it waits, and touches no event loop.
+
+    A model's asynchronous client belongs to the loop that used it first, its synchronous one to nobody: so code that
+    runs beside a graph in a thread asks this way, whichever loop the graph runs on.
+    """
+    structured = None if schema is None else _held_to(llm, schema)
+    message = None
+    if structured is not None:
+        try:
+            message = _raw(structured.invoke(list(messages)))
+        except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
+            _raise_unless_by_schema(error, llm, agent)
+    if message is None:
+        try:
+            message = llm.invoke(list(messages))
         except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
             raise request_failure(error, llm, agent) from _harmless(error)
     if meter is not None:
@@ -222,18 +253,36 @@ async def _ask_by_schema(
     llm: BaseChatModel, messages: Sequence[BaseMessage], schema: dict[str, Any], agent: str
 ) -> AIMessage | None:
     """The answer of a model that was held to a schema; None if it cannot be."""
-    try:
-        structured = llm.with_structured_output(schema, method="json_schema", include_raw=True)
-    except (NotImplementedError, TypeError, ValueError):
+    structured = _held_to(llm, schema)
+    if structured is None:
         return None
     try:
-        answer = await structured.ainvoke(list(messages))
+        return _raw(await structured.ainvoke(list(messages)))
     except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
-        if _status(error) in (401, 403, 404, 429) or _is_connection_failure(error):
-            raise request_failure(error, llm, agent) from _harmless(error)
-        return None  # such as a server without schemas, or an answer cut off at the length limit
-    message: AIMessage = answer["raw"]  # type: ignore[index]  # include_raw=True makes it a dictionary
+        _raise_unless_by_schema(error, llm, agent)
+        return None
+
+
+def _held_to(llm: BaseChatModel, schema: dict[str, Any]) -> Runnable[LanguageModelInput, Any] | None:
+    """The model, held to a schema; None if it cannot be."""
+    try:
+        return llm.with_structured_output(schema, method="json_schema", include_raw=True)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+
+
+def _raw(answer: dict[str, Any]) -> AIMessage:
+    message: AIMessage = answer["raw"]
     return message
+
+
+def _raise_unless_by_schema(error: Exception, llm: BaseChatModel, agent: str) -> None:
+    """Raise what would happen without a schema too; the rest is passed over.
+
+    That is, for example, a server without schemas, or an answer cut off at the length limit.
+    """
+    if _status(error) in (401, 403, 404, 429) or _is_connection_failure(error):
+        raise request_failure(error, llm, agent) from _harmless(error)
 
 
 def _status(error: Exception) -> int | None:

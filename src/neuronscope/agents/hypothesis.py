@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from neuronscope.agents.highlighting import without_marks
-from neuronscope.agents.parsing import distinct, read_text
+from neuronscope.agents.parsing import distinct
 from neuronscope.agents.prompts import hypothesis_prompt
 from neuronscope.agents.role import LLMRole, succeeded
+from neuronscope.answers import read_text
 from neuronscope.llm import ask
 from neuronscope.state import HasContext, NeuronState
 

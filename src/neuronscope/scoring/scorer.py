@@ -63,7 +63,10 @@ class Scorer:
     def of(instruments: Instruments) -> Scorer:
         """The scorer of these instruments, made on first use."""
         if instruments.scorer is None:
-            instruments.scorer = Scorer(instruments.simulator, instruments.store)
+            simulator = instruments.simulator
+            if instruments.meter is not None and hasattr(simulator, "metered"):
+                simulator = simulator.metered(instruments.meter)  # it asks a language model, which is counted
+            instruments.scorer = Scorer(simulator, instruments.store)
         scorer: Scorer = instruments.scorer
         return scorer
 

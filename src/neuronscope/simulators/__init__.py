@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 from neuronscope.simulators.base import resolve_simulator
 
 if TYPE_CHECKING:
+    from neuronscope.simulators.chat import ChatSimulator
     from neuronscope.simulators.hybrid import HybridSimulator
 
-__all__ = ["HybridSimulator", "resolve_simulator"]
+__all__ = ["ChatSimulator", "HybridSimulator", "resolve_simulator"]
 
 
 def __getattr__(name: str) -> Any:
     """Load a simulator on first use."""
+    if name == "ChatSimulator":
+        return import_module("neuronscope.simulators.chat").ChatSimulator
     if name == "HybridSimulator":
         return import_module("neuronscope.simulators.hybrid").HybridSimulator
     raise AttributeError(f"module 'neuronscope.simulators' has no attribute {name!r}")
