@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from neuronscope.corpus.documents import Document, Turn
     from neuronscope.corpus.mixtures import mix
     from neuronscope.errors import (
+        BudgetExceededError,
         ConfigurationError,
         CorpusError,
         LLMError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from neuronscope.exemplars.collector import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
     from neuronscope.explain import aexplain_neuron, explain_neuron
+    from neuronscope.llm.budget import Budget
     from neuronscope.protocols import Simulator, Subject
     from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
     from neuronscope.subject.loading import load_subject
@@ -32,6 +34,7 @@ _HOME = {
     "neuronscope.corpus.documents": ["Document", "Turn"],
     "neuronscope.corpus.mixtures": ["mix"],
     "neuronscope.errors": [
+        "BudgetExceededError",
         "ConfigurationError",
         "CorpusError",
         "LLMError",
@@ -44,6 +47,7 @@ _HOME = {
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
     "neuronscope.explain": ["aexplain_neuron", "explain_neuron"],
+    "neuronscope.llm.budget": ["Budget"],
     "neuronscope.protocols": ["Simulator", "Subject"],
     "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
     "neuronscope.subject.loading": ["load_subject"],
@@ -53,6 +57,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Attempt",
+    "Budget",
+    "BudgetExceededError",
     "Cluster",
     "ConfigurationError",
     "CorpusError",

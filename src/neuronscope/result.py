@@ -125,6 +125,18 @@ class Usage:
     """Explanation-token pairs the simulator predicted."""
     seconds: float = 0.0
     """Wall time of the graph."""
+    answers: dict[str, int] = field(default_factory=dict)
+    """Answers per agent that were asked for; more than `requests` where one request brought several."""
+    cached: dict[str, int] = field(default_factory=dict)
+    """Answers per agent that were kept from an earlier run, for nothing."""
+    dollars: dict[str, float | None] = field(default_factory=dict)
+    """US dollars per agent; None where a price, or what was used, is not known."""
+
+    @property
+    def total_dollars(self) -> float | None:
+        """What the neuron cost; None if that is not known of every agent."""
+        known = [cost for cost in self.dollars.values() if cost is not None]
+        return sum(known) if len(known) == len(self.dollars) else None
 
 
 @dataclass(frozen=True, slots=True)
