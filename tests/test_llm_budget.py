@@ -89,6 +89,23 @@ def test_costs_add_up_per_agent_and_what_is_unknown_stays_unknown() -> None:
     assert usage.total_dollars is None
 
 
+def test_a_row_of_the_usage_is_what_one_agent_cost() -> None:
+    meter = Meter()
+    meter.record("refinement", answer(10, 5), llm=ChatOpenAI(model="gpt-4o", api_key="none"), answers=8)
+    meter.record_cached("hypothesis")
+    by_agent = Usage(**meter.usage()).by_agent
+    row = by_agent["refinement"]
+    assert (row.requests, row.answers, row.cached, row.input_tokens, row.output_tokens) == (1, 8, 0, 10, 5)
+    assert row.dollars == pytest.approx(75e-6)
+    assert (by_agent["hypothesis"].cached, by_agent["hypothesis"].dollars) == (1, 0.0)
+
+
+def test_a_result_saved_before_costs_were_counted_has_unknown_costs() -> None:
+    old = Usage({"hypothesis": 3}, {"hypothesis": 30}, {"hypothesis": 9})
+    assert old.by_agent["hypothesis"].answers == 3
+    assert old.total_dollars is None
+
+
 def test_no_request_costs_nothing() -> None:
     assert Usage(**Meter().usage()).total_dollars == 0.0
 

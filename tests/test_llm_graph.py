@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from dataclasses import asdict
 from io import StringIO
@@ -154,6 +155,14 @@ def test_a_budget_stops_cleanly_and_a_larger_one_goes_on_from_there(server: Fake
 def test_what_cannot_be_a_budget_is_refused_before_anything_is_loaded() -> None:
     with pytest.raises(ns.ConfigurationError, match="200k tokens"):
         ns.explain_neuron("no such model", layer=0, neuron=0, llm="offline", budget="a lot")
+
+
+def test_a_server_that_is_not_there_is_one_error_before_anything_is_loaded() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        with pytest.raises(ns.LLMError, match=rf"No server listens at {address}.*base_url"):
+            ns.explain_neuron("no such model", layer=0, neuron=0, llm="openai:m", base_url=address)
 
 
 async def test_a_key_that_the_server_echoes_is_in_no_artefact(

@@ -235,3 +235,22 @@ async def test_a_login_in_an_address_is_not_shown() -> None:
     with pytest.raises(ns.ConfigurationError) as refused:
         resolve_llm("offline", base_url="ftp://user:pass-word-1@host")
     assert "pass-word-1" not in str(refused.value)
+
+
+# Models that take no temperature
+
+
+@pytest.mark.parametrize(("schema", "n"), [(None, 1), (SCHEMA, 1), (None, 3)])
+async def test_a_model_that_takes_no_temperature_is_asked_without_one_and_from_then_on_at_once(
+    schema: Any, n: int
+) -> None:
+    def answer(request: dict[str, Any], number: int) -> Reply:
+        return refusal(400, "Unsupported value: 'temperature'") if "temperature" in request else Reply()
+
+    with fake_openai(answer) as server:
+        model = server.model(temperature=0.7)
+        for _ in range(2):
+            answers = await ask_many(model, QUESTION, "refinement", n) if n > 1 else []
+            assert len(answers or [await ask(model, QUESTION, "refinement", schema=schema)]) == n
+        assert ["temperature" in request for request in server.requests] == [True, False, False]
+        assert all(("response_format" in request) == (schema is not None) for request in server.requests)

@@ -111,7 +111,7 @@ async def aexplain_neuron(
 ) -> NeuronExplanation:
     """`explain_neuron`, to be awaited."""
     from neuronscope.embeddings import resolve_embeddings
-    from neuronscope.llm import Budget, Meter, resolve_llm, shared_cache
+    from neuronscope.llm import Budget, Meter, check_reachable, resolve_llm, shared_cache
     from neuronscope.simulators import resolve_simulator
     from neuronscope.state import Instruments
 
@@ -126,6 +126,7 @@ async def aexplain_neuron(
     models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
     vectors = resolve_embeddings(embeddings, models)
     simulates = resolve_simulator(simulator)
+    await asyncio.to_thread(check_reachable, models)
     loaded = await asyncio.to_thread(_load, subject)
     check_neuron(loaded, unit)
     if store is None:

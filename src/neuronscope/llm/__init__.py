@@ -1,7 +1,7 @@
 """Language models for the agents: from a name or an object to a LangChain chat model, and one way to ask it."""
 
 from neuronscope.llm.asking import ask, ask_blocking, ask_many
-from neuronscope.llm.backends import DEFAULT_MODEL, MAX_RETRIES, ROLES, resolve_llm
+from neuronscope.llm.backends import DEFAULT_MODEL, MAX_RETRIES, ROLES, check_reachable, resolve_llm
 from neuronscope.llm.budget import Budget
 from neuronscope.llm.cache import AnswerCache, shared_cache
 from neuronscope.llm.failures import model_name, request_failure
@@ -18,6 +18,7 @@ __all__ = [
     "ask",
     "ask_blocking",
     "ask_many",
+    "check_reachable",
     "model_name",
     "request_failure",
     "resolve_llm",

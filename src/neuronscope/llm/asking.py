@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from neuronscope.errors import LLMError
@@ -21,7 +21,10 @@ Messages = Sequence["BaseMessage"]
 Conversation = Generator["_Call", "_Outcome", "list[AIMessage]"]
 
 _unable: set[tuple[str, str]] = set()
-"""What backends of this process cannot do: ("schema" or "n", backend)."""
+"""What backends cannot do, as this process has found out: ("schema", "n" or "temperature", backend)."""
+
+_UNSUPPORTED = (400, 415, 422, 501)
+"""With these a server says that it does not know a part of the request."""
 
 
 async def ask(
@@ -129,8 +132,19 @@ class _Call:
     """One request, which can be made from an event loop or from a thread."""
 
     prompt: _Prompt
-    structured: Runnable[LanguageModelInput, Any] | None = None
-    n: int = 1
+    structured: Runnable[LanguageModelInput, Any] | None
+    n: int
+
+    @classmethod
+    def of(cls, prompt: _Prompt, held_to: dict[str, Any] | None, n: int) -> _Call:
+        """The request, to the model as far as it can do what is asked."""
+        llm = prompt.llm
+        if ("temperature", backend_of(llm)) in _unable:
+            llm = llm.model_copy(update={"temperature": None})
+        structured = None
+        if held_to is not None:
+            structured = llm.with_structured_output(held_to, method="json_schema", include_raw=True)
+        return cls(replace(prompt, llm=llm), structured, n)
 
     async def amake(self) -> _Outcome:
         """Make it, awaiting the answer."""
@@ -176,7 +190,7 @@ def _one(prompt: _Prompt, meter: Any, sample: int) -> Conversation:
         return [kept]
     answer = yield from _by_schema(prompt)
     if answer is None:
-        outcome = yield _Call(prompt)
+        outcome = yield from _call(prompt)
         if outcome.error is not None:
             raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)
         (answer,) = outcome.messages
@@ -190,19 +204,28 @@ def _by_schema(prompt: _Prompt) -> Generator[_Call, _Outcome, AIMessage | None]:
     if prompt.schema is None or ("schema", backend) in _unable:
         return None
     try:
-        structured = prompt.llm.with_structured_output(prompt.schema, method="json_schema", include_raw=True)
-    except (NotImplementedError, TypeError, ValueError):
+        outcome = yield from _call(prompt, held_to=prompt.schema)
+    except (NotImplementedError, TypeError, ValueError):  # LangChain's integration knows no schemas
         _unable.add(("schema", backend))
         return None
-    outcome = yield _Call(prompt, structured)
     if outcome.error is None:
         return outcome.messages[0]
     status = http_status(outcome.error)
     if status in (401, 402, 403, 404, 429, 502, 503, 504) or is_connection_failure(outcome.error):
         raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)
-    if status in (400, 415, 422, 501):
+    if status in _UNSUPPORTED:
         _unable.add(("schema", backend))
     return _cut_off(outcome.error)
+
+
+def _call(prompt: _Prompt, held_to: dict[str, Any] | None = None, n: int = 1) -> Generator[_Call, _Outcome, _Outcome]:
+    """Make a request; once more without a temperature if the model takes none, as reasoning models do not."""
+    outcome = yield _Call.of(prompt, held_to, n)
+    unsuited = outcome.error is not None and http_status(outcome.error) in _UNSUPPORTED
+    if unsuited and "temperature" in str(outcome.error) and getattr(prompt.llm, "temperature", None) is not None:
+        _unable.add(("temperature", backend_of(prompt.llm)))
+        outcome = yield _Call.of(prompt, held_to, n)
+    return outcome
 
 
 def _cut_off(error: Exception) -> AIMessage | None:
@@ -233,10 +256,10 @@ def _several(prompt: _Prompt, meter: Any, sample: int, n: int) -> Conversation:
     backend, wanted = backend_of(prompt.llm), n - len(kept)
     if wanted < 2 or ("n", backend) in _unable or not _knows_n(prompt.llm):
         return kept
-    outcome = yield _Call(prompt, n=wanted)
+    outcome = yield from _call(prompt, n=wanted)
     if outcome.error is not None:
         status = http_status(outcome.error)
-        if status in (400, 415, 422, 501) or isinstance(outcome.error, (TypeError, ValueError)):
+        if status in _UNSUPPORTED or isinstance(outcome.error, (TypeError, ValueError)):
             _unable.add(("n", backend))
             return kept
         raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, overload
+from urllib.parse import urlsplit
 
 from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm.failures import model_name, redacted
@@ -127,6 +129,26 @@ def address_of(llm: Any) -> str:
         if address:
             return str(address)
     return ""
+
+
+def check_reachable(llm: AnyLLM | Mapping[str, AnyLLM]) -> None:
+    """Make sure that servers on this computer are there, before minutes of work that would end at them.
+
+    Raises:
+        LLMError: nothing listens at a model's address.
+    """
+    models = llm.values() if isinstance(llm, Mapping) else [llm]
+    for address in sorted({address_of(model) for model in models}):
+        place = urlsplit(address)
+        if place.hostname not in ("127.0.0.1", "::1", "localhost"):
+            continue
+        try:
+            socket.create_connection((place.hostname, place.port or 80), timeout=5).close()
+        except OSError as error:
+            raise LLMError(
+                f"No server listens at {redacted(address)} ({error.strerror or error}). Start it, or correct the address "
+                "in `base_url`, in OPENAI_BASE_URL, or after the @ in the model's name."
+            ) from None
 
 
 def _per_role(llm: Mapping[str, Any]) -> dict[str, Any]:

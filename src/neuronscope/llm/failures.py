@@ -9,7 +9,10 @@ from typing import Any
 
 from neuronscope.errors import LLMError
 
-_SECRET = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][A-Za-z0-9_\-]{6,}")
+_SECRET = re.compile(
+    r"\b(?:sk|pk|gsk|xai|hf|key)[-_][A-Za-z0-9_\-]{6,}|(?<=\bBearer )[A-Za-z0-9_.\-]{6,}|\bAIza[A-Za-z0-9_\-]{20,}"
+)
+"""How the keys of well-known providers look."""
 _LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 _SHORTEST_SECRET = 8
 """Shorter values, such as "none", are placeholders."""

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
-from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,10 +78,17 @@ class Gate:
                 self._free += 1
 
 
-@cache
+_gates: dict[tuple[str, int | None, float | None], Gate] = {}
+_making = threading.Lock()
+
+
 def gate_of(backend: str, concurrency: int | None, requests_per_second: float | None) -> Gate:
     """The one gate of a backend in this process, whichever neuron, agent or thread asks."""
-    return Gate(concurrency, requests_per_second)
+    key = (backend, concurrency, requests_per_second)
+    with _making:
+        if key not in _gates:
+            _gates[key] = Gate(concurrency, requests_per_second)
+        return _gates[key]
 
 
 def _limiter(requests_per_second: float) -> InMemoryRateLimiter:
