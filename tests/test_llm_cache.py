@@ -14,7 +14,7 @@ from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.agents.prompts import sentences_schema
 from neuronscope.llm import AnswerCache, Meter, ask, ask_blocking, ask_many
-from neuronscope.llm.asking import _unable
+from neuronscope.llm.conversation import unable
 
 KEY = "sk-sentinel-1234567890abcdef"
 QUESTION = [SystemMessage("Be brief."), HumanMessage("What does it like?")]
@@ -22,7 +22,7 @@ QUESTION = [SystemMessage("Be brief."), HumanMessage("What does it like?")]
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
-    _unable.clear()
+    unable.clear()
 
 
 @pytest.fixture

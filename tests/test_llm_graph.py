@@ -20,7 +20,7 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai, refusal
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.llm import Meter
-from neuronscope.llm.asking import _unable
+from neuronscope.llm.conversation import unable
 from neuronscope.report.terminal import TerminalReport
 from planted import (
     ANIMAL_MODE,
@@ -52,7 +52,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are kept in the test's folder; what another test's server could not do is forgotten."""
     monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    _unable.clear()
+    unable.clear()
 
 
 @pytest.fixture

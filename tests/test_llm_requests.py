@@ -18,7 +18,7 @@ from fake_openai import Reply, fake_openai, refusal
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
 from neuronscope.llm import Meter, ask, ask_blocking, ask_many, resolve_llm
-from neuronscope.llm.asking import _unable
+from neuronscope.llm.conversation import unable
 
 KEY = "sk-sentinel-1234567890abcdef"
 QUESTION = [HumanMessage("What does it like?")]
@@ -28,7 +28,7 @@ SCHEMA = sentences_schema("conditions")
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
     """Ports are used again; what another test's server could not do is forgotten."""
-    _unable.clear()
+    unable.clear()
 
 
 @pytest.fixture
@@ -110,6 +110,18 @@ async def test_a_server_without_schemas_is_asked_in_words_and_from_then_on_at_on
     assert meter.usage()["requests"] == {"decomposition": 2}
 
 
+async def test_a_prompt_that_is_refused_either_way_says_nothing_about_schemas() -> None:
+    def answer(request: dict[str, Any], number: int) -> Reply:
+        return refusal(400, "the prompt is too long") if number < 2 else Reply()
+
+    with fake_openai(answer) as server:
+        model = server.model()
+        with pytest.raises(ns.LLMError, match="too long"):
+            await ask(model, QUESTION, "decomposition", schema=SCHEMA)
+        await ask(model, QUESTION, "decomposition", schema=SCHEMA)
+        assert ["response_format" in request for request in server.requests] == [True, False, True]
+
+
 async def test_an_answer_cut_off_within_its_schema_is_used_as_far_as_it_goes() -> None:
     cut = '{"conditions": ["This neuron fires on ice.", "This neuron fires on wa'
     with fake_openai(Reply(cut, finish_reason="length")) as server:
@@ -118,6 +130,23 @@ async def test_an_answer_cut_off_within_its_schema_is_used_as_far_as_it_goes() -
         assert len(server.requests) == 1
     assert read_sentences(answer, "decomposition") == ["This neuron fires on ice."]
     assert meter.usage()["output_tokens"] == {"decomposition": 10}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n["This neuron fires on ice.", "This neuron fires on \\"red\\"."]\n```',
+        'Sure! Here they are:\n["This neuron fires on ice.", "This neuron fires on \\"red\\"."]\nAnything else?',
+        '1. This neuron fires on ice.\n2. This neuron fires on "red".',
+        '<think>["This neuron is hard."]</think>\n- This neuron fires on ice.\n- This neuron fires on "red".',
+        '["This neuron fires on ice.", "This neuron fires on \\"red\\"."',
+    ],
+    ids=["fence", "prose", "numbers", "thoughts", "open"],
+)
+async def test_answers_in_their_common_forms_arrive_as_sentences(text: str) -> None:
+    with fake_openai(Reply(text)) as server:
+        answer = await ask(server.model(), QUESTION, "decomposition", schema=SCHEMA)
+    assert read_sentences(answer, "decomposition") == ["This neuron fires on ice.", 'This neuron fires on "red".']
 
 
 # Several answers

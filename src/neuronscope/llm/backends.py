@@ -146,8 +146,8 @@ def check_reachable(llm: AnyLLM | Mapping[str, AnyLLM]) -> None:
             socket.create_connection((place.hostname, place.port or 80), timeout=5).close()
         except OSError as error:
             raise LLMError(
-                f"No server listens at {redacted(address)} ({error.strerror or error}). Start it, or correct the address "
-                "in `base_url`, in OPENAI_BASE_URL, or after the @ in the model's name."
+                f"No server listens at {redacted(address)} ({error.strerror or error}). Start it, or correct the "
+                "address in `base_url`, in OPENAI_BASE_URL, or after the @ in the model's name."
             ) from None
 
 
