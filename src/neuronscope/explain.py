@@ -124,9 +124,9 @@ async def aexplain_neuron(
         requests_per_second=config.requests_per_second,
     )
     models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
+    await asyncio.to_thread(check_reachable, models)
     vectors = resolve_embeddings(embeddings, models)
     simulates = resolve_simulator(simulator)
-    await asyncio.to_thread(check_reachable, models)
     loaded = await asyncio.to_thread(_load, subject)
     check_neuron(loaded, unit)
     if store is None:
