@@ -253,6 +253,22 @@ async def test_a_real_server_is_held_to_the_schema(local_llm: ChatOpenAI) -> Non
     assert meter.usage()["output_tokens"]["refinement"] > 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n["This neuron fires on ice.", "This neuron fires on snow."]\n```',
+        "Here they are:\n1. This neuron fires on ice.\n2. This neuron fires on snow.",
+        "<think>Hm, [this] is hard.</think>\n- This neuron fires on ice.\n- This neuron fires on snow.",
+    ],
+    ids=["fence", "prose and numbers", "thoughts"],
+)
+async def test_answers_in_their_common_forms_pass_through_a_real_server(local_llm: ChatOpenAI, text: str) -> None:
+    grammar = {"grammar": f"root ::= {json.dumps(text)}"}  # so the model can say nothing else
+    model = local_llm.model_copy(update={"extra_body": grammar})
+    message = await ask(model, [HumanMessage("Split.")], "decomposition")
+    assert read_sentences(message, "decomposition") == ["This neuron fires on ice.", "This neuron fires on snow."]
+
+
 async def test_an_answer_cut_off_at_the_length_limit_is_still_an_answer(local_llm: ChatOpenAI) -> None:
     model = local_llm.model_copy(update={"max_tokens": 5})
     message = await ask(model, [HumanMessage("Tell a story.")], "refinement", schema=sentences_schema("sentences"))
