@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from neuronscope.corpus.mixtures import mix
     from neuronscope.engine.ray import RayEngine
     from neuronscope.errors import (
+        BudgetExceededError,
         ConfigurationError,
         CorpusError,
         LLMError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from neuronscope.exemplars.collector import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
     from neuronscope.explain import aexplain_neuron, explain_neuron
+    from neuronscope.llm.budget import Budget
     from neuronscope.protocols import Simulator, Subject
     from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
     from neuronscope.scoring.evaluation.table import Evaluation, Measurement
@@ -36,6 +38,7 @@ _HOME = {
     "neuronscope.corpus.mixtures": ["mix"],
     "neuronscope.engine.ray": ["RayEngine"],
     "neuronscope.errors": [
+        "BudgetExceededError",
         "ConfigurationError",
         "CorpusError",
         "LLMError",
@@ -49,6 +52,7 @@ _HOME = {
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
     "neuronscope.explain": ["aexplain_neuron", "explain_neuron"],
+    "neuronscope.llm.budget": ["Budget"],
     "neuronscope.protocols": ["Simulator", "Subject"],
     "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
     "neuronscope.scoring.evaluation.table": ["Evaluation", "Measurement"],
@@ -59,6 +63,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Attempt",
+    "Budget",
+    "BudgetExceededError",
     "Cluster",
     "ConfigurationError",
     "CorpusError",

@@ -20,8 +20,15 @@ REFUSAL = re.compile(
 )
 """How refusals begin."""
 
-_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(
+    r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)", re.DOTALL | re.IGNORECASE
+)
+_THOUGHT_END = re.compile(
+    r"\A.*(?:</(?:think|thinking|thought|reasoning)>|\[/THINK\]|<\|channel\|>final<\|message\|>)",
+    re.DOTALL | re.IGNORECASE,
+)
+_CUT_OFF = ("length", "max_tokens", "MAX_TOKENS")
+"""What providers call the end at the length limit."""
 
 
 def read_text(message: AIMessage, agent: str) -> str:
@@ -34,10 +41,17 @@ def read_text(message: AIMessage, agent: str) -> str:
     fenced = FENCE.fullmatch(answer)
     answer = (fenced[1] if fenced else answer).strip()
     if not answer:
-        raise LLMError(f"{agent}: the model's answer is empty. Try again, or use another model.")
+        spent = " It ended at the length limit, while still thinking: raise the limit." if is_cut_off(message) else ""
+        raise LLMError(f"{agent}: the model's answer is empty.{spent} Try again, or use another model.")
     if REFUSAL.match(answer):
         raise LLMError(f"{agent}: the model refuses: {shortened(answer)} Try another model.")
     return answer
+
+
+def is_cut_off(message: AIMessage) -> bool:
+    """Whether the provider says that the answer ended at the length limit."""
+    metadata = message.response_metadata
+    return any(metadata.get(name) in _CUT_OFF for name in ("finish_reason", "stop_reason", "done_reason"))
 
 
 def shortened(text: str) -> str:

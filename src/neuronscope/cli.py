@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from neuronscope.cli_evaluate import evaluate
+from neuronscope.cli_llm import BaseURLOption, BudgetOption, LLMOption, llm_from
 from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
 from neuronscope.cli_settings import config_from, with_settings
 from neuronscope.cli_store import store_app
@@ -164,7 +165,9 @@ def explain(
     neuron: Annotated[int, typer.Option(min=0, help="The neuron's index within the layer, counted from 0.")],
     sign: Annotated[int, typer.Option(help="1 explains large positive values, -1 large negative ones.")] = 1,
     corpus: CorpusOption = "builtin",
-    llm: Annotated[str, typer.Option(help='A model such as "openai:gpt-4o", "offline" for none, or "auto".')] = "auto",
+    llm: LLMOption = None,
+    base_url: BaseURLOption = None,
+    budget: BudgetOption = None,
     embeddings: Annotated[str, typer.Option(help='"minilm", "openai:text-embedding-3-small", or "auto".')] = "auto",
     simulator: Annotated[
         str, typer.Option(help='"transluce", "prompted:<model>", "chat", "hybrid", which needs no LLM, or "auto".')
@@ -188,7 +191,9 @@ def explain(
         neuron=neuron,
         sign=sign,
         corpus=corpus,
-        llm=llm,
+        llm=llm_from(llm),
+        base_url=base_url,
+        budget=budget,
         embeddings=embeddings,
         simulator=simulator,
         config=config,

@@ -48,6 +48,14 @@ class ExplainConfig(BaseModel):
     """Sampling temperature of the drafts and candidates."""
     seed: int = 0
     """Seeds everything that is drawn."""
+    max_concurrency: int = Field(16, ge=1)
+    """Requests to one LLM backend that may be under way at the same time."""
+    requests_per_second: float | None = Field(None, gt=0)
+    """Requests to one LLM backend that may start per second; None is any number."""
+    request_timeout: float = Field(300.0, gt=0)
+    """Seconds after which an LLM request counts as failed, and is repeated."""
+    cache_answers: bool = True
+    """Keep the LLM's answers in the user's cache folder, and do not ask the same again."""
 
     @classmethod
     def paper(cls) -> ExplainConfig:

@@ -50,6 +50,6 @@ class HypothesisAgent(LLMRole):
 
     async def _draft(self, llm: BaseChatModel, exemplars: list[Exemplar], number: int, runtime: HasContext) -> str:
         prompt = hypothesis_prompt(exemplars, draft=number, seed=runtime.context.config.seed)
-        answer = await ask(llm, prompt.messages, self.role, meter=runtime.context.meter)
+        answer = await ask(llm, prompt.messages, self.role, meter=runtime.context.meter, sample=number)
         lines = without_marks(read_text(answer, self.role), prompt.marks).splitlines()
         return "\n".join(distinct(lines))  # small models repeat themselves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from neuronscope.answers import FENCE, REFUSAL, read_text, shortened
+from neuronscope.answers import FENCE, REFUSAL, is_cut_off, read_text, shortened
 from neuronscope.errors import LLMError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_sentences(message: AIMessage, agent: str) -> list[str]:
     for reading in readings:
         sentences = [sentence for sentence in map(tidy, reading) if sentence and not REFUSAL.match(sentence)]
         if sentences:
-            return sentences
+            return sentences[:-1] if len(sentences) > 1 and _breaks_off(message, answer) else sentences
     raise LLMError(f"{agent}: no sentences in the model's answer: {shortened(answer)} Try again, or another model.")
 
 
@@ -77,6 +77,11 @@ def distinct(sentences: list[str], known: list[str] | None = None) -> list[str]:
             seen.add(key)
             kept.append(sentence)
     return kept
+
+
+def _breaks_off(message: AIMessage, answer: str) -> bool:
+    """Whether the length limit has cut an answer within its last sentence."""
+    return is_cut_off(message) and answer[-1] not in ".!?\"'”]}"
 
 
 def _from_json(text: str) -> list[str]:
