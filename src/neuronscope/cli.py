@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
 from neuronscope.cli_settings import config_from, with_settings
+from neuronscope.cli_simulator import simulator_app
 from neuronscope.cli_store import store_app
 from neuronscope.errors import NeuronScopeError
 from neuronscope.result import NeuronExplanation
@@ -50,6 +51,7 @@ app = typer.Typer(
     epilog="Examples: neuronscope explain smollm2-135m --layer 9 --neuron 421 --llm offline --html n.html",
 )
 app.add_typer(store_app)
+app.add_typer(simulator_app)
 
 
 def main() -> None:

@@ -7,12 +7,20 @@ from neuronscope.simulators.base import resolve_simulator
 
 if TYPE_CHECKING:
     from neuronscope.simulators.hybrid import HybridSimulator
+    from neuronscope.simulators.training import TrainingReport, TrainingSettings, train_simulator
 
-__all__ = ["HybridSimulator", "resolve_simulator"]
+_MODULE_OF = {
+    "HybridSimulator": "hybrid",
+    "TrainingReport": "training",
+    "TrainingSettings": "training",
+    "train_simulator": "training",
+}
+
+__all__ = ["HybridSimulator", "TrainingReport", "TrainingSettings", "resolve_simulator", "train_simulator"]
 
 
 def __getattr__(name: str) -> Any:
     """Load a simulator on first use."""
-    if name == "HybridSimulator":
-        return import_module("neuronscope.simulators.hybrid").HybridSimulator
-    raise AttributeError(f"module 'neuronscope.simulators' has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'neuronscope.simulators' has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

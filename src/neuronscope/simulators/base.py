@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-
-from langchain_core.embeddings import Embeddings
+from typing import TYPE_CHECKING
 
 from neuronscope.errors import ConfigurationError
 from neuronscope.protocols import Simulator
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
 
 KNOWN = ("auto", "hybrid")
 """The simulators that have a name; "auto" is the best that this machine can run."""
