@@ -18,6 +18,7 @@ from neuronscope.cli_evaluate import evaluate
 from neuronscope.cli_llm import BaseURLOption, BudgetOption, LLMOption, llm_from
 from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
 from neuronscope.cli_settings import config_from, with_settings
+from neuronscope.cli_simulator import simulator_app
 from neuronscope.cli_store import store_app
 from neuronscope.errors import NeuronScopeError
 from neuronscope.result import NeuronExplanation
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app)
 app.command()(evaluate)
+app.add_typer(simulator_app)
 
 
 def main() -> None:

@@ -1,30 +1,40 @@
-"""The settings of `ExplainConfig` as command-line options: names, help and checks come from the model's fields."""
+"""Settings as command-line options: names, help and checks come from the fields of the settings' model."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from neuronscope.config import ExplainConfig
 
+Command = Callable[..., None]
+Settings = TypeVar("Settings", bound=BaseModel)
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's `**settings` by one option per field of `ExplainConfig`.
 
-    Values arrive as text, None where the option is not given; `config_from` makes them settings.
+def with_settings_of(model: type[BaseModel]) -> Callable[[Command], Command]:
+    """Replace a command's `**settings` by one option per field of a settings model.
+
+    Values arrive as text, None where the option is not given; `settings_from` makes them settings.
     """
-    signature = inspect.signature(command, eval_str=True)
-    fixed = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    fields = ExplainConfig.model_fields.items()
-    command.__signature__ = signature.replace(  # type: ignore[attr-defined]  # how typer learns a command's options
-        parameters=[*fixed, *(_setting(name, field) for name, field in fields)]
-    )
-    return command
+
+    def replace(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        fixed = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]  # how typer learns a command's options
+            parameters=[*fixed, *(_setting(name, field) for name, field in model.model_fields.items())]
+        )
+        return command
+
+    return replace
+
+
+with_settings = with_settings_of(ExplainConfig)
+"""One option per field of `ExplainConfig`; `config_from` makes them settings."""
 
 
 def _setting(name: str, field: FieldInfo) -> inspect.Parameter:
@@ -55,10 +65,18 @@ def config_from(settings: dict[str, str | None], paper: bool) -> ExplainConfig:
     Raises:
         typer.BadParameter: a value does not fit its setting.
     """
+    return settings_from(ExplainConfig.paper() if paper else ExplainConfig(), settings)
+
+
+def settings_from(base: Settings, settings: dict[str, str | None]) -> Settings:
+    """The settings given, over others of the same model.
+
+    Raises:
+        typer.BadParameter: a value does not fit its setting.
+    """
     given = {name: None if value == "none" else value for name, value in settings.items() if value is not None}
-    base = ExplainConfig.paper() if paper else ExplainConfig()
     try:
-        return ExplainConfig.model_validate({**base.model_dump(), **given})
+        return type(base).model_validate({**base.model_dump(), **given})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])

@@ -10,15 +10,28 @@ if TYPE_CHECKING:
     from neuronscope.simulators.finetuned import FinetunedSimulator
     from neuronscope.simulators.hybrid import HybridSimulator
     from neuronscope.simulators.prompted import PromptedSimulator
+    from neuronscope.simulators.training import TrainingReport, TrainingSettings, train_simulator
 
 _MODULE_OF = {
     "ChatSimulator": "chat",
     "FinetunedSimulator": "finetuned",
     "HybridSimulator": "hybrid",
     "PromptedSimulator": "prompted",
+    "TrainingReport": "training",
+    "TrainingSettings": "training",
+    "train_simulator": "training",
 }
 
-__all__ = ["ChatSimulator", "FinetunedSimulator", "HybridSimulator", "PromptedSimulator", "resolve_simulator"]
+__all__ = [
+    "ChatSimulator",
+    "FinetunedSimulator",
+    "HybridSimulator",
+    "PromptedSimulator",
+    "TrainingReport",
+    "TrainingSettings",
+    "resolve_simulator",
+    "train_simulator",
+]
 
 
 def __getattr__(name: str) -> Any:

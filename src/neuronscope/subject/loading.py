@@ -64,9 +64,9 @@ def load_model(
     """The model, its tokenizer and its name; the same arguments and errors as `load_subject`, for any causal model."""
     if isinstance(source, tuple):
         return _from_pair(source, device, dtype)
-    target = _device(device)
+    target = choose_device(device)
     location, name = _locate(os.fspath(source))
-    model, tokenizer = _load(location, _dtype(dtype, target))
+    model, tokenizer = _load(location, choose_dtype(dtype, target))
     return model.to(target), tokenizer, name
 
 
@@ -75,9 +75,9 @@ def _from_pair(pair: tuple[Any, ...], device: str, dtype: str | torch.dtype) -> 
         raise SubjectError(f"A subject in hand is a pair (model, tokenizer); got {len(pair)} objects.")
     model, tokenizer = pair
     if device != "auto":
-        model = model.to(_device(device))
+        model = model.to(choose_device(device))
     if dtype != "auto":
-        model = model.to(_dtype(dtype, model.device))
+        model = model.to(choose_dtype(dtype, model.device))
     path = getattr(getattr(model, "config", None), "_name_or_path", "")
     return model, tokenizer, path or type(model).__name__
 
@@ -96,7 +96,7 @@ def _locate(source: str) -> tuple[Path | str, str]:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise SubjectError(f"There is no file {path}.")
-        with _quiet():
+        with quiet():
             return converted_folder(path.resolve()), path.stem
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -118,14 +118,14 @@ def _locate_alias(name: str) -> Path | str:
     files = sorted(Path(found.submodule_search_locations[0]).glob("*.gguf"))
     if len(files) != 1:
         raise SubjectError(f"The package {alias.distribution} should hold one .gguf file; it holds {len(files)}.")
-    with _quiet():
+    with quiet():
         return converted_folder(files[0])
 
 
 def _load(location: Path | str, dtype: torch.dtype) -> tuple[Any, Any]:
     """Files that are here come first: a cached model loads with no network and no waiting."""
     try:
-        with _quiet():
+        with quiet():
             return _from_pretrained(location, dtype, local_files_only=True)
     except (OSError, ValueError, ImportError) as error:
         if isinstance(location, Path) or not isinstance(error, OSError):
@@ -176,7 +176,12 @@ def _require_on_hub(model_id: str) -> None:
         ) from error
 
 
-def _device(device: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
+    """The device of this name; `"auto"` is the best there is.
+
+    Raises:
+        ConfigurationError: there is no such device here.
+    """
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -187,7 +192,12 @@ def _device(device: str) -> torch.device:
         raise ConfigurationError(f"There is no device {device!r} here: {error}") from error
 
 
-def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype of this name; `"auto"` is bfloat16 where the hardware computes in it, else float32.
+
+    Raises:
+        ConfigurationError: there is no such dtype.
+    """
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
@@ -215,7 +225,7 @@ def _processor_features() -> set[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and no advice from transformers while something loads."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging

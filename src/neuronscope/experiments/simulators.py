@@ -1,0 +1,135 @@
+"""A simulator of one's own beside the hybrid one and its untrained base, on neurons and documents it never saw.
+
+    python -m neuronscope.experiments.simulators runs/explanations --store <store> --checkpoint runs/simulator \
+        --base smollm2-135m --plot loss.png
+
+prints the table of `docs/results/simulators.md`. The neurons are those that the training with the same share and names
+held out; each is tested on its top and random sequences of the test split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+import neuronscope as ns
+from neuronscope.errors import ConfigurationError
+from neuronscope.files import write_atomically
+from neuronscope.protocols import Simulator
+from neuronscope.scoring import pearson
+from neuronscope.simulators.training import ExplainedNeuron, TrainingSettings, read_results
+from neuronscope.simulators.training.material import is_held_out
+
+RESAMPLES = 10_000
+"""Draws of the bootstrap."""
+
+
+class Interval(NamedTuple):
+    """A mean, and the middle 95 % of what it is over resampled neurons."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def bootstrap(values: NDArray[np.float64], seed: int = 0) -> Interval:
+    """The mean of values, one per neuron, with a 95 % interval from resampling the neurons."""
+    drawn = np.random.default_rng(seed).integers(0, len(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def correlations(simulator: Simulator, neurons: Sequence[ExplainedNeuron]) -> NDArray[np.float64]:
+    """Per neuron, the correlation of predicted and true activations over all tokens of its unseen exemplars."""
+    return np.array([pearson(predict(simulator, neuron), _truth(neuron)).value for neuron in neurons])
+
+
+def predict(simulator: Simulator, neuron: ExplainedNeuron) -> NDArray[np.float32]:
+    """The predictions of a neuron's explanation on its unseen exemplars, one after the other."""
+    return np.concatenate([array[0] for array in simulator.simulate([neuron.explanation], neuron.unseen)])
+
+
+def _truth(neuron: ExplainedNeuron) -> NDArray[np.float32]:
+    return np.concatenate([exemplar.activations for exemplar in neuron.unseen])
+
+
+def table(scores: dict[str, NDArray[np.float64]], reference: str) -> str:
+    """Means per simulator, and the difference from a reference on the same neurons, as a Markdown table."""
+    lines = [f"| simulator | correlation | difference from {reference} |", "|---|---|---|"]
+    for name, values in scores.items():
+        difference = "" if name == reference else str(bootstrap(values - scores[reference]))
+        lines.append(f"| {name} | {bootstrap(values)} | {difference} |")
+    return "\n".join(lines)
+
+
+def plot_loss(checkpoint: Path, path: Path) -> None:
+    """Draw the loss that a training logged, step by step and as a moving average.
+
+    Raises:
+        ConfigurationError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigurationError(
+            "Plots need matplotlib, which is not installed: pip install 'neuronscope[report]'."
+        ) from error
+    lines = [json.loads(line) for line in (checkpoint / "training" / "log.jsonl").read_text("utf-8").splitlines()]
+    tokens = np.array([line["tokens"] for line in lines]) / 1000
+    losses = np.array([line["loss"] for line in lines])
+    window = max(1, len(losses) // 10)
+    figure = Figure(figsize=(6, 3), dpi=80, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(tokens, losses, color="0.8", linewidth=1, label="step")
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    axes.plot(tokens[window - 1 :], smooth, label=f"mean of {window} steps")
+    axes.set(xlabel="thousands of tokens learnt", ylabel="cross-entropy", ylim=(0, None))
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def main(
+    explanations: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    store: Annotated[Path, typer.Option(exists=True, file_okay=False)],
+    checkpoint: Annotated[Path, typer.Option(exists=True, file_okay=False)],
+    base: Annotated[str, typer.Option(help="What the checkpoint was trained from.")] = "smollm2-135m",
+    heldout: Annotated[float, typer.Option(help="The share that the training held out.")] = 0.15,
+    plot: Annotated[Path | None, typer.Option(help="Draw the loss into this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep every neuron's correlations as JSON.")] = None,
+) -> None:
+    """Compare the simulators and print the table of means."""
+    from neuronscope.simulators.finetuned import FinetunedSimulator
+    from neuronscope.simulators.hybrid import HybridSimulator
+
+    held_out = [
+        neuron
+        for neuron in read_results(explanations, ns.open_store(store), TrainingSettings())
+        if is_held_out(neuron.name, heldout) and neuron.unseen
+    ]
+    simulators: dict[str, Simulator] = {
+        "hybrid": HybridSimulator(),
+        "trained": FinetunedSimulator(checkpoint),
+        "untrained base": FinetunedSimulator(base),
+    }
+    scores = {name: correlations(simulator, held_out) for name, simulator in simulators.items()}
+    typer.echo(f"{len(held_out)} neurons, {sum(len(_truth(neuron)) for neuron in held_out):,} tokens\n")
+    typer.echo(table(scores, "hybrid"))
+    if out is not None:
+        names = [neuron.name for neuron in held_out]
+        rows = {name: dict(zip(names, values.tolist(), strict=True)) for name, values in scores.items()}
+        write_atomically(out, json.dumps(rows, indent=1))
+    if plot is not None:
+        plot_loss(checkpoint, plot)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,155 @@
+"""What a simulator learns from: explanations beside what their neurons really did.
+
+Every neuron belongs to one side, by a hash of its name, and every document too: the test split. So adding neurons moves
+none to the other side, and the report is about neurons and documents that the simulator has not seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from neuronscope.corpus.documents import digest_of, split_of
+from neuronscope.errors import ConfigurationError
+from neuronscope.result import NeuronExplanation
+from neuronscope.simulators.training.settings import TrainingSettings
+from neuronscope.units import SPLITS, Exemplar, Neuron, Split
+
+if TYPE_CHECKING:
+    from neuronscope.exemplars.store import ExemplarStore
+
+LEARNT: tuple[Split, ...] = ("train", "validation")
+"""Documents that a simulator may learn from; the others are for the report."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainedNeuron:
+    """One explanation, and what its neuron did."""
+
+    name: str
+    """Decides, by a hash, whether the neuron is held out."""
+    explanation: str
+    """What the neuron responds to, all of it: the explanations of several modes are one text."""
+    maximum: float
+    """The neuron's largest activation, which is level 10."""
+    learnt: Sequence[Exemplar]
+    """From documents to learn from."""
+    unseen: Sequence[Exemplar]
+    """From documents that no simulator learns from."""
+
+
+def is_held_out(name: str, share: float) -> bool:
+    """Whether the neuron of this name is among the share that is kept for the report."""
+    return int.from_bytes(digest_of(f"held out/{name}")[:8], "big") / 2**64 < share
+
+
+def read_results(
+    folder: str | os.PathLike[str], store: ExemplarStore, settings: TrainingSettings
+) -> list[ExplainedNeuron]:
+    """Take the saved explanations of a folder, with exemplars of the store that their neurons are in.
+
+    What a neuron did is known of the neuron, not of one mode; so the explanations of all its modes make one text. The
+    exemplars are those that the neuron was explained and scored with, if the numbers and the seed are the same. Neurons
+    without a mode are left out.
+
+    Args:
+        folder: with files that `NeuronExplanation.save` has written, at its top level.
+        store: of the subject that was explained.
+        settings: how many exemplars, and the seed.
+
+    Raises:
+        ConfigurationError: the folder holds no explanation with a mode.
+        ResultError: a file is not a saved explanation.
+        StoreError: the store lacks a neuron's layer, or needs a model to compute activations.
+    """
+    files = sorted(Path(folder).glob("*.json"))
+    results = [result for result in map(NeuronExplanation.load, files) if result.modes]
+    if not results:
+        raise ConfigurationError(
+            f"The folder {folder} holds no explanation to learn from: {len(files)} JSON files, none with a mode. "
+            "Give a folder of results that `neuronscope explain --out` has saved."
+        )
+    return [_from_store(result, store, settings) for result in results]
+
+
+def _from_store(result: NeuronExplanation, store: ExemplarStore, settings: TrainingSettings) -> ExplainedNeuron:
+    neuron = result.neuron
+    ids = {split: _sequences(store, neuron, split, settings) for split in SPLITS}
+    exemplars = {e.sequence_id: e for e in store.by_id(neuron, [number for split in SPLITS for number in ids[split]])}
+    return ExplainedNeuron(
+        name=f"{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}",
+        explanation=" ".join(mode.explanation for mode in result.modes),
+        maximum=float(store.max_activation(neuron.layer, neuron.sign)[neuron.index]),
+        learnt=[exemplars[number] for split in LEARNT for number in ids[split]],
+        unseen=[exemplars[number] for split in SPLITS if split not in LEARNT for number in ids[split]],
+    )
+
+
+def _sequences(store: ExemplarStore, neuron: Neuron, split: Split, settings: TrainingSettings) -> list[int]:
+    """Top and random ones; the seed is made as for explaining, so that the store knows their activations."""
+    seed = settings.seed * len(SPLITS) + SPLITS.index(split)
+    top = store.top_ids(neuron, split, settings.top)
+    return [*top, *(i for i in store.random_ids(neuron, split, settings.random, seed) if i not in top)]
+
+
+class _Line(BaseModel):
+    explanation: str = Field(min_length=1)
+    tokens: list[str] = Field(min_length=1)
+    activations: list[FiniteFloat]
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[ExplainedNeuron]:
+    """Read lines of `{"explanation": ..., "tokens": [...], "activations": [...]}`.
+
+    Lines with the same explanation are of one neuron, whose largest activation is level 10; negative ones are silence.
+    A line's text, by its hash, decides whether it is learnt.
+
+    Raises:
+        ConfigurationError: the file cannot be read, a line is not of this form, or there is none.
+    """
+    exemplars: dict[str, list[Exemplar]] = {}
+    for number, line in _lines(Path(path)):
+        activations = np.maximum(np.array(line.activations, np.float32), 0)
+        exemplar = Exemplar(line.tokens, [], activations, number, Path(path).name)
+        exemplars.setdefault(line.explanation, []).append(exemplar)
+    if not exemplars:
+        raise ConfigurationError(f"{path} is empty. Give a file with an explanation, tokens and activations per line.")
+    return [_from_lines(explanation, of_one) for explanation, of_one in exemplars.items()]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, _Line]]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"Cannot read {path}: {error.strerror}.") from error
+    for number, text in enumerate(content.splitlines(), start=1):
+        if not text.strip():
+            continue
+        try:
+            line = _Line.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ConfigurationError(
+                f"{path}, line {number}: {place + ': ' if place else ''}{first['msg']}. Expected an explanation "
+                "(text), tokens (texts) and activations (numbers)."
+            ) from error
+        if len(line.tokens) != len(line.activations):
+            raise ConfigurationError(
+                f"{path}, line {number}: {len(line.tokens)} tokens, but {len(line.activations)} activations. Give one "
+                "activation for each token."
+            )
+        yield number, line
+
+
+def _from_lines(explanation: str, exemplars: Sequence[Exemplar]) -> ExplainedNeuron:
+    learnt = [exemplar for exemplar in exemplars if split_of(exemplar.text) in LEARNT]
+    unseen = [exemplar for exemplar in exemplars if split_of(exemplar.text) not in LEARNT]
+    maximum = max(float(exemplar.activations.max()) for exemplar in exemplars)
+    return ExplainedNeuron(explanation, explanation, maximum, learnt, unseen)
