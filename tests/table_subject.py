@@ -20,7 +20,10 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
 
 
 class TableSubject:
-    """Each neuron's activation is a table's entry for the token, whatever the context; it counts its forward passes."""
+    """Each neuron's activation is a table's entry for the token, whatever the context.
+
+    It counts its forward passes, and the sequences in them.
+    """
 
     def __init__(self, alphabet: str, tables: Sequence[NDArray[np.float32]], fingerprint: str = "planted") -> None:
         self.tokenizer = character_tokenizer(alphabet)
@@ -28,6 +31,7 @@ class TableSubject:
         self.fingerprint = fingerprint
         self.name = "planted"
         self.calls = 0
+        self.sequences = 0
 
     @property
     def n_layers(self) -> int:
@@ -40,4 +44,5 @@ class TableSubject:
         self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]
     ) -> dict[int, list[NDArray[np.float32]]]:
         self.calls += 1
+        self.sequences += len(token_ids)
         return {layer: [self.tables[layer][list(sequence)] for sequence in token_ids] for layer in layers}

@@ -184,11 +184,10 @@ async def test_requests_and_tokens_are_counted_per_agent() -> None:
     meter = Meter()
     await HypothesisAgent(answering(lambda messages: "It likes water."))(OBSERVED, runtime(meter=meter))
     await RefinementAgent(scripted(json.dumps(candidates(8))))({"history": HISTORY}, runtime(meter=meter))
-    assert meter.usage() == {
-        "requests": {"hypothesis": 3, "refinement": 1},
-        "input_tokens": {"hypothesis": 30, "refinement": 10},
-        "output_tokens": {"hypothesis": 9, "refinement": 3},
-    }
+    usage = meter.usage()
+    assert usage["requests"] == usage["answers"] == {"hypothesis": 3, "refinement": 1}
+    assert usage["input_tokens"] == {"hypothesis": 30, "refinement": 10}
+    assert usage["output_tokens"] == {"hypothesis": 9, "refinement": 3}
 
 
 async def test_an_agent_is_a_langgraph_node_as_it_is() -> None:

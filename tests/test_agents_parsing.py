@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from langchain_core.messages import AIMessage
 
 import neuronscope as ns
-from neuronscope.agents.parsing import distinct, read_sentence, read_sentences, read_text, tidy
+from neuronscope.agents.parsing import distinct, read_sentence, read_sentences, tidy
+from neuronscope.answers import read_text
 
 A = "This neuron activates when the word is water."
 B = 'This neuron activates on "red".'
@@ -43,6 +46,57 @@ def test_the_sentences_are_found(answer: str) -> None:
 def test_a_tool_call_is_read_like_json() -> None:
     call = {"name": "conditions", "args": {"conditions": [A, B]}, "id": "1"}
     assert read_sentences(AIMessage("", tool_calls=[call]), "decomposition") == [A, B]
+
+
+def test_content_blocks_are_read_without_the_reasoning() -> None:
+    blocks: list[str | dict[str, str]] = [
+        {"type": "reasoning", "reasoning": f'["{B}"]?'},
+        {"type": "thinking", "thinking": "Hm. 1. This neuron is hard."},
+        {"type": "text", "text": f'["{A}",'},
+        {"type": "text", "text": f" {json.dumps(B)}]"},
+    ]
+    assert read_sentences(AIMessage(blocks), "decomposition") == [A, B]
+
+
+def test_reasoning_beside_the_content_is_no_answer() -> None:
+    message = AIMessage("", additional_kwargs={"reasoning_content": A})
+    with pytest.raises(ns.LLMError, match="empty"):
+        read_sentences(message, "decomposition")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"[THINK]\n- {B}\n[/THINK]\n- {A}",
+        f"<|channel|>analysis<|message|>- {B}<|end|><|start|>assistant<|channel|>final<|message|>- {A}",
+        f"<think>- {B}</think>\n<think>again</think>\n- {A}",
+    ],
+)
+def test_other_models_think_in_other_marks(answer: str) -> None:
+    assert read_sentences(AIMessage(answer), "decomposition") == [A]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (f'["{A}", "This neuron activates on wat', [A]),
+        (f"1. {A}\n2. This neuron activates on wat", [A]),
+        (f'["{A}", {json.dumps(B)}', [A, B]),
+        (f"1. {A}\n2. {B}", [A, B]),
+        ("This neuron activates on wat", ["This neuron activates on wat"]),
+    ],
+)
+@pytest.mark.parametrize("metadata", [{"finish_reason": "length"}, {"stop_reason": "max_tokens"}])
+def test_a_sentence_that_the_length_limit_cut_is_left_out_unless_it_is_all_there_is(
+    answer: str, expected: list[str], metadata: dict[str, str]
+) -> None:
+    assert read_sentences(AIMessage(answer, response_metadata=metadata), "decomposition") == expected
+
+
+def test_thoughts_that_reach_the_length_limit_are_an_error_that_says_so() -> None:
+    message = AIMessage("<think>Let me see", response_metadata={"finish_reason": "length"})
+    with pytest.raises(ns.LLMError, match="still thinking"):
+        read_text(message, "hypothesis")
 
 
 @pytest.mark.parametrize(

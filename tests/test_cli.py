@@ -109,12 +109,36 @@ def test_explain_is_one_call_of_the_library(asked: dict[str, Any]) -> None:
         "sign": -1,
         "corpus": "builtin",
         "llm": "offline",
+        "base_url": None,
+        "budget": None,
         "embeddings": "minilm",
         "simulator": "hybrid",
         "config": ns.ExplainConfig(),
         "cache_dir": None,
     }
     assert "Words for colours." in result.stdout
+
+
+def test_a_model_per_agent_an_address_and_a_budget(asked: dict[str, Any]) -> None:
+    models = ["--llm", "refinement=openai:a=b", "--llm", "default=offline"]
+    result = run(*EXPLAIN, *models, "--base-url", "http://127.0.0.1:8080/v1", "--budget", "5$")
+    assert result.exit_code == 0, result.output
+    assert asked["llm"] == {"refinement": "openai:a=b", "default": "offline"}
+    assert (asked["base_url"], asked["budget"]) == ("http://127.0.0.1:8080/v1", "5$")
+
+
+def test_without_a_model_it_is_auto_and_one_name_may_hold_anything(asked: dict[str, Any]) -> None:
+    run(*EXPLAIN)
+    assert asked["llm"] == "auto"
+    run(*EXPLAIN, "--llm", "openai:m@http://127.0.0.1/v1?x=y")
+    assert asked["llm"] == "openai:m@http://127.0.0.1/v1?x=y"
+
+
+@pytest.mark.parametrize("models", [["--llm", "openai:a", "--llm", "openai:b"], ["--llm", "a=b", "--llm", "judge=c"]])
+def test_several_models_that_are_nobodys_are_bad_usage(asked: dict[str, Any], models: list[str]) -> None:
+    result = run(*EXPLAIN, *models)
+    assert result.exit_code == 2
+    assert "hypothesis" in result.stderr
 
 
 def test_explain_saves_the_result_and_the_page(asked: dict[str, Any], tmp_path: Path) -> None:

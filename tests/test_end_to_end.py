@@ -28,6 +28,7 @@ SMALL = ns.ExplainConfig(
     max_iterations=1,
     n_candidates=2,
     temperature=0.0,
+    cache_answers=False,
 )
 
 

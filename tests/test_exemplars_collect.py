@@ -19,6 +19,7 @@ import neuronscope as ns
 from neuronscope.corpus import Document, Window, open_corpus, windows
 from neuronscope.exemplars import collection, collector, writing
 from neuronscope.exemplars.pool import SequencePool
+from neuronscope.exemplars.topk import unpack
 from neuronscope.subject.loaded import LoadedSubject
 from neuronscope.units import SPLITS
 from table_subject import TableSubject
@@ -256,6 +257,16 @@ def test_activations_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     subject.tables[0][2, 2] = np.nan
     with pytest.raises(ns.SubjectError, match="Layer 0 has activations that are infinite or not a number"):
         ns.collect_exemplars(subject, texts(30), [0], cache_dir=tmp_path)
+
+
+def test_more_sequences_than_a_store_can_number_are_refused() -> None:
+    gathered = collection.Collection(planted(), [0], (1, -1), top_k=2, batch_tokens=64)
+    last, beyond = (Window(number, [1, 2, 3, 4], "train", "letters") for number in (2**31 - 1, 2**31))
+    gathered.add_chunk([last])
+    activations, ids = unpack(gathered.accumulators[0].signs[1].top["train"], 2)
+    assert ids[activations > 0].unique().tolist() == [last.sequence_id]
+    with pytest.raises(ns.CorpusError, match="more than 2,147,483,648 sequences"):
+        gathered.add_chunk([beyond])
 
 
 def test_a_real_model_on_real_text(smollm2: LoadedSubject, tmp_path: Path) -> None:

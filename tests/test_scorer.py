@@ -14,6 +14,7 @@ from planted import (
     BETTER_COLOURS,
     BOTH,
     COLOUR_MODE,
+    NEGATIVE,
     MemorySource,
     PlantedSubject,
     WordSimulator,
@@ -166,3 +167,51 @@ def test_a_scorer_survives_the_end_of_an_event_loop(scorer):
     first = asyncio.run(scorer.score(BOTH, [COLOUR_MODE], [0, 1]))
     assert asyncio.run(scorer.score(BOTH, [COLOUR_MODE], [0, 1])) == first
     asyncio.run(scorer.score(BOTH, [ANIMAL_MODE], [0, 1]))
+
+
+class BatchingSimulator(WordSimulator):
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def simulate_many(self, requests):
+        self.batches.append([list(explanations) for explanations, _ in requests])
+        return [self.simulate(*request) for request in requests]
+
+
+@pytest.fixture
+def batching():
+    return BatchingSimulator()
+
+
+async def test_a_simulator_that_takes_several_neurons_gets_them_in_one_call(batching):
+    scorer = Scorer(batching, MemorySource(PlantedSubject(), documents()))
+    for neuron in (BOTH, NEGATIVE):
+        await scorer.exemplars(neuron, [0, 1])
+    colour, animal = await asyncio.gather(
+        scorer.predict(BOTH, [COLOUR_MODE], [0, 1]), scorer.predict(NEGATIVE, [ANIMAL_MODE], [1])
+    )
+    assert batching.batches == [[[COLOUR_MODE], [ANIMAL_MODE]]]
+    assert [len(colour), len(animal)] == [2, 1]
+    assert [scorer.simulated_tokens(neuron) for neuron in (BOTH, NEGATIVE)] == [22, 11]
+
+
+async def test_a_neuron_whose_request_fails_does_not_fail_the_others_of_its_batch(batching):
+    batching.fail_on = "cat"
+    scorer = Scorer(batching, MemorySource(PlantedSubject(), documents()))
+    both, negative, bad = await asyncio.gather(
+        scorer.score(BOTH, [COLOUR_MODE], [0, 1]),
+        scorer.predict(NEGATIVE, [BETTER_COLOURS], [0]),
+        scorer.predict(NEGATIVE, [ANIMAL_MODE], [0]),
+        return_exceptions=True,
+    )
+    assert both[0].value > 0
+    assert negative[0].shape == (1, 11)
+    assert isinstance(bad, SimulatorError)
+
+
+async def test_too_few_answers_to_a_batch_are_refused(batching):
+    batching.simulate_many = lambda requests: []
+    scorer = Scorer(batching, MemorySource(PlantedSubject(), documents()))
+    with pytest.raises(SimulatorError, match="1 requests with 0 lists"):
+        await scorer.predict(BOTH, [COLOUR_MODE], [0])

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from neuronscope.config import ExplainConfig
     from neuronscope.corpus.documents import Document, Turn
     from neuronscope.corpus.mixtures import mix
+    from neuronscope.engine.ray import RayEngine
     from neuronscope.errors import (
+        BudgetExceededError,
         ConfigurationError,
         CorpusError,
         LLMError,
@@ -19,11 +21,14 @@ if TYPE_CHECKING:
         StoreError,
         SubjectError,
     )
+    from neuronscope.evaluation import aevaluate, evaluate
     from neuronscope.exemplars.collector import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
     from neuronscope.explain import aexplain_neuron, explain_neuron
+    from neuronscope.llm.budget import Budget
     from neuronscope.protocols import Simulator, Subject
     from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
+    from neuronscope.scoring.evaluation.table import Evaluation, Measurement
     from neuronscope.subject.loading import load_subject
     from neuronscope.units import Exemplar, Neuron
 
@@ -31,7 +36,9 @@ _HOME = {
     "neuronscope.config": ["ExplainConfig"],
     "neuronscope.corpus.documents": ["Document", "Turn"],
     "neuronscope.corpus.mixtures": ["mix"],
+    "neuronscope.engine.ray": ["RayEngine"],
     "neuronscope.errors": [
+        "BudgetExceededError",
         "ConfigurationError",
         "CorpusError",
         "LLMError",
@@ -41,11 +48,14 @@ _HOME = {
         "StoreError",
         "SubjectError",
     ],
+    "neuronscope.evaluation": ["aevaluate", "evaluate"],
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
     "neuronscope.explain": ["aexplain_neuron", "explain_neuron"],
+    "neuronscope.llm.budget": ["Budget"],
     "neuronscope.protocols": ["Simulator", "Subject"],
     "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
+    "neuronscope.scoring.evaluation.table": ["Evaluation", "Measurement"],
     "neuronscope.subject.loading": ["load_subject"],
     "neuronscope.units": ["Exemplar", "Neuron"],
 }
@@ -53,19 +63,24 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Attempt",
+    "Budget",
+    "BudgetExceededError",
     "Cluster",
     "ConfigurationError",
     "CorpusError",
     "Document",
+    "Evaluation",
     "Excerpt",
     "Exemplar",
     "ExemplarStore",
     "ExplainConfig",
     "LLMError",
+    "Measurement",
     "Mode",
     "Neuron",
     "NeuronExplanation",
     "NeuronScopeError",
+    "RayEngine",
     "ResultError",
     "Simulator",
     "SimulatorError",
@@ -73,8 +88,10 @@ __all__ = [
     "Subject",
     "SubjectError",
     "Turn",
+    "aevaluate",
     "aexplain_neuron",
     "collect_exemplars",
+    "evaluate",
     "explain_neuron",
     "load_subject",
     "mix",

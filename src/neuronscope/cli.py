@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from neuronscope.cli_evaluate import evaluate
+from neuronscope.cli_llm import BaseURLOption, BudgetOption, LLMOption, llm_from
 from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
 from neuronscope.cli_settings import config_from, with_settings
 from neuronscope.cli_simulator import simulator_app
@@ -52,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app)
 app.add_typer(simulator_app)
+app.command()(evaluate)
 
 
 def main() -> None:
@@ -123,6 +126,9 @@ def collect(
     seq_len: Annotated[int, typer.Option(min=8, help="Tokens of a sequence.")] = 64,
     top_k: Annotated[int, typer.Option(min=1, help="Sequences kept per neuron, sign and split.")] = 100,
     cache_dir: CacheOption = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray for the machines of a Ray cluster (RAY_ADDRESS says which).")
+    ] = "local",
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -139,6 +145,7 @@ def collect(
         top_k=top_k,
         n_tokens=n_tokens,
         cache_dir=cache_dir,
+        engine=engine,
     )
     counts = {name: store.info[name] for name in ("n_tokens", "n_sequences")}
     if context.meta.get("as_json"):
@@ -160,9 +167,13 @@ def explain(
     neuron: Annotated[int, typer.Option(min=0, help="The neuron's index within the layer, counted from 0.")],
     sign: Annotated[int, typer.Option(help="1 explains large positive values, -1 large negative ones.")] = 1,
     corpus: CorpusOption = "builtin",
-    llm: Annotated[str, typer.Option(help='A model such as "openai:gpt-4o", "offline" for none, or "auto".')] = "auto",
+    llm: LLMOption = None,
+    base_url: BaseURLOption = None,
+    budget: BudgetOption = None,
     embeddings: Annotated[str, typer.Option(help='"minilm", "openai:text-embedding-3-small", or "auto".')] = "auto",
-    simulator: Annotated[str, typer.Option(help='"hybrid", which needs no LLM, or "auto".')] = "auto",
+    simulator: Annotated[
+        str, typer.Option(help='"transluce", "prompted:<model>", "chat", "hybrid", which needs no LLM, or "auto".')
+    ] = "auto",
     out: OutOption = None,
     html: HtmlOption = None,
     cache_dir: CacheOption = None,
@@ -182,7 +193,9 @@ def explain(
         neuron=neuron,
         sign=sign,
         corpus=corpus,
-        llm=llm,
+        llm=llm_from(llm),
+        base_url=base_url,
+        budget=budget,
         embeddings=embeddings,
         simulator=simulator,
         config=config,

@@ -36,6 +36,8 @@ class ExplainConfig(BaseModel):
     """Refinement iterations at most (paper, section 3.3)."""
     n_candidates: int = Field(8, ge=1)
     """Candidates per iteration (paper, appendix B)."""
+    racing: bool = True
+    """Score candidates on a few sequences first and drop the hopeless, which halves what is simulated."""
     min_improvement: float = Field(0.005, ge=0)
     """A smaller gain in validation score counts as none."""
     patience: int | None = Field(1, ge=1)
@@ -46,8 +48,18 @@ class ExplainConfig(BaseModel):
     """Sampling temperature of the drafts and candidates."""
     seed: int = 0
     """Seeds everything that is drawn."""
+    max_concurrency: int = Field(16, ge=1)
+    """Requests to one LLM backend that may be under way at the same time."""
+    requests_per_second: float | None = Field(None, gt=0)
+    """Requests to one LLM backend that may start per second; None is any number."""
+    request_timeout: float = Field(300.0, gt=0)
+    """Seconds after which an LLM request counts as failed, and is repeated."""
+    cache_answers: bool = True
+    """Keep the LLM's answers in the user's cache folder, and do not ask the same again."""
 
     @classmethod
     def paper(cls) -> ExplainConfig:
         """The settings of the paper's appendix B; the models of appendix B are arguments of `explain_neuron`."""
-        return cls(heldout_random=5, feedback="history", objective="neuron", patience=None, min_samples=None)
+        return cls(
+            heldout_random=5, feedback="history", objective="neuron", racing=False, patience=None, min_samples=None
+        )

@@ -25,6 +25,10 @@ class LLMError(NeuronScopeError):
     """A language model cannot be reached, or its answer cannot be used."""
 
 
+class BudgetExceededError(LLMError):
+    """What may be spent on language models has been spent."""
+
+
 class ResultError(NeuronScopeError):
     """A saved result cannot be read."""
 

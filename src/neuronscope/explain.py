@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
 from neuronscope.errors import SubjectError
+from neuronscope.files import cache_folder
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import NeuronExplanation
 from neuronscope.units import Neuron
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
 
+    from neuronscope.llm import Budget
     from neuronscope.state import Instruments
 
 DEFAULT_TOP_K = 100
@@ -35,6 +37,8 @@ def explain_neuron(
     corpus: Any = "builtin",
     store: ExemplarSource | None = None,
     llm: str | BaseChatModel | Mapping[str, str | BaseChatModel] = "auto",
+    base_url: str | None = None,
+    budget: str | Budget | None = None,
     embeddings: str | Embeddings = "auto",
     simulator: str | Simulator = "auto",
     config: ExplainConfig | None = None,
@@ -52,10 +56,14 @@ def explain_neuron(
         sign: 1 for what its large values mean, -1 for its large negative values.
         corpus: the text to look at, if no store is given: anything `collect_exemplars` takes.
         store: exemplars collected before.
-        llm: a name that LangChain's `init_chat_model` knows, a chat model, a mapping from agent to these, "offline"
-            for none, or "auto": `openai:gpt-4o` if an OpenAI key is set, else "offline".
+        llm: a name that LangChain's `init_chat_model` knows, `"llamacpp:<file>"`, a chat model, a mapping from agent to
+            these, "offline" for none, or "auto": `openai:gpt-4o` if an OpenAI key is set, else "offline".
+        base_url: address of an OpenAI-compatible server, such as `http://127.0.0.1:8080/v1`, that has the model.
+        budget: what the language model may cost: `"5$"`, `"200k tokens"`, or a `Budget` that several neurons share.
+            When it is spent the result is partial; the same call with a larger one goes on from there.
         embeddings: for the clustering: a name, LangChain embeddings, or "auto".
-        simulator: what predicts activations from explanations: "hybrid", a simulator, or "auto".
+        simulator: what predicts activations from explanations: "transluce", "prompted:<model>", "chat", "hybrid",
+            "auto" (see `resolve_simulator`), or a simulator.
         config: every other setting; None is `ExplainConfig()`.
         cache_dir: where collected exemplars are kept; None is the user's cache folder.
         progress: whether to show what is going on; None shows it in a terminal.
@@ -74,6 +82,8 @@ def explain_neuron(
             corpus=corpus,
             store=store,
             llm=llm,
+            base_url=base_url,
+            budget=budget,
             embeddings=embeddings,
             simulator=simulator,
             config=config,
@@ -92,6 +102,8 @@ async def aexplain_neuron(
     corpus: Any = "builtin",
     store: ExemplarSource | None = None,
     llm: str | BaseChatModel | Mapping[str, str | BaseChatModel] = "auto",
+    base_url: str | None = None,
+    budget: str | Budget | None = None,
     embeddings: str | Embeddings = "auto",
     simulator: str | Simulator = "auto",
     config: ExplainConfig | None = None,
@@ -100,19 +112,26 @@ async def aexplain_neuron(
 ) -> NeuronExplanation:
     """`explain_neuron`, to be awaited."""
     from neuronscope.embeddings import resolve_embeddings
-    from neuronscope.llm import Meter, resolve_llm
+    from neuronscope.llm import Budget, Meter, check_reachable, resolve_llm, shared_cache
     from neuronscope.simulators import resolve_simulator
     from neuronscope.state import Instruments
 
     config = config or ExplainConfig()
     unit = Neuron(layer, neuron, sign)
-    models = resolve_llm(llm, temperature=config.temperature)
+    meter = Meter(
+        budget=None if budget is None else Budget.parse(budget),
+        cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
+        concurrency=config.max_concurrency,
+        requests_per_second=config.requests_per_second,
+    )
+    models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
+    await asyncio.to_thread(check_reachable, models)
     vectors = resolve_embeddings(embeddings, models)
-    simulates = resolve_simulator(simulator)
-    loaded = await asyncio.to_thread(_load, subject)
+    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
+    loaded = await asyncio.to_thread(as_subject, subject)
     check_neuron(loaded, unit)
     if store is None:
-        store = await asyncio.to_thread(_collect, loaded, layer, corpus, config, cache_dir, progress)
+        store = await asyncio.to_thread(collect_for, loaded, layer, corpus, config, cache_dir, progress)
     elif hasattr(store, "bind"):
         await asyncio.to_thread(store.bind, loaded)
     instruments = Instruments(
@@ -122,7 +141,7 @@ async def aexplain_neuron(
         embeddings=vectors,
         llm=models,
         config=config,
-        meter=Meter(),
+        meter=meter,
     )
     return await run_graph(unit, instruments, progress)
 
@@ -166,7 +185,12 @@ def check_neuron(subject: Subject, neuron: Neuron) -> None:
         )
 
 
-def _load(subject: str | os.PathLike[str] | tuple[Any, Any] | Subject) -> Subject:
+def as_subject(subject: str | os.PathLike[str] | tuple[Any, Any] | Subject) -> Subject:
+    """Load what `load_subject` takes; a subject is taken as it is.
+
+    Raises:
+        SubjectError: it is neither, or cannot be loaded.
+    """
     if isinstance(subject, (str, os.PathLike, tuple)):
         from neuronscope.subject.loading import load_subject
 
@@ -179,7 +203,7 @@ def _load(subject: str | os.PathLike[str] | tuple[Any, Any] | Subject) -> Subjec
     )
 
 
-def _collect(
+def collect_for(
     subject: Subject,
     layer: int,
     corpus: Any,
@@ -187,6 +211,7 @@ def _collect(
     cache_dir: str | Path | None,
     progress: bool | None,
 ) -> ExemplarSource:
+    """The exemplars of a layer as the settings want them: collected now, or before."""
     from neuronscope.exemplars.collector import collect_exemplars
 
     return collect_exemplars(

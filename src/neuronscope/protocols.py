@@ -57,6 +57,16 @@ class Simulator(Protocol):
 
 
 @runtime_checkable
+class BatchSimulator(Simulator, Protocol):
+    """A simulator that predicts for several neurons in one call, in common batches."""
+
+    def simulate_many(
+        self, requests: Sequence[tuple[Sequence[str], Sequence[Exemplar]]]
+    ) -> list[list[NDArray[np.float32]]]:
+        """`simulate` for each request: explanations, and the exemplars on which each of them is to be predicted."""
+
+
+@runtime_checkable
 class ExemplarSource(Protocol):
     """Where a neuron's exemplars come from: an `ExemplarStore`, or one of yours."""
 

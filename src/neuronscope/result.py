@@ -112,6 +112,18 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentUsage:
+    """What one agent cost: a row of `Usage`."""
+
+    requests: int
+    answers: int
+    cached: int
+    input_tokens: int
+    output_tokens: int
+    dollars: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What an explanation cost."""
 
@@ -125,6 +137,35 @@ class Usage:
     """Explanation-token pairs the simulator predicted."""
     seconds: float = 0.0
     """Wall time of the graph."""
+    answers: dict[str, int] = field(default_factory=dict)
+    """Answers per agent that were asked for; more than `requests` where one request brought several."""
+    cached: dict[str, int] = field(default_factory=dict)
+    """Answers per agent that were kept from an earlier run, for nothing."""
+    dollars: dict[str, float | None] = field(default_factory=dict)
+    """US dollars per agent; None where a price, or what was used, is not known."""
+
+    @property
+    def by_agent(self) -> dict[str, AgentUsage]:
+        """The same, agent by agent."""
+        agents = dict.fromkeys([*self.requests, *self.cached, *self.input_tokens, *self.output_tokens])
+        return {
+            agent: AgentUsage(
+                requests=self.requests.get(agent, 0),
+                answers=self.answers.get(agent, self.requests.get(agent, 0)),
+                cached=self.cached.get(agent, 0),
+                input_tokens=self.input_tokens.get(agent, 0),
+                output_tokens=self.output_tokens.get(agent, 0),
+                dollars=self.dollars.get(agent, None if agent in self.requests else 0.0),
+            )
+            for agent in agents
+        }
+
+    @property
+    def total_dollars(self) -> float | None:
+        """What the neuron cost; None if that is not known of every agent."""
+        costs = [agent.dollars for agent in self.by_agent.values()]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AnyMessage
 
 from neuronscope.config import ExplainConfig
+from neuronscope.errors import ConfigurationError
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import Attempt, Cluster, Failure, Mode, NeuronExplanation
 from neuronscope.units import Neuron
@@ -78,16 +79,26 @@ class Instruments:
     simulator: Simulator
     embeddings: Embeddings
     llm: AnyLLM | dict[str, AnyLLM] = "offline"
-    """One model for all agents, or one per agent by name: hypothesis, decomposition, refinement."""
+    """One model for all agents, or one per agent by name: hypothesis, decomposition, refinement, or "default"."""
     config: ExplainConfig = field(default_factory=ExplainConfig)
     scorer: Any = None
     """Made by the graph on first use: the one place where the scoring requests of all modes meet."""
     meter: Any = None
-    """Counts requests and tokens per agent, if given."""
+    """Counts what is asked per agent, if given; a `neuronscope.llm.Meter` also brings budget, limits and cache."""
 
     def llm_for(self, agent: str) -> AnyLLM:
-        """The model of one agent; an agent that is not named in a mapping works offline."""
-        return self.llm.get(agent, "offline") if isinstance(self.llm, dict) else self.llm
+        """The model of one agent: in a mapping its own, or that of "default".
+
+        Raises:
+            ConfigurationError: the mapping has neither.
+        """
+        if not isinstance(self.llm, dict):
+            return self.llm
+        if agent not in self.llm and "default" not in self.llm:
+            raise ConfigurationError(
+                f'The mapping of models has none for {agent!r}: add it, or "default" for all that it does not name.'
+            )
+        return self.llm[agent] if agent in self.llm else self.llm["default"]
 
 
 class HasContext(Protocol):

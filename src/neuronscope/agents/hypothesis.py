@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from neuronscope.agents.highlighting import without_marks
-from neuronscope.agents.parsing import distinct, read_text
+from neuronscope.agents.parsing import distinct
 from neuronscope.agents.prompts import hypothesis_prompt
 from neuronscope.agents.role import LLMRole, succeeded
+from neuronscope.answers import read_text
 from neuronscope.llm import ask
 from neuronscope.state import HasContext, NeuronState
 
@@ -49,6 +50,6 @@ class HypothesisAgent(LLMRole):
 
     async def _draft(self, llm: BaseChatModel, exemplars: list[Exemplar], number: int, runtime: HasContext) -> str:
         prompt = hypothesis_prompt(exemplars, draft=number, seed=runtime.context.config.seed)
-        answer = await ask(llm, prompt.messages, self.role, meter=runtime.context.meter)
+        answer = await ask(llm, prompt.messages, self.role, meter=runtime.context.meter, sample=number)
         lines = without_marks(read_text(answer, self.role), prompt.marks).splitlines()
         return "\n".join(distinct(lines))  # small models repeat themselves

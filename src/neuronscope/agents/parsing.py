@@ -1,45 +1,22 @@
-"""Answers as they really come: JSON in all states of repair, code fences, lists, prose around, thinking out loud."""
+"""Sentences from answers as they really come: JSON in all states of repair, code fences, lists, prose around."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+from neuronscope.answers import FENCE, REFUSAL, is_cut_off, read_text, shortened
 from neuronscope.errors import LLMError
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
-_FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _JSON_START = re.compile(r"""^\s*(?=\[\s*["'“{\]]|\{\s*["'“])""", re.MULTILINE)
 _INLINE_ARRAY = re.compile(r"""(?=\[\s*["'“])""")
 _ITEM = re.compile(r"^\s*(?:\(?\d{1,3}[.):\]]|\[\d{1,3}\]|[-*•–])\s+(.*\S)\s*$")
-_REFUSAL = re.compile(
-    r"\A\W*(?:i['’]?m (?:really |very )?sorry|sorry\b|i apologi[sz]e|i (?:can ?not|can['’]?t|am unable|won['’]?t|"
-    r"am not able)\b|i['’]m (?:unable|not able)\b|as an ai\b|unfortunately, i\b)",
-    re.IGNORECASE,
-)
 _BOLD = re.compile(r"""(?<!["'\w*])\*\*(\w[^*"']*)\*\*(?!["'\w*])""")
 _SINGLE_QUOTED = re.compile(r"""(?<![\w"'])['‘]([^'‘’"\s][^'‘’"]{0,40})['’](?![\w"'])""")
 _QUOTED_BREAK = re.compile(r'"[ \t]*(\n+)[ \t]*"')
-
-
-def read_text(message: AIMessage, agent: str) -> str:
-    """The words of an answer, without thoughts and code fences.
-
-    Raises:
-        LLMError: the model refused, or said nothing.
-    """
-    answer = _without_thoughts(_content(message, agent))
-    fenced = _FENCE.fullmatch(answer)
-    answer = (fenced[1] if fenced else answer).strip()
-    if not answer:
-        raise LLMError(f"{agent}: the model's answer is empty. Try again, or use another model.")
-    if _REFUSAL.match(answer):
-        raise LLMError(f"{agent}: the model refuses: {_shortened(answer)} Try another model.")
-    return answer
 
 
 def read_sentences(message: AIMessage, agent: str) -> list[str]:
@@ -55,13 +32,13 @@ def read_sentences(message: AIMessage, agent: str) -> list[str]:
         LLMError: the model refused, said nothing, or nothing in its answer can be read as sentences.
     """
     answer = read_text(message, agent)
-    parts = [fence[1] for fence in _FENCE.finditer(answer)] + [answer]
+    parts = [fence[1] for fence in FENCE.finditer(answer)] + [answer]
     readings = [*map(_from_json, parts), *map(_from_list, parts), _from_inline_array(answer), _from_lines(answer)]
     for reading in readings:
-        sentences = [sentence for sentence in map(tidy, reading) if sentence and not _REFUSAL.match(sentence)]
+        sentences = [sentence for sentence in map(tidy, reading) if sentence and not REFUSAL.match(sentence)]
         if sentences:
-            return sentences
-    raise LLMError(f"{agent}: no sentences in the model's answer: {_shortened(answer)} Try again, or another model.")
+            return sentences[:-1] if len(sentences) > 1 and _breaks_off(message, answer) else sentences
+    raise LLMError(f"{agent}: no sentences in the model's answer: {shortened(answer)} Try again, or another model.")
 
 
 def read_sentence(message: AIMessage, agent: str) -> str:
@@ -102,19 +79,9 @@ def distinct(sentences: list[str], known: list[str] | None = None) -> list[str]:
     return kept
 
 
-def _content(message: AIMessage, agent: str) -> str:
-    refusal = message.additional_kwargs.get("refusal")
-    if refusal:
-        raise LLMError(f"{agent}: the model refuses: {_shortened(str(refusal))} Try another model.")
-    if message.tool_calls:
-        import json
-
-        return json.dumps(message.tool_calls[0]["args"], ensure_ascii=False)
-    return str(message.text)
-
-
-def _without_thoughts(answer: str) -> str:
-    return _THOUGHT_END.sub("", _THOUGHT.sub("", answer)).strip()
+def _breaks_off(message: AIMessage, answer: str) -> bool:
+    """Whether the length limit has cut an answer within its last sentence."""
+    return is_cut_off(message) and answer[-1] not in ".!?\"'”]}"
 
 
 def _from_json(text: str) -> list[str]:
@@ -163,8 +130,3 @@ def _unquoted(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]:
         return text[1:-1]
     return text
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return repr(text if len(text) <= 160 else text[:160] + "…") + "."

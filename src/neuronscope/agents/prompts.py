@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from neuronscope.agents.highlighting import (
     highlights,
     visible,
 )
+from neuronscope.fences import choose_fence, fenced
 from neuronscope.result import Attempt, PredictionError
 from neuronscope.units import Exemplar
 
@@ -173,9 +173,9 @@ def hypothesis_prompt(exemplars: Sequence[Exemplar], draft: int = 0, seed: int =
     return HypothesisPrompt(
         [
             SystemMessage(system),
-            HumanMessage(f"Another neuron, as an example:\n{_fenced(fence, example_lines)}\n\n{_HYPOTHESIS_REQUEST}"),
+            HumanMessage(f"Another neuron, as an example:\n{fenced(fence, example_lines)}\n\n{_HYPOTHESIS_REQUEST}"),
             AIMessage(_EXAMPLE_ANSWER),
-            HumanMessage(f"The neuron under investigation:\n{_fenced(fence, lines)}\n\n{_HYPOTHESIS_REQUEST}"),
+            HumanMessage(f"The neuron under investigation:\n{fenced(fence, lines)}\n\n{_HYPOTHESIS_REQUEST}"),
         ],
         marks,
     )
@@ -186,7 +186,7 @@ def decomposition_messages(draft: str) -> list[BaseMessage]:
     lines = [visible(line) for line in draft.splitlines() if line.strip()]
     fence = choose_fence("description", lines)
     system = _DECOMPOSITION.format(fence_open=fence.opening, fence_close=fence.closing)
-    return [SystemMessage(system), HumanMessage(_fenced(fence, lines))]
+    return [SystemMessage(system), HumanMessage(fenced(fence, lines))]
 
 
 def refinement_messages(
@@ -214,17 +214,7 @@ def refinement_messages(
         changes=_CHANGES_BY_ERRORS if errors else _CHANGES,
         form="only the text of the explanation" if n == 1 else f"a JSON array of exactly {n} strings",
     )
-    return [SystemMessage(system), HumanMessage(f"{_fenced(fence, lines)}\n\n{request}")]
-
-
-def choose_fence(name: str, lines: Sequence[str]) -> Marks:
-    """The lines around a block of data: tags that none of its lines contains."""
-    numbered = (name if number == 0 else f"{name}-{number}" for number in count())
-    return next(
-        Marks(f"<{tag}>", f"</{tag}>")
-        for tag in numbered
-        if not any(f"<{tag}>" in line or f"</{tag}>" in line for line in lines)
-    )
+    return [SystemMessage(system), HumanMessage(f"{fenced(fence, lines)}\n\n{request}")]
 
 
 def _drawn(exemplars: Sequence[Exemplar], draft: int, seed: int) -> list[Exemplar]:
@@ -248,10 +238,6 @@ def _example(pieces: Sequence[tuple[str, float]]) -> Exemplar:
 
 def _numbered(lines: Sequence[str]) -> list[str]:
     return [f"{number}. {line}" for number, line in enumerate(lines, start=1)]
-
-
-def _fenced(fence: Marks, lines: Sequence[str]) -> str:
-    return "\n".join([fence.opening, *lines, fence.closing])
 
 
 def _highlight_line(found: Highlight) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,11 +9,12 @@ from neuronscope.agents.parsing import distinct, read_sentence, read_sentences
 from neuronscope.agents.prompts import refinement_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.errors import LLMError
-from neuronscope.llm import ask
+from neuronscope.llm import ask, ask_many
 from neuronscope.state import HasContext, RefinementState
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
 
     from neuronscope.result import Attempt, PredictionError
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class RefinementAgent(LLMRole):
     """Reads `history`; writes `candidates`: up to `config.n_candidates` new explanations, all different.
 
-    One request asks for all of them; what is missing afterwards is asked for once more, in single requests at the
-    same time. A model that has nothing new to say leaves `candidates` short, or empty.
+    One request asks for all of them; what is missing afterwards is asked for once more, as several answers to one
+    request where the backend can give them, else in single requests at the same time. A model that has nothing new to
+    say leaves `candidates` short, or empty.
     """
 
     role: ClassVar[str] = "refinement"
@@ -44,31 +45,48 @@ class RefinementAgent(LLMRole):
         known = [attempt.explanation for attempt in history]
         candidates: list[str] = []
         if config.n_candidates > 1:
-            together = await self._together(llm, history, errors, runtime)
+            together = await self._together(llm, state, errors, runtime)
             candidates = distinct(together, known)[: config.n_candidates]
         missing = config.n_candidates - len(candidates)
-        requests = [self._single(llm, history, errors, runtime) for _ in range(missing)]
-        outcomes = await asyncio.gather(*requests, return_exceptions=True)
-        singles, _ = succeeded([*candidates, *outcomes], self.role)
-        return {"candidates": distinct(singles, known)}
+        singles = await self._singles(llm, state, errors, missing, runtime) if missing else []
+        readable, _ = succeeded([*candidates, *singles], self.role)
+        return {"candidates": distinct(readable, known)}
 
     async def _together(
-        self, llm: BaseChatModel, history: list[Attempt], errors: Sequence[PredictionError], runtime: HasContext
+        self, llm: BaseChatModel, state: RefinementState, errors: Sequence[PredictionError], runtime: HasContext
     ) -> list[str]:
         """All candidates of one request; none if the answer cannot be read."""
-        n = runtime.context.config.n_candidates
-        messages, schema = refinement_messages(history, n, errors), sentences_schema("explanations", n)
-        answer = await ask(llm, messages, self.role, schema=schema, meter=runtime.context.meter)
+        n, meter = runtime.context.config.n_candidates, runtime.context.meter
+        messages, schema = refinement_messages(state["history"], n, errors), sentences_schema("explanations", n)
+        answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=state.get("iteration", 0))
         try:
             return read_sentences(answer, self.role)
         except LLMError:
             return []
 
-    async def _single(
-        self, llm: BaseChatModel, history: list[Attempt], errors: Sequence[PredictionError], runtime: HasContext
-    ) -> str:
-        messages = refinement_messages(history, 1, errors)
-        return read_sentence(await ask(llm, messages, self.role, meter=runtime.context.meter), self.role)
+    async def _singles(
+        self,
+        llm: BaseChatModel,
+        state: RefinementState,
+        errors: Sequence[PredictionError],
+        n: int,
+        runtime: HasContext,
+    ) -> list[str | LLMError]:
+        """Up to n independent candidates, or why they cannot be read.
+
+        A round that added nothing to the history is followed by one with the same prompt: it draws other samples.
+        """
+        messages = refinement_messages(state["history"], 1, errors)
+        first = state.get("iteration", 0) * runtime.context.config.n_candidates
+        answers = await ask_many(llm, messages, self.role, n, meter=runtime.context.meter, sample=first)
+        return [_read(answer, self.role) for answer in answers]
+
+
+def _read(answer: AIMessage, role: str) -> str | LLMError:
+    try:
+        return read_sentence(answer, role)
+    except LLMError as error:
+        return error
 
 
 def _errors_of_best(history: Sequence[Attempt]) -> tuple[PredictionError, ...]:

@@ -22,7 +22,7 @@ class LLMRole:
 
     Args:
         llm: a chat model, used as it is; a string for `neuronscope.llm.resolve_llm`, resolved on first use with the
-            run's temperature; or None for the model that the run's context names for this role.
+            run's settings; or None for the model that the run's context names for this role.
     """
 
     role: ClassVar[str]
@@ -37,7 +37,8 @@ class LLMRole:
         if self._llm is None:
             return runtime.context.llm_for(self.role)
         if self._resolved is None:
-            self._resolved = resolve_llm(self._llm, temperature=runtime.context.config.temperature)
+            config = runtime.context.config
+            self._resolved = resolve_llm(self._llm, temperature=config.temperature, timeout=config.request_timeout)
         return self._resolved
 
 

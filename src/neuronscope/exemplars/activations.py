@@ -7,8 +7,9 @@ float32, `max(sign * activation, 0)` of all tokens in turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from neuronscope.files import write_atomically
 from neuronscope.protocols import Subject
 from neuronscope.units import Neuron
 
+if TYPE_CHECKING:
+    import torch
+
 Activations = dict[int, NDArray[np.float32]]
 """Per-token activations by sequence id."""
 
@@ -26,17 +30,60 @@ BATCH_TOKENS = 2048
 """Tokens of a batch, padding included: enough to keep a processor busy, little enough for its memory."""
 
 
-def compute(subject: Subject, sequences: Mapping[int, Sequence[int]], neuron: Neuron) -> Activations:
-    """Run the subject on token ids by sequence id; only the neuron's layer is captured."""
-    from neuronscope.subject.capture import capture
+def compute(
+    subject: Subject, sequences: Mapping[int, Sequence[int]], wanted: Mapping[Neuron, Collection[int]]
+) -> dict[Neuron, Activations]:
+    """Run each sequence once, as deep as the deepest neuron that wants it.
 
-    found: Activations = {}
-    for batch in batches(sequences, BATCH_TOKENS):
-        captured, _ = capture(subject, [sequences[sequence_id] for sequence_id in batch], [neuron.layer])
-        values = (captured[neuron.layer][:, :, neuron.index].float() * neuron.sign).clamp(min=0).cpu().numpy()
-        for sequence_id, row in zip(batch, values, strict=True):
-            found[sequence_id] = row[: len(sequences[sequence_id])].copy()
+    Args:
+        subject: the model.
+        sequences: token ids by sequence id, of every sequence that is wanted.
+        wanted: for each neuron, the ids of the sequences on which its activations are wanted.
+    """
+    takers: dict[int, list[Neuron]] = {}
+    for neuron, ids in wanted.items():
+        for sequence_id in ids:
+            takers.setdefault(sequence_id, []).append(neuron)
+    depths: dict[int, dict[int, Sequence[int]]] = {}
+    for sequence_id, neurons in takers.items():
+        deepest = max(neuron.layer for neuron in neurons)
+        depths.setdefault(deepest, {})[sequence_id] = sequences[sequence_id]
+    found = {neuron: _room(ids, sequences) for neuron, ids in wanted.items()}
+    for group in depths.values():
+        for batch in batches(group, BATCH_TOKENS):
+            _compute_batch(subject, batch, sequences, takers, found)
     return found
+
+
+def _room(ids: Collection[int], sequences: Mapping[int, Sequence[int]]) -> Activations:
+    """Where a neuron's activations will go.
+
+    It is there before the forward passes begin: thousands of small arrays that are made between their large ones, and
+    stay, would break up the memory that these need, which then grows to many times what is in use.
+    """
+    lengths = [len(sequences[sequence_id]) for sequence_id in ids]
+    parts = np.split(np.zeros(sum(lengths), np.float32), np.cumsum(lengths)[:-1]) if lengths else []
+    return dict(zip(ids, parts, strict=True))
+
+
+def _compute_batch(
+    subject: Subject,
+    batch: Sequence[int],
+    sequences: Mapping[int, Sequence[int]],
+    takers: Mapping[int, Sequence[Neuron]],
+    found: Mapping[Neuron, Activations],
+) -> None:
+    from neuronscope.subject.capture import visit
+
+    def keep(layer: int, activations: torch.Tensor) -> None:
+        for row, sequence_id in enumerate(batch):
+            for neuron in takers[sequence_id]:
+                if neuron.layer == layer:
+                    own = activations[row, : len(sequences[sequence_id]), neuron.index]
+                    found[neuron][sequence_id][:] = (own.float() * neuron.sign).clamp(min=0).cpu().numpy()
+
+    layers = sorted({neuron.layer for sequence_id in batch for neuron in takers[sequence_id]})
+    visit(subject, [sequences[sequence_id] for sequence_id in batch], layers, keep)
 
 
 def batches(sequences: Mapping[int, Sequence[int]], n_tokens: int) -> Iterator[list[int]]:

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from neuronscope.corpus.windows import Window
+from neuronscope.errors import CorpusError
 from neuronscope.exemplars.accumulator import LayerAccumulator
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.exemplars.pool import SequencePool
+from neuronscope.exemplars.topk import MAX_ID
 from neuronscope.protocols import Subject
 from neuronscope.subject.capture import to_device, visit
 from neuronscope.units import SPLITS
@@ -32,6 +34,37 @@ def chunks(stream: Iterator[Window]) -> Iterator[list[Window]]:
     """Divide a corpus's sequences into chunks; the last may be smaller."""
     while chunk := list(islice(stream, CHUNK_SEQUENCES)):
         yield chunk
+
+
+class FinishedChunks:
+    """Which chunks of a corpus are in: all of its first ones, and some ahead of them where several are worked on."""
+
+    def __init__(self, n_first: int = 0, ahead: Sequence[int] = ()) -> None:
+        self._n_first = n_first
+        self._ahead = set(ahead)
+
+    @classmethod
+    def of(cls, counts: Mapping[str, Any]) -> FinishedChunks:
+        """Those that a checkpoint has, by its counts."""
+        ahead = counts.get("ahead", [])
+        return cls(counts["n_chunks"] - len(ahead), ahead)
+
+    def counts(self) -> dict[str, Any]:
+        """What a checkpoint must hold beside the collection's own counts."""
+        return {"ahead": sorted(self._ahead)}
+
+    def add(self, numbers: Sequence[int]) -> None:
+        """Say that these are in, too."""
+        self._ahead.update(numbers)
+        while self._n_first in self._ahead:
+            self._ahead.remove(self._n_first)
+            self._n_first += 1
+
+    def rest(self, stream: Iterator[list[Window]]) -> Iterator[tuple[int, list[Window]]]:
+        """The others, with their numbers."""
+        done = frozenset(self._ahead)
+        first = self._n_first
+        return ((i, chunk) for i, chunk in enumerate(stream) if i >= first and i not in done)
 
 
 class Collection:
@@ -51,11 +84,18 @@ class Collection:
         """
         self.subject = subject
         self.accumulators = {layer: LayerAccumulator(layer, subject.width(layer), signs, top_k) for layer in layers}
-        self.pool = SequencePool(lambda: set().union(*(each.referenced() for each in self.accumulators.values())))
+        self.pool = SequencePool(self._referenced)
         self.source_tokens: Counter[str] = Counter()
         self.n_chunks = 0
         """How many chunks are in."""
         self._batch_tokens = batch_tokens
+
+    def _referenced(self) -> set[int]:
+        """The sequences in any layer's lists; one layer at a time, since all layers' sets at once would fill memory."""
+        found: set[int] = set()
+        for layer in self.accumulators.values():
+            found |= layer.referenced()
+        return found
 
     def add_chunk(self, chunk: Sequence[Window], advance: Callable[[int], None] = lambda tokens: None) -> None:
         """Run a chunk through the subject and keep what its neurons do.
@@ -63,7 +103,15 @@ class Collection:
         Args:
             chunk: the sequences.
             advance: told of each batch's number of tokens.
+
+        Raises:
+            CorpusError: the corpus has more sequences than a store can number.
         """
+        if max((window.sequence_id for window in chunk), default=0) > MAX_ID:
+            raise CorpusError(
+                f"The corpus has more than {MAX_ID + 1:,} sequences, which is all that a store can number. "
+                "Collect from fewer tokens (n_tokens=...) or in longer sequences (seq_len=...)."
+            )
         for window in chunk:
             self.pool.add(window)
             self.source_tokens[window.source] += len(window.token_ids)

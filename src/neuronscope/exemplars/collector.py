@@ -3,25 +3,25 @@
 Text streams through the subject in chunks of sequences. Of a chunk, each layer keeps every neuron's largest activation
 per sequence, merges it into its running lists, and forgets the rest; token ids stay only while a list or a random
 sample refers to them. So memory depends on neurons x k, not on the corpus. Every minute or so what is gathered goes to
-disk; a call that finds it goes on from there.
+disk; a call that finds it goes on from there. The chunks may be run here, or on the machines of a Ray cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from neuronscope.corpus.documents import Corpus, Document
 from neuronscope.corpus.encoding import chat_format
 from neuronscope.corpus.sources import open_corpus
-from neuronscope.corpus.windows import windows
+from neuronscope.corpus.windows import Window, windows
+from neuronscope.engine.ray import RayEngine, ray_engine
 from neuronscope.errors import ConfigurationError, CorpusError, SubjectError
 from neuronscope.exemplars.checkpoints import Checkpoints
-from neuronscope.exemplars.collection import Collection, chunks
+from neuronscope.exemplars.collection import Collection, FinishedChunks, chunks
 from neuronscope.exemplars.frequency import THRESHOLD
 from neuronscope.exemplars.identity import folder_name, identify
 from neuronscope.exemplars.layout import FORMAT, INFO_FILE
@@ -44,6 +44,8 @@ def collect_exemplars(
     cache_dir: str | Path | None = None,
     batch_size: int = 32,
     progress: bool | None = None,
+    *,
+    engine: str | RayEngine = "local",
 ) -> ExemplarStore:
     """Collect exemplars for every neuron of some layers, or open the store that an equal call has made.
 
@@ -66,6 +68,9 @@ def collect_exemplars(
         cache_dir: the folder that holds stores; None is the user's cache folder.
         batch_size: full sequences of a forward pass; shorter ones are grouped to the same number of tokens.
         progress: whether to show a progress bar; None shows it in a terminal.
+        engine: `"local"` runs the subject in this process; `"ray"`, or a `RayEngine` with settings, in workers on a Ray
+            cluster, each with a copy of the model. The store is the same, bit for bit, and either goes on from where
+            the other was interrupted.
 
     Returns:
         The store, bound to the subject.
@@ -73,8 +78,9 @@ def collect_exemplars(
     Raises:
         CorpusError: the corpus cannot be read, or has no text long enough for a sequence.
         SubjectError: a layer does not exist, or its activations are not finite.
-        ConfigurationError: a setting makes no sense.
+        ConfigurationError: a setting makes no sense, or Ray is missing or cannot do the work.
     """
+    cluster = ray_engine(engine)
     layers = _checked_layers(subject, layers)
     signs = _checked_settings(signs, seq_len=seq_len, top_k=top_k, batch_size=batch_size, n_tokens=n_tokens)
     opened = open_corpus(corpus)
@@ -93,12 +99,14 @@ def collect_exemplars(
     if not (folder / INFO_FILE).is_file():
         workplace = folder.with_name(f"{folder.name}.partial")
         checkpoints = Checkpoints(workplace, _key(settings) | {"batch_size": batch_size})
-        collection = Collection(subject, layers, signs, top_k, batch_size * seq_len)
-        if (found := checkpoints.load()) is not None:
-            collection.restore(*found)
+        start = partial(Collection, layers=layers, signs=signs, top_k=top_k, batch_tokens=batch_size * seq_len)
         with TokenProgress("Collecting exemplars", n_tokens, opened.n_characters, progress) as bar:
-            bar.advance(collection.source_tokens.total())
-            _read(collection, opened, seq_len, n_tokens, bar, checkpoints)
+            stream = _read(opened, subject, seq_len, n_tokens, bar)
+            collection = _gather(start, subject, stream, bar, checkpoints, cluster)
+        if not collection.source_tokens:
+            raise CorpusError(
+                f"The corpus {opened.name!r} has no document long enough for a sequence. Give it longer documents."
+            )
         collection.pool.prune()
         info = settings | {
             "sources": sorted(collection.source_tokens),
@@ -113,15 +121,10 @@ def collect_exemplars(
 
 
 def _read(
-    collection: Collection,
-    corpus: Corpus,
-    seq_len: int,
-    n_tokens: int | None,
-    bar: TokenProgress,
-    checkpoints: Checkpoints,
-) -> None:
-    """Run the rest of the corpus, or of its first `n_tokens` tokens, through the subject."""
-    characters = 0
+    corpus: Corpus, subject: Subject, seq_len: int, n_tokens: int | None, bar: TokenProgress
+) -> Iterator[list[Window]]:
+    """The corpus, or its first `n_tokens` tokens, in chunks; the bar learns how much is to come."""
+    characters = tokens = 0
 
     def counted() -> Iterator[Document]:
         nonlocal characters
@@ -129,16 +132,44 @@ def _read(
             characters += len(document.text)
             yield document
 
-    stream = windows(counted(), collection.subject.tokenizer, seq_len, n_tokens)
-    for chunk in islice(chunks(stream), collection.n_chunks, None):
-        bar.estimate(collection.source_tokens.total(), characters)
-        collection.add_chunk(chunk, bar.advance)
+    for chunk in chunks(windows(counted(), subject.tokenizer, seq_len, n_tokens)):
+        tokens += sum(len(window.token_ids) for window in chunk)
+        bar.estimate(tokens, characters)
+        yield chunk
+
+
+def _gather(
+    start: Callable[[Subject], Collection],
+    subject: Subject,
+    stream: Iterator[list[Window]],
+    bar: TokenProgress,
+    checkpoints: Checkpoints,
+    cluster: RayEngine | None,
+) -> Collection:
+    """Run the chunks through the subject, here or on a cluster, less those that a checkpoint has."""
+    collection = start(subject)
+    finished = FinishedChunks()
+    if (found := checkpoints.load()) is not None:
+        collection.restore(*found)
+        finished = FinishedChunks.of(found[1])
+    bar.advance(collection.source_tokens.total())
+
+    def done(numbers: Sequence[int]) -> None:
+        finished.add(numbers)
         if checkpoints.due():
-            checkpoints.save(*collection.state())
-    if not collection.source_tokens:
-        raise CorpusError(
-            f"The corpus {corpus.name!r} has no document long enough for a sequence. Give it longer documents."
-        )
+            arrays, counts = collection.state()
+            checkpoints.save(arrays, counts | finished.counts())
+
+    rest = finished.rest(stream)
+    if cluster is not None:
+        from neuronscope.exemplars.sharding import gather_on_ray
+
+        gather_on_ray(cluster, start, collection, rest, done, bar.advance)
+        return collection
+    for number, chunk in rest:
+        collection.add_chunk(chunk, bar.advance)
+        done([number])
+    return collection
 
 
 def _key(settings: dict[str, Any]) -> dict[str, Any]:

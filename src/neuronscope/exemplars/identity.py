@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from neuronscope.errors import SubjectError
 from neuronscope.protocols import Subject
 
 _anonymous: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -37,6 +38,22 @@ def differences(made_with: Mapping[str, str], offered: Mapping[str, str]) -> str
         if part in made_with and part in offered and made_with[part] != offered[part]
     ]
     return f" They differ in {', and in '.join(found)}." if found else ""
+
+
+def checked_identity(subject: Subject, expected: Mapping[str, str]) -> Subject:
+    """The subject, if it is what `identify` described elsewhere; one without a fingerprint is taken at its word.
+
+    Raises:
+        SubjectError: it is another one; the message names the difference.
+    """
+    found = identify(subject)
+    if getattr(subject, "fingerprint", None) and found["fingerprint"] != expected["fingerprint"]:
+        raise SubjectError(
+            f"A worker has another subject: {expected['name']} (fingerprint {expected['fingerprint']}) was asked for; "
+            f"there, it is {found['name']} (fingerprint {found['fingerprint']}).{differences(expected, found)} Put the "
+            "same model on every machine, or send the objects: load_subject((model, tokenizer))."
+        )
+    return subject
 
 
 def _fingerprint_of_object(subject: Subject) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -176,7 +176,7 @@ class ExemplarStore:
             StoreError: the store lacks the layer, the sign or a sequence, or needs a model to compute activations.
             SubjectError: the layer has no such neuron.
         """
-        self.prefetch(neuron, sequence_ids)
+        self.prefetch({neuron: sequence_ids})
         known = self._cache.get(neuron)
         rows = [(int(sequence_id), self._sequences.row(sequence_id)) for sequence_id in sequence_ids]
         return [
@@ -184,20 +184,34 @@ class ExemplarStore:
             for sequence_id, row in rows
         ]
 
-    def prefetch(self, neuron: Neuron, sequence_ids: Iterable[int]) -> None:
-        """Compute a neuron's activations on sequences that will be asked for, in as few forward passes as can be."""
-        self._layer_of(neuron)
+    def prefetch(self, wanted: Mapping[Neuron, Iterable[int]]) -> None:
+        """Compute activations that will be asked for, of any number of neurons, in as few forward passes as can be.
+
+        A sequence that many neurons want goes through the model once. So for hundreds of neurons of a corpus that is
+        not large, this costs about one pass over it; asking neuron by neuron, each runs its own few hundred sequences.
+
+        Args:
+            wanted: for each neuron the ids of its sequences, such as `top_ids` and `random_ids` give.
+
+        Raises:
+            StoreError: the store lacks a layer, a sign or a sequence, or needs a model to compute activations.
+            SubjectError: a layer has no such neuron.
+        """
+        for neuron in wanted:
+            self._layer_of(neuron)
         with self._one_at_a_time:
-            known = self._cache.get(neuron)
-            missing = {int(i): self._sequences.row(i).token_ids for i in sequence_ids if i not in known}
+            missing = {neuron: set(map(int, ids)) - self._cache.get(neuron).keys() for neuron, ids in wanted.items()}
+            missing = {neuron: ids for neuron, ids in missing.items() if ids}
             if not missing:
                 return
+            sequences = {i: self._sequences.row(i).token_ids for i in sorted(set().union(*missing.values()))}
             if self.subject is None:
                 raise StoreError(
-                    f"The store {self.path} does not have the activations of {neuron} on {len(missing)} of these "
-                    "sequences yet. Bind the model that computes them: store.bind(subject)."
+                    f"The store {self.path} does not have the activations of {next(iter(missing))} on {len(sequences)} "
+                    "of these sequences yet. Bind the model that computes them: store.bind(subject)."
                 )
-            self._cache.add(neuron, compute(self.subject, missing, neuron))
+            for neuron, found in compute(self.subject, sequences, missing).items():
+                self._cache.add(neuron, found)
 
     def bind(self, subject: Subject) -> ExemplarStore:
         """Let `subject` compute the activations that are asked for; returns the store.

@@ -11,6 +11,8 @@ import torch
 
 EMPTY = -1
 """The id in a place of a list that no sequence fills."""
+MAX_ID = 2**31 - 1
+"""The largest sequence id: stores keep ids in 32 bits, with a sign for `EMPTY`."""
 
 
 def pack(maxima: torch.Tensor, sequence_ids: torch.Tensor) -> torch.Tensor:
@@ -18,7 +20,7 @@ def pack(maxima: torch.Tensor, sequence_ids: torch.Tensor) -> torch.Tensor:
 
     Args:
         maxima: shape `(sequences, width)`, each sequence's largest activation; only positive ones count.
-        sequence_ids: shape `(sequences,)`, integers below 2**31.
+        sequence_ids: shape `(sequences,)`, integers from 0 to `MAX_ID`.
 
     Returns:
         Shape `(width, sequences)`, int64. A key below 2**32 stands for no activation.

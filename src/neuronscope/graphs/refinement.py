@@ -108,7 +108,8 @@ def _best_attempt(answers: list[ToolMessage], iteration: int) -> Attempt | None:
         if message.name != score_explanations.name or message.status == "error":
             continue
         answer = json.loads(str(message.content))
-        winner = max(answer["scores"], key=lambda score: score["score"])
+        finished = [score for score in answer["scores"] if score["score"] is not None]
+        winner = max(finished, key=lambda score: score["score"])
         if best is None or winner["score"] > best.val_score:
             errors = tuple(PredictionError(**error) for error in answer["errors"])
             best = Attempt(iteration, winner["explanation"], winner["score"], errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, cast
 
 import numpy as np
@@ -18,7 +18,8 @@ from pydantic import Field, StringConstraints
 
 from neuronscope.errors import NeuronScopeError
 from neuronscope.result import Failure, Mode
-from neuronscope.scoring import Scorer
+from neuronscope.scoring import Scorer, Standing, race
+from neuronscope.scoring.scorer import Predictions
 from neuronscope.state import Instruments, RefinementState
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -30,26 +31,56 @@ async def score_explanations(
 ) -> str:
     """Score explanations against the neuron's measured activations on validation text.
 
-    Returns JSON: `scores`, one `{explanation, score, constant}` per explanation in the order given, and `errors`, the
-    tokens where the best of them predicts far too little or far too much.
+    Returns JSON: `sequences`, how many there are; `scores`, one `{explanation, score, constant, sequences}` per
+    explanation in the order given; and `errors`, the tokens where the best of them predicts far too little or far too
+    much. A score is always that on all sequences. It is null where an explanation was dropped early, because others
+    did better on the first `sequences` of them.
     """
     scorer, state = Scorer.of(runtime.context), cast(RefinementState, runtime.state)
     neuron, maximum = state["neuron"], state["exemplars"].maximum
     sequences = await validation_sequences(state, runtime.context)
-    scores = await scorer.score(neuron, explanations, sequences)
-    best = max(range(len(scores)), key=lambda number: scores[number].value)
-    errors = await scorer.errors(neuron, explanations[best], sequences, maximum)
+    standings = await _standings(explanations, sequences, state, runtime.context)
+    finished = {text: standing.score.value for text, standing in standings.items() if standing.score is not None}
+    errors = await scorer.errors(neuron, max(finished, key=finished.__getitem__), sequences, maximum)
     answer = {
-        "scores": [
-            {"explanation": text, "score": score.value, "constant": score.constant}
-            for text, score in zip(explanations, scores, strict=True)
-        ],
+        "sequences": len(sequences),
+        "scores": [_entry(text, standings[text]) for text in explanations],
         "errors": [
             {"context": error.context, "token": error.token, "predicted": error.predicted, "actual": error.actual}
             for error in errors
         ],
     }
     return json.dumps(answer, ensure_ascii=False)
+
+
+async def _standings(
+    explanations: Sequence[str], sequences: Sequence[int], state: RefinementState, instruments: Instruments
+) -> dict[str, Standing]:
+    """Score the explanations against each other, by a race if the settings allow and there is an attempt to beat."""
+    scorer, neuron, history = Scorer.of(instruments), state["neuron"], state.get("history", [])
+    candidates = list(dict.fromkeys(explanations))
+    if not instruments.config.racing or not history:
+        scores = await scorer.score(neuron, candidates, sequences)
+        return {text: Standing(score, len(sequences)) for text, score in zip(candidates, scores, strict=True)}
+
+    async def predict(texts: Sequence[str], places: Sequence[int]) -> Predictions:
+        return await scorer.predict(neuron, texts, [sequences[place] for place in places])
+
+    best = max(history, key=lambda attempt: attempt.val_score).explanation
+    reference = [rows[0] for rows in await scorer.predict(neuron, [best], sequences)]
+    truth = [exemplar.activations for exemplar in await scorer.exemplars(neuron, sequences)]
+    return dict(zip(candidates, await race(predict, candidates, truth, reference), strict=True))
+
+
+def _entry(explanation: str, standing: Standing) -> dict[str, Any]:
+    """What the answer says about one explanation: a score on part of the sequences is none."""
+    score = standing.score
+    return {
+        "explanation": explanation,
+        "score": None if score is None else score.value,
+        "constant": None if score is None else score.constant,
+        "sequences": standing.sequences,
+    }
 
 
 @tool

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from neuronscope.report.words import level, number
-from neuronscope.result import Attempt, Excerpt, Mode, Usage
+from neuronscope.result import Attempt, Excerpt, Mode
 
 OPEN_EXCERPTS = 5
 """Excerpts of a mode shown at once; the others unfold."""
@@ -126,10 +126,6 @@ def flatten(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield name, str(value)
 
 
-def usage_rows(usage: Usage) -> list[tuple[str, int, int, int]]:
-    """Agent, requests, prompt tokens, generated tokens: a row per agent that asked a language model."""
-    agents = dict.fromkeys([*usage.requests, *usage.input_tokens, *usage.output_tokens])
-    return [
-        (agent, usage.requests.get(agent, 0), usage.input_tokens.get(agent, 0), usage.output_tokens.get(agent, 0))
-        for agent in agents
-    ]
+def dollars(cost: float | None) -> str:
+    """What something cost, to the hundredth of a cent."""
+    return "unknown" if cost is None else f"${cost:.4f}"

@@ -6,19 +6,20 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError, SimulatorError
-from neuronscope.protocols import ExemplarSource, Simulator
+from neuronscope.protocols import BatchSimulator, ExemplarSource, Simulator
 from neuronscope.result import PredictionError
 from neuronscope.scoring.metrics import SCALE, Correlation, assign_exemplars, largest_errors, pearson_rows
 from neuronscope.state import Instruments
 from neuronscope.units import Exemplar, Neuron
 
 Predictions = list[NDArray[np.float32]]
+_Wish = tuple[Sequence[str], Sequence[Exemplar]]
 
 
 @dataclass(slots=True, eq=False)
@@ -41,12 +42,33 @@ class _Request:
     done: asyncio.Future[None]
 
 
+class _Call(NamedTuple):
+    """What the simulator is asked about one neuron."""
+
+    bench: _Bench
+    explanations: list[str]
+    numbers: list[int]
+
+    def wish(self) -> _Wish:
+        """The question, without the truth."""
+        return self.explanations, [_blank(self.bench.exemplars[number]) for number in self.numbers]
+
+    def keep(self, predicted: Predictions) -> None:
+        """Remember the answer."""
+        for number, array in zip(self.numbers, predicted, strict=True):
+            self.bench.simulated_tokens += array.size
+            self.bench.predictions.update(
+                ((text, number), row) for text, row in zip(self.explanations, array, strict=True)
+            )
+
+
 class Scorer:
     """Predicts and scores explanations with one simulator, for any number of concurrent callers.
 
     Requests that arrive in the same turn of the event loop, or while the simulator is busy, are merged: every pair
     of explanation and sequence is predicted once, and sequences that need the same explanations go to the simulator
-    in one call. The simulator runs in a worker thread, one call at a time, and never sees an activation.
+    in one call; a `BatchSimulator` gets the wishes of all neurons in one call. The simulator runs in a worker thread,
+    one call at a time, and never sees an activation.
 
     What is known of a neuron stays in memory until `forget`, which the graph calls when the neuron is done: with
     eight modes, five iterations and default sets some 5 MB.
@@ -63,7 +85,10 @@ class Scorer:
     def of(instruments: Instruments) -> Scorer:
         """The scorer of these instruments, made on first use."""
         if instruments.scorer is None:
-            instruments.scorer = Scorer(instruments.simulator, instruments.store)
+            simulator = instruments.simulator
+            if instruments.meter is not None and hasattr(simulator, "metered"):
+                simulator = simulator.metered(instruments.meter)  # it asks a language model, which is counted
+            instruments.scorer = Scorer(simulator, instruments.store)
         scorer: Scorer = instruments.scorer
         return scorer
 
@@ -155,18 +180,19 @@ class Scorer:
             self._waiting = []
             if not batch:
                 return
-            for bench in {id(request.bench): request.bench for request in batch}.values():
-                await self._answer([request for request in batch if request.bench is bench])
+            for group in [batch] if isinstance(self._simulator, BatchSimulator) else _by_neuron(batch):
+                await self._answer(group)
 
     async def _answer(self, requests: list[_Request]) -> None:
-        """Answer requests about one neuron together; if that fails, one by one, so only the culprit fails."""
+        """Answer requests together; if that fails, by neuron, and then one by one, so only the culprit fails."""
         try:
             await self._simulate(requests)
         except Exception as error:  # noqa: BLE001
             # Nothing is swallowed: whatever it is, it is raised again where the answer is awaited.
+            neurons = _by_neuron(requests)
             if len(requests) > 1:
-                for request in requests:
-                    await self._answer([request])
+                for part in neurons if len(neurons) > 1 else [[request] for request in requests]:
+                    await self._answer(part)
             elif not requests[0].done.done():
                 requests[0].done.set_exception(error)
             return
@@ -176,13 +202,23 @@ class Scorer:
 
     async def _simulate(self, requests: list[_Request]) -> None:
         """Predict every pair that is not known yet, in as few calls as need no superfluous pair."""
-        bench = requests[0].bench
-        for explanations, numbers in _calls(requests, bench.predictions.keys()):
-            exemplars = [_blank(bench.exemplars[number]) for number in numbers]
-            predicted = await asyncio.to_thread(_checked_call, self._simulator, explanations, exemplars)
-            bench.simulated_tokens += len(explanations) * sum(len(exemplar.tokens) for exemplar in exemplars)
-            for number, array in zip(numbers, predicted, strict=True):
-                bench.predictions.update(((text, number), row) for text, row in zip(explanations, array, strict=True))
+        calls = [
+            _Call(group[0].bench, explanations, numbers)
+            for group in _by_neuron(requests)
+            for explanations, numbers in _calls(group, group[0].bench.predictions.keys())
+        ]
+        together = isinstance(self._simulator, BatchSimulator) and calls
+        for group in [calls] if together else [[call] for call in calls]:
+            predicted = await asyncio.to_thread(_checked_calls, self._simulator, [call.wish() for call in group])
+            for call, arrays in zip(group, predicted, strict=True):
+                call.keep(arrays)
+
+
+def _by_neuron(requests: Iterable[_Request]) -> list[list[_Request]]:
+    groups: dict[int, list[_Request]] = {}
+    for request in requests:
+        groups.setdefault(id(request.bench), []).append(request)
+    return list(groups.values())
 
 
 def _calls(requests: Iterable[_Request], known: Any) -> list[tuple[list[str], list[int]]]:
@@ -204,19 +240,29 @@ def _blank(exemplar: Exemplar) -> Exemplar:
     return replace(exemplar, activations=np.zeros(len(exemplar.tokens), dtype=np.float32))
 
 
-def _checked_call(simulator: Simulator, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> Predictions:
-    """Call the simulator and check what it returns.
+def _checked_calls(simulator: Simulator, wishes: Sequence[_Wish]) -> list[Predictions]:
+    """Call the simulator, once if it takes several neurons at a time, and check what it returns.
 
     What breaks on the machine's side (memory, device, connection: RuntimeError and OSError) becomes an error of ours
     that a run survives; any other exception is a bug in the simulator, and surfaces as it is.
     """
     name = type(simulator).__name__
     try:
-        returned = simulator.simulate(explanations, exemplars)
+        if isinstance(simulator, BatchSimulator):
+            returned = simulator.simulate_many(wishes)
+        else:
+            returned = [simulator.simulate(explanations, exemplars) for explanations, exemplars in wishes]
     except NeuronScopeError:
         raise
     except (RuntimeError, OSError, MemoryError) as error:
         raise SimulatorError(f"The simulator {name} failed: {error or type(error).__name__}") from error
+    if len(returned) != len(wishes):
+        raise SimulatorError(f"The simulator {name} answered {len(wishes)} requests with {len(returned)} lists.")
+    return [_checked_answer(name, wish, arrays) for wish, arrays in zip(wishes, returned, strict=True)]
+
+
+def _checked_answer(name: str, wish: _Wish, returned: Sequence[Any]) -> Predictions:
+    explanations, exemplars = wish
     if len(returned) != len(exemplars):
         raise SimulatorError(
             f"The simulator {name} answered {len(exemplars)} exemplars with {len(returned)} arrays; it must return one "

@@ -6,21 +6,36 @@ from typing import TYPE_CHECKING, Any
 from neuronscope.simulators.base import resolve_simulator
 
 if TYPE_CHECKING:
+    from neuronscope.simulators.chat import ChatSimulator
+    from neuronscope.simulators.finetuned import FinetunedSimulator
     from neuronscope.simulators.hybrid import HybridSimulator
+    from neuronscope.simulators.prompted import PromptedSimulator
     from neuronscope.simulators.training import TrainingReport, TrainingSettings, train_simulator
 
 _MODULE_OF = {
+    "ChatSimulator": "chat",
+    "FinetunedSimulator": "finetuned",
     "HybridSimulator": "hybrid",
+    "PromptedSimulator": "prompted",
     "TrainingReport": "training",
     "TrainingSettings": "training",
     "train_simulator": "training",
 }
 
-__all__ = ["HybridSimulator", "TrainingReport", "TrainingSettings", "resolve_simulator", "train_simulator"]
+__all__ = [
+    "ChatSimulator",
+    "FinetunedSimulator",
+    "HybridSimulator",
+    "PromptedSimulator",
+    "TrainingReport",
+    "TrainingSettings",
+    "resolve_simulator",
+    "train_simulator",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Load a simulator on first use."""
     if name not in _MODULE_OF:
-        raise AttributeError(f"module 'neuronscope.simulators' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -75,7 +75,8 @@ def align(tokens: Sequence[str], tokenizer: Any, token_ids: Sequence[int] | None
         tokens: the exemplar's token strings; joined, they are the text.
         tokenizer: the simulator's, a fast transformers tokenizer.
         token_ids: the subject's ids of these tokens. Where they mean the same token strings to the simulator, as they
-            do if it shares the subject's tokenizer, they are kept as they are, special tokens included.
+            do if it shares the subject's tokenizer, they are kept, a conversation's special tokens included.
+            Without them the text is read anew, and all of it is plain text: so a prompt is safe from its exemplars.
 
     Raises:
         SimulatorError: the tokenizer does not say which characters its tokens stand for.
@@ -90,7 +91,7 @@ def align(tokens: Sequence[str], tokenizer: Any, token_ids: Sequence[int] | None
         )
     text = "".join(tokens)
     ids, offsets = _encode(text, tokenizer)
-    simulator_starts, simulator_ends = _simulator_spans(offsets, len(text))
+    simulator_starts, simulator_ends = _simulator_spans(offsets)
     ends = np.cumsum([len(token) for token in tokens], dtype=np.int64)
     starts = np.concatenate([[0], ends])[: ends.size]
     if np.array_equal(starts, simulator_starts):
@@ -147,23 +148,14 @@ def _encode_parts(text: str, cuts: list[int], tokenizer: Any) -> tuple[list[int]
     return ids, offsets
 
 
-def _simulator_spans(offsets: Offsets, length: int) -> tuple[Positions, Positions]:
-    """Where each of the simulator's tokens starts and ends, in ascending order and none of them empty.
+def _simulator_spans(offsets: Offsets) -> tuple[Positions, Positions]:
+    """Where each of the simulator's tokens starts and ends, none of them empty.
 
-    Some tokenizers give a token that is only a space no characters: it stands for the one before, if nobody else does.
+    Tokenizers that trim spaces off their offsets leave a token that is only a space nothing: it stands for the
+    character before.
     """
     starts, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
-    covered = _covered(starts, ends, length)
-    before, after = np.maximum(starts - 1, 0), np.clip(starts, 0, max(length - 1, 0))
-    starts, ends = _widen_empty(starts, ends, np.where(covered[before], after, before))
-    return np.minimum.accumulate(starts[::-1])[::-1], np.maximum.accumulate(ends)
-
-
-def _covered(starts: Positions, ends: Positions, length: int) -> NDArray[np.bool_]:
-    opened = np.zeros(length + 1, dtype=np.int64)
-    np.add.at(opened, starts, 1)
-    np.add.at(opened, ends, -1)
-    return np.cumsum(opened) > 0
+    return _widen_empty(starts, ends, np.maximum(starts - 1, 0))
 
 
 def _widen_empty(starts: Positions, ends: Positions, positions: Positions) -> tuple[Positions, Positions]:
@@ -175,7 +167,10 @@ def _widen_empty(starts: Positions, ends: Positions, positions: Positions) -> tu
 def _overlaps(
     starts: Positions, ends: Positions, simulator_starts: Positions, simulator_ends: Positions
 ) -> tuple[Positions, Positions]:
-    """For each span, the range of simulator tokens that overlap it, else the nearest one before it, else the first."""
+    """For each span, the range of simulator tokens that overlap it, else the nearest one before it, else the first.
+
+    The simulator's spans come in the order of the text.
+    """
     first = np.searchsorted(simulator_ends, starts, side="right")
     end = np.searchsorted(simulator_starts, ends, side="left")
     nearest = np.maximum(first - 1, 0)

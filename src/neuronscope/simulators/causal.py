@@ -17,7 +17,7 @@ from neuronscope.errors import SimulatorError, SubjectError
 from neuronscope.simulators.packing import pack
 from neuronscope.subject.loading import load_model
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
+BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Tokens of a forward pass, padding included: where more no longer makes it faster."""
 _ATTENTION = {"full_attention", "sliding_attention"}
 """Kinds of layers whose whole memory is keys and values."""
@@ -149,13 +149,13 @@ class CausalModel:
         Raises:
             SimulatorError: a shared prefix, or an output layer of a few tokens, does not give what the model gives.
         """
-        rows = range(min(11, self.n_rows))
+        n_rows = min(11, self.n_rows)
         with torch.inference_mode():
-            expected = self.model(input_ids=torch.tensor([[3, 2, 1, 0]], device=self.device)).logits[0, 2:, rows].float()
+            logits = self.model(input_ids=torch.tensor([[3, 2, 1, 0]], device=self.device)).logits
+        expected = logits[0, 2:, :n_rows].float().cpu().numpy()
         prefix = self.extend([None], [[3, 2]])[0]
-        (found,) = self.logits([Reading(prefix, [1, 0], [0, 1])], rows)
-        scale = max(1.0, float(expected.abs().max()))
-        if not np.abs(found - expected.cpu().numpy()).max() <= _TOLERANCE * scale:
+        (found,) = self.logits([Reading(prefix, [1, 0], [0, 1])], range(n_rows))
+        if not np.abs(found - expected).max() <= _TOLERANCE * max(1.0, np.abs(expected).max()):
             raise SimulatorError(
                 f"{self.name} computes its output in a way that is not known here. Use another model as the simulator."
             )
@@ -200,22 +200,24 @@ class CausalModel:
         return cache, output.last_hidden_state
 
 
-class _Behind(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
+class _Behind(DynamicLayer):  # type: ignore[no-untyped-call]  # of transformers
     """One layer's keys and values behind those of shared prefixes, which are joined on use and not kept.
 
     Layers with a sliding window keep everything too; the model's own mask hides what is out of the window.
     """
 
     def __init__(self, runs: list[tuple[slice, Prefix]], number: int, before: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of transformers
         self._runs, self._number, self._before = runs, number, before
 
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The prefixes' and these; these are remembered as `read`."""
-        self.read = (keys, values)
+        self.read = (key_states, value_states)
         if not self._before:
-            return keys, values
-        return self._join(keys, "keys"), self._join(values, "values")
+            return key_states, value_states
+        return self._join(key_states, "keys"), self._join(value_states, "values")
 
     def get_seq_length(self) -> int:
         """How many tokens there are before the ones that are read now."""

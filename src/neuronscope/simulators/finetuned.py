@@ -60,12 +60,12 @@ class FinetunedSimulator(CausalSimulator):
         dtype: str | torch.dtype = "auto",
     ) -> None:
         model = CausalModel(source, device=device, dtype=dtype)
-        n_embeddings = model.model.get_input_embeddings().weight.shape[0]
-        if model.n_rows < N_LEVELS or n_embeddings < len(model.tokenizer):
+        n_embeddings, n_tokens = model.model.get_input_embeddings().weight.shape[0], len(model.tokenizer)
+        if model.n_rows < N_LEVELS or n_embeddings < n_tokens:
             raise SimulatorError(
-                f"{model.name} is no simulator checkpoint: it has {n_embeddings} embeddings and {model.n_rows} outputs, "
-                f"and needs one for each of its tokenizer's {len(model.tokenizer)} tokens, and {N_LEVELS} levels. "
-                "Give a folder that `neuronscope simulator train` has written, or Transluce's checkpoint."
+                f"{model.name} is no simulator checkpoint: it has {n_embeddings} embeddings and {model.n_rows} outputs "
+                f"for the {n_tokens} tokens of its tokenizer and {N_LEVELS} levels. Give Transluce's checkpoint, "
+                "or a folder that `neuronscope simulator train` has written."
             )
         super().__init__(model, range(N_LEVELS), range(N_LEVELS))
         self._tokenizer = complete_tokenizer(model.tokenizer, n_embeddings)

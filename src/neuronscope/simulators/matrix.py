@@ -16,6 +16,8 @@ from neuronscope.units import Exemplar
 Array = NDArray[np.float32]
 Request = tuple[Sequence[str], Sequence[Exemplar]]
 """Explanations, and the exemplars on which each of them is to be predicted."""
+_Key = tuple[tuple[str, ...], tuple[int, ...]]
+"""What tells exemplars apart for a simulator: tokens and ids."""
 
 PREFIX_TOKENS = 8192
 """Tokens of explanations whose keys and values are in memory at once."""
@@ -80,11 +82,11 @@ class CausalSimulator(ABC):
 
     def _serve(self, requests: Sequence[Request]) -> list[list[Array]]:
         texts = {_key(exemplar): self.text(exemplar) for _, exemplars in requests for exemplar in exemplars}
-        pairs: dict[str, dict[object, None]] = {}
+        pairs: dict[str, dict[_Key, None]] = {}
         for explanations, exemplars in requests:
             for explanation in explanations:
                 pairs.setdefault(explanation, {}).update((_key(exemplar), None) for exemplar in exemplars)
-        found: dict[tuple[str, object], Array] = {}
+        found: dict[tuple[str, _Key], Array] = {}
         for block in self._blocks(list(pairs)):
             prefixes = self.model.extend([self._root] * len(block), list(block.values()))
             wanted = [
@@ -118,14 +120,15 @@ class CausalSimulator(ABC):
     def _expected(self, logits: Array) -> Array:
         """The mean level, weighted by the softmax over the levels: from `(positions, levels)` to `(positions,)`."""
         weights = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
-        return (weights @ self._levels / weights.sum(axis=-1)).astype(np.float32)
+        expected: Array = (weights @ self._levels / weights.sum(axis=-1)).astype(np.float32)
+        return expected
 
 
-def _key(exemplar: Exemplar) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _key(exemplar: Exemplar) -> _Key:
     return tuple(exemplar.tokens), tuple(exemplar.token_ids)
 
 
-def _stack(explanations: Sequence[str], exemplar: Exemplar, text: Text, found: dict[tuple[str, object], Array]) -> Array:
+def _stack(explanations: Sequence[str], exemplar: Exemplar, text: Text, found: dict[tuple[str, _Key], Array]) -> Array:
     """The predictions of all explanations on one exemplar; a text that the simulator has no token for is silent."""
     if not explanations or not text.token_ids:
         return np.zeros((len(explanations), len(exemplar.tokens)), dtype=np.float32)

@@ -30,12 +30,13 @@ class LoadedSubject:
         model: a causal language model of the transformers library.
         tokenizer: its tokenizer.
         name: what people call it.
+        source: what `load_subject` loads the same model from on another machine, if anything does.
 
     Raises:
         SubjectError: the model's layout is not supported.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, name: str, source: str | None = None) -> None:
         self._layout = find_layout(model)
         self.model: Any = model.eval()
         """The transformers model."""
@@ -43,6 +44,8 @@ class LoadedSubject:
         """The transformers tokenizer."""
         self.name = name
         """What people call it: an alias, a Hugging Face id, a folder's name."""
+        self.source = source
+        """What `load_subject` loads it from, a path in full; None for objects in hand."""
         self._bos = bos_id(tokenizer)
         self._one_at_a_time = threading.Lock()
 

@@ -54,7 +54,8 @@ def load_subject(
         SubjectError: the model cannot be found or loaded, or its layout is not supported.
         ConfigurationError: there is no such device or dtype.
     """
-    return LoadedSubject(*load_model(source, device=device, dtype=dtype))
+    reloadable = None if isinstance(source, tuple) else _everywhere(source)
+    return LoadedSubject(*load_model(source, device=device, dtype=dtype), reloadable)
 
 
 def load_model(
@@ -79,6 +80,12 @@ def _from_pair(pair: tuple[Any, ...], device: str, dtype: str | torch.dtype) -> 
         model = model.to(choose_dtype(dtype, model.device))
     path = getattr(getattr(model, "config", None), "_name_or_path", "")
     return model, tokenizer, path or type(model).__name__
+
+
+def _everywhere(source: str | os.PathLike[str]) -> str:
+    """A source that does not depend on the current folder."""
+    path = Path(source).expanduser()
+    return os.fspath(path.resolve() if path.exists() and os.fspath(source) not in _ALIASES else source)
 
 
 def _locate(source: str) -> tuple[Path | str, str]:

@@ -1,0 +1,82 @@
+"""The command that measures explanations by many metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
+from neuronscope.cli_settings import config_from, with_settings
+from neuronscope.result import NeuronExplanation
+
+
+@with_settings
+def evaluate(
+    context: typer.Context,
+    subject: Annotated[
+        str, typer.Argument(help="The model: smollm2-135m, a Hugging Face id, a folder, or a .gguf file.")
+    ],
+    explanation: Annotated[
+        list[str] | None, typer.Option(help="An explanation to measure; give the option again for another one.")
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Measure the modes of a result that `explain --out` saved.")
+    ] = None,
+    layer: Annotated[int | None, typer.Option(min=0, help="The neuron's layer, counted from 0.")] = None,
+    neuron: Annotated[int | None, typer.Option(min=0, help="The neuron's index within the layer.")] = None,
+    sign: Annotated[int, typer.Option(help="1 for large positive values, -1 for large negative ones.")] = 1,
+    metrics: Annotated[
+        str, typer.Option(help="all, or some of correlation,r2,detection,fuzzing,retrieval,intruder,concept.")
+    ] = "all",
+    corpus: Annotated[str, typer.Option(help="The text to look at, as for `collect`.")] = "builtin",
+    llm: Annotated[
+        str, typer.Option(help='Who judges beside the simulator, such as "openai:gpt-4o"; "offline" for nobody.')
+    ] = "offline",
+    embeddings: Annotated[str, typer.Option(help='"minilm", "openai:text-embedding-3-small", or "auto".')] = "auto",
+    simulator: Annotated[str, typer.Option(help='"hybrid", which needs no LLM, or "auto".')] = "auto",
+    firing_share: Annotated[
+        float, typer.Option(min=0, max=1, help="A token fires above this share of the neuron's largest activation.")
+    ] = 0.25,
+    n_bootstrap: Annotated[int, typer.Option(min=1, help="Draws behind each interval.")] = 1000,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Save the table as JSON.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where exemplars are kept; else in the user's cache folder.")
+    ] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+    **settings: str | None,
+) -> None:
+    """Measure explanations of a neuron: correlation, detection, fuzzing, retrieval, intruders, concepts."""
+    import neuronscope as ns
+
+    if (result is None) == (not explanation):
+        raise typer.BadParameter("Give either --explanation, once or more, or --result.")
+    if result is None and (layer is None or neuron is None):
+        raise typer.BadParameter("--explanation needs --layer and --neuron.")
+    config = config_from(settings, paper=False) if any(value is not None for value in settings.values()) else None
+    table = ns.evaluate(
+        explanation if result is None else NeuronExplanation.load(result),  # type: ignore[arg-type]  # checked above
+        None if layer is None or neuron is None else ns.Neuron(layer, neuron, sign),
+        "all" if metrics == "all" else [name.strip() for name in metrics.split(",")],
+        subject=subject,
+        corpus=corpus,
+        llm=llm,
+        embeddings=embeddings,
+        simulator=simulator,
+        config=config,
+        firing_share=firing_share,
+        n_bootstrap=n_bootstrap,
+        seed=0 if config is None else config.seed,
+        cache_dir=cache_dir,
+    )
+    if out is not None:
+        table.save(out)
+        typer.echo(f"Saved {out}", err=True)
+    if context.meta.get("as_json"):
+        print_json(table.to_json())
+        return
+    from rich.console import Console
+
+    Console().print(table)

@@ -1,0 +1,217 @@
+"""What is said to a model until it has answered: requests as values, made elsewhere from loops and threads alike."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from neuronscope.llm.backends import backend_of
+from neuronscope.llm.failures import harmless, http_status, is_connection_failure, request_failure
+from neuronscope.llm.meter import Meter
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel, LanguageModelInput
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.outputs import LLMResult
+    from langchain_core.runnables import Runnable, RunnableConfig
+
+Messages = Sequence["BaseMessage"]
+Conversation = Generator["Call", "Outcome", "list[AIMessage]"]
+"""Yields requests, is sent what came of them, and returns the answers."""
+
+unable: set[tuple[str, str]] = set()
+"""What backends cannot do, as this process has found out: ("schema", "n" or "temperature", backend)."""
+
+_UNSUPPORTED = (400, 415, 422, 501)
+"""With these a server says that it does not know a part of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is asked, of whom, and by whom."""
+
+    llm: BaseChatModel
+    messages: Messages
+    agent: str
+    schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request: messages, or what the provider's client raised."""
+
+    messages: list[AIMessage]
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, which can be made from an event loop or from a thread."""
+
+    prompt: Prompt
+    structured: Runnable[LanguageModelInput, Any] | None
+    n: int
+
+    @classmethod
+    def of(cls, prompt: Prompt, held_to: dict[str, Any] | None, n: int) -> Call:
+        """The request, to the model as far as it can do what is asked."""
+        llm = prompt.llm
+        if ("temperature", backend_of(llm)) in unable:
+            llm = llm.model_copy(update={"temperature": None})
+        structured = None
+        if held_to is not None:
+            structured = llm.with_structured_output(held_to, method="json_schema", include_raw=True)
+        return cls(replace(prompt, llm=llm), structured, n)
+
+    async def amake(self) -> Outcome:
+        """Make it, awaiting the answer."""
+        prompt, messages = self.prompt, list(self.prompt.messages)
+        try:
+            if self.structured is not None:
+                return Outcome([(await self.structured.ainvoke(messages, self._config()))["raw"]])
+            if self.n == 1:
+                return Outcome([await prompt.llm.ainvoke(messages, self._config())])
+            return Outcome(_choices(await prompt.llm.agenerate([messages], n=self.n, **self._inherited())))
+        except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
+            return Outcome([], error)
+
+    def make(self) -> Outcome:
+        """Make it, blocking the thread."""
+        messages = list(self.prompt.messages)
+        try:
+            if self.structured is not None:
+                return Outcome([self.structured.invoke(messages, self._config())["raw"]])
+            return Outcome([self.prompt.llm.invoke(messages, self._config())])
+        except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
+            return Outcome([], error)
+
+    def _config(self) -> RunnableConfig:
+        return {"run_name": self.prompt.agent}
+
+    def _inherited(self) -> dict[str, Any]:
+        """What `ainvoke` would take from the graph around it, for traces."""
+        from langchain_core.runnables.config import ensure_config
+
+        config = ensure_config(self._config())
+        return {name: config.get(name) for name in ("callbacks", "tags", "metadata", "run_name")}
+
+
+def _choices(result: LLMResult) -> list[AIMessage]:
+    return [generation.message for generation in result.generations[0]]  # type: ignore[union-attr,misc]  # chat's
+
+
+def one(prompt: Prompt, meter: Any, sample: int) -> Conversation:
+    """One answer: kept from before, or held to the schema, or free."""
+    kept = _kept(prompt, meter, sample)
+    if kept is not None:
+        return [kept]
+    answer = yield from _by_schema(prompt)
+    if answer is None:
+        outcome = yield from _call(prompt)
+        if outcome.error is not None:
+            if http_status(outcome.error) in _UNSUPPORTED:  # so it was the prompt, not how it was asked
+                backend = backend_of(prompt.llm)
+                unable.difference_update({("schema", backend), ("n", backend)})
+            raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)
+        (answer,) = outcome.messages
+    _record(meter, prompt, [answer], sample)
+    return [answer]
+
+
+def _by_schema(prompt: Prompt) -> Generator[Call, Outcome, AIMessage | None]:
+    """The answer of a model that is held to a schema; None if it cannot be."""
+    backend = backend_of(prompt.llm)
+    if prompt.schema is None or ("schema", backend) in unable:
+        return None
+    try:
+        outcome = yield from _call(prompt, held_to=prompt.schema)
+    except (NotImplementedError, TypeError, ValueError):  # LangChain's integration knows no schemas
+        unable.add(("schema", backend))
+        return None
+    if outcome.error is None:
+        return outcome.messages[0]
+    status = http_status(outcome.error)
+    if status in (401, 402, 403, 404, 429, 502, 503, 504) or is_connection_failure(outcome.error):
+        raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)
+    if status in _UNSUPPORTED:
+        unable.add(("schema", backend))
+    return _cut_off(outcome.error)
+
+
+def _call(prompt: Prompt, held_to: dict[str, Any] | None = None, n: int = 1) -> Generator[Call, Outcome, Outcome]:
+    """Make a request; once more without a temperature if the model takes none, as reasoning models do not."""
+    outcome = yield Call.of(prompt, held_to, n)
+    unsuited = outcome.error is not None and http_status(outcome.error) in _UNSUPPORTED
+    if unsuited and "temperature" in str(outcome.error) and getattr(prompt.llm, "temperature", None) is not None:
+        unable.add(("temperature", backend_of(prompt.llm)))
+        outcome = yield Call.of(prompt, held_to, n)
+    return outcome
+
+
+def _cut_off(error: Exception) -> AIMessage | None:
+    """The answer that a client refuses to give because it ended at the length limit: it has been paid for."""
+    from langchain_core.messages import AIMessage
+    from langchain_core.messages.ai import UsageMetadata
+
+    completion = getattr(error, "completion", None)
+    choices = getattr(completion, "choices", None)
+    if not choices or not choices[0].message.content:
+        return None
+    message = AIMessage(choices[0].message.content, response_metadata={"finish_reason": choices[0].finish_reason})
+    usage = getattr(completion, "usage", None)
+    if usage is not None:
+        message.usage_metadata = UsageMetadata(
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.completion_tokens,
+            total_tokens=usage.total_tokens,
+        )
+    return message
+
+
+def several(prompt: Prompt, meter: Any, sample: int, n: int) -> Conversation:
+    """Up to n answers: those kept from before, then those of one request; none if the backend knows no `n`."""
+    kept: list[AIMessage] = []
+    while len(kept) < n and (answer := _kept(prompt, meter, sample + len(kept))) is not None:
+        kept.append(answer)
+    backend, wanted = backend_of(prompt.llm), n - len(kept)
+    if wanted < 2 or ("n", backend) in unable or not _knows_n(prompt.llm):
+        return kept
+    outcome = yield from _call(prompt, n=wanted)
+    if outcome.error is not None:
+        status = http_status(outcome.error)
+        if status in _UNSUPPORTED or isinstance(outcome.error, (TypeError, ValueError)):
+            unable.add(("n", backend))
+            return kept
+        raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)
+    if len(outcome.messages) < wanted:
+        unable.add(("n", backend))
+    answers = outcome.messages[:wanted]
+    _record(meter, prompt, answers, sample + len(kept))
+    return kept + answers
+
+
+def _knows_n(llm: BaseChatModel) -> bool:
+    return "n" in type(llm).model_fields and not getattr(llm, "streaming", False)
+
+
+def _kept(prompt: Prompt, meter: Any, sample: int) -> AIMessage | None:
+    """An answer of an earlier run."""
+    if not isinstance(meter, Meter) or meter.cache is None:
+        return None
+    answer = meter.cache.find(prompt.llm, prompt.messages, prompt.schema, sample)
+    if answer is not None:
+        meter.record_cached(prompt.agent)
+    return answer
+
+
+def _record(meter: Any, prompt: Prompt, answers: list[AIMessage], sample: int) -> None:
+    """Count one request and keep its answers."""
+    if not isinstance(meter, Meter):
+        if meter is not None:
+            meter.record(prompt.agent, answers[0])
+        return
+    meter.record(prompt.agent, answers[0], llm=prompt.llm, answers=len(answers))
+    if meter.cache is not None:
+        for number, answer in enumerate(answers, start=sample):
+            meter.cache.keep(prompt.llm, prompt.messages, prompt.schema, number, answer)

@@ -1,0 +1,237 @@
+"""What chat models answer when asked which tokens fire, made into strengths: repaired, checked, and never guessed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuronscope.answers import FENCE, read_text, shortened
+from neuronscope.errors import LLMError
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+SCALE = 10.0
+"""Strengths are from 0 to this."""
+
+_JSON_START = re.compile(r"[\[{]")
+_NUMBER = re.compile(r"\d+")
+_STRENGTH = re.compile(r"\s*([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(?:/\s*10\s*)?")
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+_ENTRY = frozenset({"number", "token", "strength"})
+_SHORTEST_BEGINNING = 3
+"""Characters that a text needs to stand for longer tokens."""
+_DEEPEST = 8
+"""No list of entries is nested deeper."""
+_WORD_STARTS = "Ġ▁"
+"""How some tokenizers write the space before a word; models that know them copy it."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What can be used of one answer."""
+
+    strengths: dict[int, NDArray[np.float32]]
+    """Shape `(n_tokens,)`, 0-10, for each excerpt that was answered, by its place in the request."""
+    named: int = 0
+    """Entries of the answer."""
+    repaired: int = 0
+    """Entries whose number did not fit their text: the nearest token with this text is meant."""
+    dropped: int = 0
+    """Entries without a token of the excerpt, or without a strength."""
+    complaint: str = ""
+    """What is wrong if excerpts are missing from `strengths`, in words of ours; empty if none is missing."""
+    details: str = ""
+    """The beginning of the answer, for messages to people."""
+
+
+class _Found(NamedTuple):
+    positions: list[int]
+    repaired: bool
+
+
+def read_answer(message: AIMessage, excerpts: Sequence[Sequence[str]]) -> Reading:
+    """The strengths that an answer gives to the tokens of the excerpts; tokens that it does not name get 0.
+
+    An excerpt counts as answered if the answer has a list for it, in which at least one entry can be used if there is
+    any. The last list of an answer that was cut off does not count: nobody knows what was to follow.
+    """
+    try:
+        answer = read_text(message, "simulator")
+    except LLMError as error:
+        return Reading({}, complaint="it was empty or a refusal", details=str(error))
+    lists, was_cut_off = _lists(answer, len(excerpts))
+    was_cut_off |= _hit_the_limit(message)
+    if was_cut_off and lists:
+        lists.popitem()
+    reading = Reading({}, details=shortened(answer))
+    for place, entries in lists.items():
+        _read_list(reading, place, entries, excerpts[place])
+    if len(reading.strengths) < len(excerpts):
+        reading.complaint = _complaint(was_cut_off, len(lists), len(excerpts))
+    return reading
+
+
+def _complaint(was_cut_off: bool, n_lists: int, n_excerpts: int) -> str:
+    if was_cut_off:
+        return "it was cut off"
+    if n_lists < n_excerpts:
+        return f"it has lists for {n_lists} of {n_excerpts} excerpts"
+    return "its entries do not fit the tokens of the excerpt"
+
+
+def _read_list(reading: Reading, place: int, entries: Sequence[Any], tokens: Sequence[str]) -> None:
+    """Add one excerpt to the reading, unless none of the entries can be used."""
+    strengths = np.zeros(len(tokens), dtype=np.float32)
+    usable = 0
+    for entry in entries:
+        strength = _strength(entry.get("strength")) if isinstance(entry, dict) else None
+        found = _Found([], False) if strength is None else _positions(entry, tokens)
+        for position in found.positions:
+            strengths[position] = max(strengths[position], strength or 0.0)
+        usable += bool(found.positions)
+        reading.repaired += found.repaired
+    reading.named += len(entries)
+    reading.dropped += len(entries) - usable
+    if usable or not entries:
+        reading.strengths[place] = strengths
+
+
+def _positions(entry: dict[str, Any], tokens: Sequence[str]) -> _Found:
+    """The token that an entry means: the numbered one if the text agrees or is absent, else the nearest with the text.
+
+    Where no token has the text, tokens that begin with it have ("bank" for " banks"). Without a number, all tokens with
+    the text are meant.
+    """
+    number, text = _integer(entry.get("number")), entry.get("token")
+    numbered = [number - 1] if number is not None and 1 <= number <= len(tokens) else []
+    if not isinstance(text, str):
+        return _Found(numbered, repaired=False)
+    if any(_same(text, tokens[position]) or _begins(text, tokens, position) for position in numbered):
+        return _Found(numbered, repaired=False)
+    places = [position for position, token in enumerate(tokens) if _same(text, token)]
+    if not places and len(_essence(text)) >= _SHORTEST_BEGINNING:
+        places = [position for position, token in enumerate(tokens) if _essence(token).startswith(_essence(text))]
+    if number is not None and places:
+        places = [min(places, key=lambda position: abs(position + 1 - number))]
+    return _Found(places, repaired=bool(places))
+
+
+def _same(text: str, token: str) -> bool:
+    return text == token or _essence(text) == _essence(token)
+
+
+def _begins(text: str, tokens: Sequence[str], position: int) -> bool:
+    """Whether a longer text begins with the token and goes on as the excerpt does: a word instead of its part."""
+    token = _essence(tokens[position])
+    continued = _essence("".join(tokens[position:]))
+    return bool(token.strip()) and continued.startswith(_essence(text)) and _essence(text).startswith(token)
+
+
+def _essence(text: str) -> str:
+    """What remains of a token's text when copied carelessly: lower case, no space around; spaces alone stay."""
+    text = text.replace("\\n", "\n").replace("\\t", "\t").casefold()
+    return text.strip().lstrip(_WORD_STARTS.casefold()) or text
+
+
+def _strength(value: Any) -> float | None:
+    """A number on the scale, from a number or a text such as "8" or "8/10"; None if it is no finite number."""
+    if isinstance(value, str):
+        written = _STRENGTH.fullmatch(value)
+        value = float(written[1]) if written else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(min(max(value, 0.0), SCALE)) if abs(value) < math.inf else None
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, str):
+        written = _NUMBER.search(value)
+        return int(written[0][:9]) if written else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < math.inf:
+        return None
+    return int(value)
+
+
+def _lists(answer: str, n_excerpts: int) -> tuple[dict[int, list[Any]], bool]:
+    """The entries for each excerpt, by its place and in the answer's order, and whether the answer was cut off.
+
+    Besides the form asked for: the same within other objects or lists, entries or lists that say which `excerpt` they
+    are about, and a bare list where only one excerpt was asked for.
+    """
+    for value, was_cut_off in _values(answer):
+        lists: dict[int, list[Any]] = {}
+        for place, entries in _parts(value, 0 if n_excerpts == 1 else None):
+            if 0 <= place < n_excerpts:
+                lists.setdefault(place, []).extend(entries)
+        if lists:
+            return lists, was_cut_off
+    return {}, False
+
+
+def _values(answer: str) -> Iterator[tuple[Any, bool]]:
+    """The JSON values in an answer, repaired if need be, and whether they were cut off."""
+    for part in (*(fence[1] for fence in FENCE.finditer(answer)), answer):
+        end = 0
+        for found in _JSON_START.finditer(part):
+            start = found.start()
+            if start < end:
+                continue
+            try:
+                value, end = json.JSONDecoder().raw_decode(part, start)
+            except (ValueError, RecursionError):
+                yield _repaired(part[start:]), not _is_balanced(part[start:])
+                break
+            yield value, False
+
+
+def _repaired(text: str) -> Any:
+    import json_repair
+
+    try:
+        return json_repair.loads(text)
+    except (ValueError, RecursionError):  # such as thousands of brackets
+        return None
+
+
+def _is_balanced(text: str) -> bool:
+    """Whether every bracket outside strings has its counterpart: if not, the text has been cut off."""
+    bare = _STRING.sub("", text)
+    return all(bare.count(opening) <= bare.count(closing) for opening, closing in ("{}", "[]"))
+
+
+def _hit_the_limit(message: AIMessage) -> bool:
+    """Whether the provider says that the answer was cut off at the length limit, each in its own words."""
+    said = (message.response_metadata.get(name) for name in ("finish_reason", "stop_reason", "done_reason"))
+    return any(str(reason).lower() in ("length", "max_tokens") for reason in said)
+
+
+def _parts(value: Any, place: int | None, depth: int = 0) -> Iterator[tuple[int, list[Any]]]:
+    """Lists of entries with the places of their excerpts; `place` is what the surroundings say."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, list):
+        if place is not None and (not value or any(isinstance(one, dict) and _ENTRY & one.keys() for one in value)):
+            yield place, value
+            return
+        for member in value:
+            yield from _parts(member, place, depth + 1)
+    elif isinstance(value, dict):
+        place = _place(value.get("excerpt"), place)
+        if "strength" in value and place is not None:
+            yield place, [value]
+            return
+        for name, member in value.items():
+            yield from _parts(member, _place(name, place), depth + 1)
+
+
+def _place(excerpt: Any, default: int | None) -> int | None:
+    number = _integer(excerpt)
+    return default if number is None else number - 1

@@ -1,0 +1,436 @@
+"""One table of metrics: on a planted neuron whose truth is known, and on a real model."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_core.embeddings import Embeddings
+from rich.console import Console
+from typer.testing import CliRunner
+
+import neuronscope as ns
+from agent_helpers import answering
+from neuronscope.cli import app
+from neuronscope.graphs import build_neuron_graph
+from neuronscope.result import Mode, NeuronExplanation
+from planted import (
+    AGENTS,
+    ANIMALS,
+    BETTER_ANIMALS,
+    BETTER_COLOURS,
+    BOTH,
+    COLOURS,
+    DEAD,
+    MemorySource,
+    PlantedSubject,
+    WordSimulator,
+    WordTokenizer,
+    documents,
+    instruments,
+)
+
+RIGHT = 'It fires on "red", "green", "blue", "cat", "dog" or "horse".'
+WRONG = 'It fires on "road", "house" or "quiet".'
+CONSTANT = "It fires on nothing that is quoted."
+
+
+class FiringWords(Embeddings):
+    """Texts are alike if both, or neither, have a word that the planted neuron fires on."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [[float(any(word in text for word in COLOURS + ANIMALS)), 0.3] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+
+def store(n: int = 90) -> MemorySource:
+    return MemorySource(PlantedSubject(), documents(n))
+
+
+def evaluated(explanations: Any, neuron: Any = BOTH, metrics: Any = "all", **others: Any) -> ns.Evaluation:
+    settings = {"store": store(), "simulator": WordSimulator(), "embeddings": FiringWords(), "n_bootstrap": 50}
+    return ns.evaluate(explanations, neuron, metrics, **(settings | others))
+
+
+def only(table: ns.Evaluation, metric: str, explanation: str | None = RIGHT, negatives: str = "") -> ns.Measurement:
+    (row,) = [
+        row
+        for row in table.measurements
+        if (row.metric, row.explanation, row.negatives) == (metric, explanation, negatives)
+    ]
+    return row
+
+
+@pytest.fixture(scope="module")
+def table() -> ns.Evaluation:
+    return evaluated([RIGHT, WRONG, CONSTANT])
+
+
+def marked_words(text: str, opening: str, closing: str) -> list[str]:
+    return " ".join(re.findall(f"{re.escape(opening)}(.*?){re.escape(closing)}", text)).split()
+
+
+def knows_the_answer(messages: Any) -> str:
+    """A judge that looks for the words that an explanation quotes, and writes texts with them."""
+    system, human = (str(message.content) for message in messages)
+    explanation, *_ = re.findall(r"^Explanation: (.*)$", human, re.MULTILINE) or [""]
+    quoted = re.findall(r'"(\w+)"', explanation) or COLOURS + ANIMALS
+    texts = re.findall(r"^\d+\. (.*)$", human, re.MULTILINE)
+    marks = re.search(r"stand between (\S+) and (\S+)\. ", system)
+    if "intruder" in system:
+        rights = [bool(set(quoted) & set(marked_words(text, *marks.groups()))) for text in texts]
+        return json.dumps({"intruder": rights.index(False) + 1})
+    if "You write texts" in system:
+        return json.dumps([f"{word} and {word} again" for word in quoted])
+    if marks:
+        return json.dumps([int(bool(set(quoted) & set(marked_words(text, *marks.groups())))) for text in texts])
+    return json.dumps([int(any(word in text.split() for word in quoted)) for text in texts])
+
+
+# What a right, a wrong and an empty explanation get
+
+
+def test_a_right_explanation_is_told_from_a_wrong_one_by_every_metric(table: ns.Evaluation) -> None:
+    for metric in ("correlation", "r2", "fuzzing_balanced_accuracy", "fuzzing_f1"):
+        assert only(table, metric).value > 0.9
+        assert only(table, metric, WRONG).value < 0.5
+    for negatives in ("random", "near misses"):
+        for metric in ("detection_balanced_accuracy", "detection_f1", "retrieval_auc"):
+            right, wrong = (only(table, metric, text, negatives) for text in (RIGHT, WRONG))
+            assert right.value == 1
+            assert wrong.value <= wrong.chance
+
+
+def test_every_number_is_finite_within_its_interval_and_rests_on_sequences(table: ns.Evaluation) -> None:
+    for row in table.measurements:
+        assert np.isfinite([row.value, row.low, row.high, row.chance]).all()
+        assert row.low <= row.value <= row.high
+        assert row.n > 0 or row.note
+
+
+def test_an_explanation_that_predicts_nothing_gets_chance_and_a_note(table: ns.Evaluation) -> None:
+    for metric in ("correlation", "correlation_top", "correlation_quantile_4"):
+        row = only(table, metric, CONSTANT)
+        assert (row.value, row.low, row.high) == (0, 0, 0)
+        assert "the same everywhere" in row.note
+    assert only(table, "r2", CONSTANT).value == pytest.approx(0, abs=0.05)
+    row = only(table, "detection_balanced_accuracy", CONSTANT, "random")
+    assert row.value == 0.5
+    assert "validation cannot tell" in row.note
+
+
+def test_all_metrics_are_measured_on_the_same_sequences(table: ns.Evaluation) -> None:
+    used = table.provenance["sequences"]
+    assert {only(table, metric).n for metric in ("correlation", "r2")} == {len(used["test"])}
+    assert only(table, "detection_f1", negatives="random").n == len(used["test"])
+    assert only(table, "retrieval_auc", negatives="random").n == len(used["test"])
+    n_near = used["firing"] + len(used["near_misses"])
+    assert only(table, "retrieval_auc", negatives="near misses").n == n_near
+    assert only(table, "correlation_top").n + only(table, "correlation_random").n == len(used["test"])
+    assert not set(used["near_misses"]) & set(used["test"])
+    assert not set(used["validation"]) & set(used["test"])
+
+
+async def test_the_correlation_is_the_test_score_that_the_result_has() -> None:
+    state = await build_neuron_graph(**AGENTS).ainvoke({"neuron": BOTH}, context=instruments())
+    table = evaluated(state["explanation"], None, ["correlation"])
+    assert table.explanations == [mode.explanation for mode in state["explanation"].modes]
+    for mode in state["explanation"].modes:
+        assert only(table, "correlation", mode.explanation).value == pytest.approx(mode.score)
+
+
+def test_a_firing_share_says_what_counts_as_firing() -> None:
+    half = evaluated(RIGHT, metrics=["detection"], firing_share=0.5).provenance["sequences"]["firing"]
+    most = evaluated(RIGHT, metrics=["detection"], firing_share=0.9).provenance["sequences"]["firing"]
+    assert 0 < most < half  # animals reach 4 of 6, colours 6
+
+
+def test_the_same_seed_gives_the_same_table() -> None:
+    first, again = (evaluated([RIGHT, WRONG]) for _ in range(2))
+    assert first == again
+
+
+@pytest.mark.parametrize("neuron", [DEAD, ns.Neuron(0, 0, sign=-1)])
+def test_a_dead_neuron_gets_chance_and_notes_never_nan(neuron: ns.Neuron) -> None:
+    table = evaluated([RIGHT, WRONG], neuron)
+    assert table.provenance["sequences"]["firing"] == 0
+    assert all(row.note and row.value == row.chance for row in table.measurements)
+
+
+# Intruders
+
+
+def test_intruders_are_of_the_neuron_and_of_each_of_several_explanations() -> None:
+    table = evaluated([BETTER_COLOURS, BETTER_ANIMALS], metrics=["intruder"])
+    assert [row.explanation for row in table.measurements] == [None, BETTER_COLOURS, BETTER_ANIMALS]
+    assert {row.judge for row in table.measurements} == {"FiringWords"}
+    assert {row.chance for row in table.measurements} == {0.2}
+    assert [row.value for row in table.measurements] == [1, 1, 1]
+    assert [row.explanation for row in evaluated(RIGHT, metrics=["intruder"]).measurements] == [None]
+
+
+# With a language model
+
+
+def test_a_language_model_judges_beside_the_simulator_and_is_named() -> None:
+    table = evaluated([RIGHT], metrics=["detection", "fuzzing", "intruder"], llm=answering(knows_the_answer))
+    judged = [row for row in table.measurements if row.judge == "scripted"]
+    assert {row.metric for row in judged} == {
+        "detection_balanced_accuracy",
+        "detection_f1",
+        "fuzzing_balanced_accuracy",
+        "fuzzing_f1",
+        "intruder_accuracy",
+    }
+    assert all(row.value == 1 and row.abstentions == 0 for row in judged)
+    assert {row.judge for row in table.measurements} == {"scripted", "WordSimulator", "FiringWords"}
+    assert table.provenance["usage"]["requests"]["judge"] > 0
+
+
+def test_a_judge_that_believes_a_wrong_explanation_is_wrong() -> None:
+    table = evaluated([WRONG], metrics=["detection"], llm=answering(knows_the_answer))
+    (row,) = [
+        row
+        for row in table.select("detection_balanced_accuracy")
+        if row.judge == "scripted" and row.negatives == "random"
+    ]
+    assert row.value < 0.7
+
+
+def test_answers_that_cannot_be_read_are_counted_and_left_out() -> None:
+    table = evaluated([RIGHT], metrics=["detection", "fuzzing", "intruder"], llm=answering(lambda messages: "Hm."))
+    for row in table.measurements:
+        if row.judge == "scripted":
+            assert (row.n, row.value) == (0, row.chance)
+            assert row.abstentions > 0
+            assert row.note
+
+
+# Concepts need a language model and the subject
+
+
+class BatchTokenizer(WordTokenizer):
+    """It takes lists, as transformers' do."""
+
+    def __call__(self, text: Any, add_special_tokens: bool = False, **_: Any) -> dict[str, Any]:
+        encode = super().__call__
+        if isinstance(text, str):
+            return encode(text)
+        return {"input_ids": [encode(one)["input_ids"] for one in text]}
+
+
+class TrulyRandom(MemorySource):
+    """Random sequences are drawn without regard to activation, as a real store does."""
+
+    def random_sequences(self, neuron: Any, split: str = "test", n: int = 20, seed: int = 0) -> list[ns.Exemplar]:
+        chosen = random.Random(seed).sample(self._of(split), min(n, len(self._of(split))))
+        return [self._exemplar(neuron, number) for number in chosen]
+
+
+def test_texts_written_from_a_right_explanation_excite_the_neuron() -> None:
+    subject = PlantedSubject()
+    subject.tokenizer = BatchTokenizer()
+    table = evaluated(
+        [RIGHT, WRONG],
+        metrics=["concept"],
+        store=TrulyRandom(subject, documents()),
+        llm=answering(knows_the_answer),
+        config=ns.ExplainConfig(heldout_top=4),
+    )
+    assert only(table, "concept_auc", negatives="random").value > 0.9
+    assert only(table, "concept_mad", negatives="random").value > 2
+    assert only(table, "concept_auc", WRONG, "random").value <= 0.5
+    assert only(table, "concept_mad", WRONG, "random").value <= 0
+    assert only(table, "concept_auc", negatives="random").abstentions == 4  # six words, ten texts asked for
+
+
+def test_without_a_language_model_concepts_are_refused_if_named_and_listed_if_not(table: ns.Evaluation) -> None:
+    with pytest.raises(ns.ConfigurationError, match=r'needs a language model.*Pass llm="openai:gpt-4o"'):
+        evaluated(RIGHT, metrics=["correlation", "concept"])
+    assert list(table.unavailable) == ["concept"]
+    assert "language model" in table.unavailable["concept"]
+
+
+def test_without_a_subject_concepts_are_refused_if_named_and_listed_if_not() -> None:
+    source, llm = store(), answering(knows_the_answer)
+    own = SimpleNamespace(
+        by_id=source.by_id, exemplars=source.exemplars, random_sequences=source.random_sequences
+    )  # people's own activations, with no model behind them
+    with pytest.raises(ns.ConfigurationError, match="Pass subject="):
+        evaluated(RIGHT, metrics=["concept"], llm=llm, store=own)
+    assert "subject" in evaluated(RIGHT, llm=llm, store=own).unavailable["concept"]
+
+
+# What may be evaluated
+
+
+def test_a_result_is_evaluated_by_its_modes_with_its_own_neuron_and_settings() -> None:
+    config = ns.ExplainConfig(heldout_top=5, heldout_random=3)
+    modes = [Mode(BETTER_COLOURS), Mode(BETTER_ANIMALS)]
+    result = NeuronExplanation(BOTH, "explained", modes, provenance={"config": config.model_dump()})
+    table = evaluated(result, None, ["correlation"])
+    assert (table.neuron, table.explanations) == (BOTH, [BETTER_COLOURS, BETTER_ANIMALS])
+    assert len(table.provenance["sequences"]["test"]) == 8
+    assert evaluated(modes, BOTH, ["correlation"]).explanations == table.explanations
+    assert evaluated(modes[0], BOTH, ["correlation"]).explanations == [BETTER_COLOURS]
+
+
+def test_a_dead_result_has_a_table_without_explanations() -> None:
+    table = evaluated(NeuronExplanation(DEAD, "dead"), None)
+    assert [row.metric for row in table.measurements] == ["intruder_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"explanations": ""}, "empty explanation"),
+        ({"explanations": []}, "empty explanation"),
+        ({"explanations": [RIGHT, 3]}, "empty explanation"),
+        ({"neuron": None}, "which neuron"),
+        ({"explanations": NeuronExplanation(DEAD, "dead")}, "explains layer 0, neuron 1"),
+        ({"metrics": ["correlation", "charm"]}, "no metric 'charm'.*Known: correlation, r2"),
+        ({"metrics": []}, "no metric"),
+        ({"firing_share": 1.0}, "firing_share is 1.0"),
+        ({"n_bootstrap": 0}, "n_bootstrap is 0"),
+        ({"store": None}, "nothing to evaluate on"),
+        ({"simulator": "oracle"}, "no simulator 'oracle'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(arguments: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ns.ConfigurationError, match=complaint):
+        evaluated(**({"explanations": RIGHT} | arguments))
+
+
+# The table
+
+
+def test_a_table_read_back_is_the_table(table: ns.Evaluation, tmp_path: Path) -> None:
+    assert ns.Evaluation.load(table.save(tmp_path / "e.json")) == table
+    assert ns.Evaluation.from_json(table.to_json()) == table
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "neuron": 3}'])
+def test_a_file_that_is_no_table_is_refused_in_words(content: str, tmp_path: Path) -> None:
+    (tmp_path / "e.json").write_text(content)
+    with pytest.raises(ns.ResultError):
+        ns.Evaluation.load(tmp_path / "e.json")
+
+
+def test_records_are_one_dictionary_per_measurement(table: ns.Evaluation) -> None:
+    records = table.records()
+    assert len(records) == len(table.measurements)
+    assert {"metric", "explanation", "value", "low", "high", "n", "chance", "judge", "note"} <= set(records[0])
+
+
+def printed(table: ns.Evaluation, width: int) -> str:
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_the_printed_table_has_every_metric_every_explanation_and_every_note(table: ns.Evaluation) -> None:
+    words = " ".join(printed(table, 140).split())
+    assert {RIGHT, WRONG, CONSTANT} <= {text for text in table.explanations if text in words}
+    for text in ("correlation quantile 4", "near misses", "WordSimulator", "explanation 3", "1.00 (1.00 to 1.00)"):
+        assert text in words
+    for note in [row.note for row in table.measurements] + list(table.unavailable.values()):
+        assert note in words
+
+
+def test_columns_that_do_not_fit_follow_in_tables_of_their_own(table: ns.Evaluation) -> None:
+    narrow = printed(table, 90)
+    assert max(map(len, narrow.splitlines())) <= 90
+    assert narrow.count("judge") == 3
+    assert narrow.count("(neuron)") == 1
+
+
+def test_untrusted_text_can_neither_style_a_terminal_nor_a_notebook() -> None:
+    hostile = '<script>alert(1)</script> \x1b[31m[bold]"red"[/bold]'
+    table = evaluated([hostile], metrics=["correlation"])
+    assert "[bold]" in printed(table, 120)
+    assert "\x1b" not in printed(table, 120)
+    html = table._repr_html_()
+    assert "<script>" not in html
+    assert "\x1b" not in html
+    assert "&lt;script&gt;" in html
+
+
+# On a real model
+
+
+@pytest.fixture(scope="module")
+def real_store(smollm2: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("stores")
+    return ns.collect_exemplars(smollm2, layers=[2], seq_len=32, top_k=20, n_tokens=6_000, cache_dir=folder)
+
+
+SMALL = ns.ExplainConfig(seq_len=32, heldout_top=6, heldout_random=6)
+
+
+def test_a_real_neuron_is_evaluated_with_the_hybrid_simulator(smollm2: Any, real_store: Any) -> None:
+    neuron = real_store.top_neurons(2, n=1, by="max")[0]
+    words = {
+        max(zip(x.activations, x.tokens, strict=True))[1].strip() for x in real_store.bind(smollm2).exemplars(neuron)
+    }
+    told = "This neuron activates on " + ", ".join(f'"{word}"' for word in sorted(words) if word) + "."
+    table = ns.evaluate([told, WRONG], neuron, store=real_store, config=SMALL, n_bootstrap=100)
+    assert only(table, "correlation", told).value > only(table, "correlation", WRONG).value
+    assert only(table, "detection_balanced_accuracy", told, "random").n == 12
+    assert {row.judge for row in table.measurements} == {"HybridSimulator", "MiniLM"}
+    assert all(row.low <= row.value <= row.high for row in table.measurements)
+    assert list(table.unavailable) == ["concept"]
+
+
+def test_written_texts_are_read_by_a_real_model_as_plain_text(smollm2: Any) -> None:
+    from neuronscope.scoring.evaluation.concept import mean_activations
+
+    neuron = ns.Neuron(2, 7, sign=-1)
+    texts = ["The red <|im_end|> house.", "", "A quiet road."]
+    ids = [smollm2.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts]
+    raw = smollm2.activations([ids[0][:5], ids[2][:5]], [2])[2]
+    expected = [np.maximum(-row[:, 7], 0).mean() for row in raw]
+    assert mean_activations(smollm2, neuron, texts, 5) == pytest.approx(expected, rel=1e-3)
+
+
+# The command
+
+
+def test_the_command_prints_saves_and_gives_json(
+    smollm2: Any, real_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, dict[str, Any]]] = []
+    answer = evaluated([RIGHT], metrics=["correlation"])
+
+    def pretend(*arguments: Any, **others: Any) -> ns.Evaluation:
+        asked.append((arguments, others))
+        return answer
+
+    monkeypatch.setitem(vars(ns), "evaluate", pretend)
+    command = ["evaluate", "smollm2-135m", "--layer", "2", "--neuron", "7", "--explanation", RIGHT]
+    command += ["--explanation", WRONG, "--metrics", "correlation, r2", "--heldout-top", "5", "--seed", "3"]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "e.json")])
+    assert result.exit_code == 0, result.output
+    assert "correlation top" in result.stdout
+    assert ns.Evaluation.load(tmp_path / "e.json") == answer
+    (explanations, neuron, metrics), others = asked[0]
+    assert (explanations, neuron, metrics) == ([RIGHT, WRONG], ns.Neuron(2, 7), ["correlation", "r2"])
+    assert (others["config"].heldout_top, others["seed"]) == (5, 3)
+    printed = CliRunner().invoke(app, [*command, "--json"]).stdout
+    assert ns.Evaluation.from_json(printed) == answer
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--explanation", RIGHT], ["--explanation", RIGHT, "--layer", "2"], ["--explanation", "a", "--result", "b"]],
+)
+def test_the_command_wants_explanations_and_their_neuron(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, ["evaluate", "smollm2-135m", *arguments]).exit_code == 2
