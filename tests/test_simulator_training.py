@@ -27,7 +27,7 @@ from neuronscope.simulators import TrainingSettings, train_simulator
 from neuronscope.simulators.alignment import align
 from neuronscope.simulators.finetuned import FinetunedSimulator
 from neuronscope.simulators.training import ExplainedNeuron, TrainingReport, read_jsonl, read_results
-from neuronscope.simulators.training.batches import IGNORED, Passage, Row, carry, collate, encode, levels_of, plan
+from neuronscope.simulators.training.batches import IGNORED, Encoder, Passage, Row, carry, collate, levels_of, plan
 from neuronscope.simulators.training.material import is_held_out
 from neuronscope.simulators.training.progress import StepProgress
 from neuronscope.simulators.training.trainee import Trainee
@@ -169,7 +169,7 @@ def test_the_checkpoint_is_an_ordinary_folder_that_the_simulator_loads(base: Pat
     assert tokenizer.pad_token == "<PAD>"
     assert len(tokenizer) == 260 == model.get_input_embeddings().weight.shape[0]
     neuron = toy_neurons(1)[0]
-    ids = encode(neuron, tokenizer, None)
+    ids = Encoder(tokenizer, None).encode(neuron)
     whole = torch.tensor([[*ids.explanation_ids, *ids.passages[0].token_ids]])
     levels = model(input_ids=whole).logits[0, -10:, :11].softmax(-1) @ torch.arange(11.0)
     (found,) = FinetunedSimulator(out, device="cpu", dtype="float32").simulate([neuron.explanation], neuron.learnt[:1])
@@ -272,7 +272,7 @@ def test_the_explanation_is_written_as_the_simulator_writes_it(base: Path, tmp_p
     train_simulator(toy_neurons(4), tmp_path / "out", base=base, settings=QUICK, device="cpu")
     simulator = FinetunedSimulator(tmp_path / "out", device="cpu")
     neuron = toy_neurons(1)[0]
-    lesson = encode(neuron, simulator.model.tokenizer, None)
+    lesson = Encoder(simulator.model.tokenizer, None).encode(neuron)
     assert lesson.explanation_ids == simulator.explanation_ids(neuron.explanation)
     assert lesson.passages[0].token_ids == list(simulator.text(neuron.learnt[0]).token_ids)
 
