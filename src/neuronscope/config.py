@@ -37,7 +37,7 @@ class ExplainConfig(BaseModel):
     n_candidates: int = Field(8, ge=1)
     """Candidates per iteration (paper, appendix B)."""
     racing: bool = True
-    """Score candidates on a few sequences first and drop the hopeless, which halves what is simulated."""
+    """Score candidates on a few sequences first and drop the hopeless, which about halves what is simulated."""
     min_improvement: float = Field(0.005, ge=0)
     """A smaller gain in validation score counts as none."""
     patience: int | None = Field(1, ge=1)

@@ -102,7 +102,9 @@ class Budget:
             )
 
     def __str__(self) -> str:
-        return f"{self.tokens:,} tokens" if self.dollars is None else f"${self.dollars:g}"
+        if self.dollars is None:
+            return f"{self.tokens:,} tokens"
+        return "$" + f"{self.dollars:,.4f}".rstrip("0").rstrip(".")
 
 
 def _number(text: str) -> float:

@@ -19,6 +19,9 @@ SLOTS = 4
 CONTEXT = 16_384
 """Tokens of context, which the requests under way share."""
 
+LONGEST_ANSWER = 2048
+"""Tokens after which an answer is cut off: small models sometimes never end by themselves."""
+
 PATIENCE = 1800.0
 """Seconds that a request may take: they wait for one another, and a processor is slow."""
 
@@ -94,6 +97,7 @@ def _serve(file: Path) -> _Served:
     parameters.api_keys = [key]
     parameters.n_parallel = SLOTS
     parameters.n_ctx = CONTEXT
+    parameters.n_predict = LONGEST_ANSWER
     parameters.kv_unified = True
     parameters.ui = False
     parameters.verbosity = 0
