@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -26,6 +26,7 @@ from neuronscope.scoring import pearson
 from neuronscope.simulators.training import ExplainedNeuron, TrainingSettings, read_results
 from neuronscope.simulators.training.material import is_held_out
 
+Floats = NDArray[np.floating[Any]]
 RESAMPLES = 10_000
 """Draws of the bootstrap."""
 
@@ -48,7 +49,7 @@ def bootstrap(values: NDArray[np.float64], seed: int = 0) -> Interval:
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def predict(simulator: Simulator, neurons: Sequence[ExplainedNeuron]) -> list[NDArray[np.float32]]:
+def predict(simulator: Simulator, neurons: Sequence[ExplainedNeuron]) -> list[Floats]:
     """Per neuron, what a simulator makes of the explanation on the unseen exemplars, one after the other."""
     return [
         np.concatenate([array[0] for array in simulator.simulate([neuron.explanation], neuron.unseen)])
@@ -56,7 +57,7 @@ def predict(simulator: Simulator, neurons: Sequence[ExplainedNeuron]) -> list[ND
     ]
 
 
-def correlations(predictions: Sequence[NDArray[np.float32]], neurons: Sequence[ExplainedNeuron]) -> NDArray[np.float64]:
+def correlations(predictions: Sequence[Floats], neurons: Sequence[ExplainedNeuron]) -> NDArray[np.float64]:
     """Per neuron, the correlation of predicted and true activations over all tokens of its unseen exemplars."""
     return np.array([pearson(p, _truth(neuron)).value for p, neuron in zip(predictions, neurons, strict=True)])
 
