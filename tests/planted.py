@@ -35,7 +35,7 @@ class WordTokenizer:
     def __init__(self):
         self.words = []
 
-    def __call__(self, text, add_special_tokens=False):
+    def __call__(self, text, add_special_tokens=False, split_special_tokens=True):
         return {"input_ids": [self._id(word) for word in re.findall(r"\s*\S+", text)]}
 
     def _id(self, word):

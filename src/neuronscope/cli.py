@@ -53,8 +53,8 @@ app = typer.Typer(
     epilog="Examples: neuronscope explain smollm2-135m --layer 9 --neuron 421 --llm offline --html n.html",
 )
 app.add_typer(store_app)
-app.add_typer(simulator_app)
 app.command()(evaluate)
+app.add_typer(simulator_app)
 
 
 def main() -> None:

@@ -99,7 +99,8 @@ def _capture(texts: list[str], runtime: ToolRuntime[Instruments]) -> list[dict[s
     from neuronscope.subject.tokens import token_strings
 
     subject, neuron = runtime.context.subject, runtime.state["neuron"]
-    token_ids = [subject.tokenizer(text, add_special_tokens=False)["input_ids"][:256] for text in texts]
+    as_text = {"add_special_tokens": False, "split_special_tokens": True}
+    token_ids = [subject.tokenizer(text, **as_text)["input_ids"][:256] for text in texts]
     layer = subject.activations(token_ids, [neuron.layer])[neuron.layer]
     return [
         {

@@ -120,7 +120,7 @@ def _chat(llm: str | AnyLLM | Mapping[str, AnyLLM] | None) -> Simulator:
     from neuronscope.simulators.chat import ChatSimulator
 
     if isinstance(llm, Mapping):
-        llm = llm.get("refinement", "offline")
+        llm = llm.get("simulator", llm.get("refinement", llm.get("default", "offline")))
     return ChatSimulator("offline" if llm is None else llm)
 
 
