@@ -21,12 +21,13 @@ import neuronscope as ns
 from neuronscope import cli
 from neuronscope.corpus.documents import split_of
 from neuronscope.exemplars.checkpoints import Checkpoints
+from neuronscope.experiments.simulators import bootstrap, correlations, plot_loss, predict, table
 from neuronscope.result import Mode, NeuronExplanation
 from neuronscope.simulators import TrainingSettings, train_simulator
 from neuronscope.simulators.alignment import align
 from neuronscope.simulators.finetuned import FinetunedSimulator
 from neuronscope.simulators.training import ExplainedNeuron, TrainingReport, read_jsonl, read_results
-from neuronscope.simulators.training.batches import IGNORED, Passage, Row, carry, collate, encode, levels_of, plan
+from neuronscope.simulators.training.batches import IGNORED, Encoder, Passage, Row, carry, collate, levels_of, plan
 from neuronscope.simulators.training.material import is_held_out
 from neuronscope.simulators.training.progress import StepProgress
 from neuronscope.simulators.training.trainee import Trainee
@@ -168,7 +169,7 @@ def test_the_checkpoint_is_an_ordinary_folder_that_the_simulator_loads(base: Pat
     assert tokenizer.pad_token == "<PAD>"
     assert len(tokenizer) == 260 == model.get_input_embeddings().weight.shape[0]
     neuron = toy_neurons(1)[0]
-    ids = encode(neuron, tokenizer, None)
+    ids = Encoder(tokenizer, None).encode(neuron)
     whole = torch.tensor([[*ids.explanation_ids, *ids.passages[0].token_ids]])
     levels = model(input_ids=whole).logits[0, -10:, :11].softmax(-1) @ torch.arange(11.0)
     (found,) = FinetunedSimulator(out, device="cpu", dtype="float32").simulate([neuron.explanation], neuron.learnt[:1])
@@ -271,7 +272,7 @@ def test_the_explanation_is_written_as_the_simulator_writes_it(base: Path, tmp_p
     train_simulator(toy_neurons(4), tmp_path / "out", base=base, settings=QUICK, device="cpu")
     simulator = FinetunedSimulator(tmp_path / "out", device="cpu")
     neuron = toy_neurons(1)[0]
-    lesson = encode(neuron, simulator.model.tokenizer, None)
+    lesson = Encoder(simulator.model.tokenizer, None).encode(neuron)
     assert lesson.explanation_ids == simulator.explanation_ids(neuron.explanation)
     assert lesson.passages[0].token_ids == list(simulator.text(neuron.learnt[0]).token_ids)
 
@@ -483,3 +484,39 @@ def test_bad_input_is_one_line_and_exit_1(tmp_path: Path) -> None:
 def test_a_setting_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "data.jsonl", "{")
     assert "--learning-rate" in run(path, "--out", tmp_path / "out", "--learning-rate", "-1").stderr
+
+
+# --- the comparison of simulators -------------------------------------------------------------------------------------
+
+
+class NamedLetters:
+    """Predicts what the toy neurons do."""
+
+    def simulate(self, explanations: Sequence[str], exemplars: Sequence[ns.Exemplar]) -> list[Any]:
+        return [np.array([[10.0 * (t in text) for t in e.tokens] for text in explanations]) for e in exemplars]
+
+
+def test_a_simulator_that_is_right_correlates_with_every_neuron() -> None:
+    neurons = toy_neurons()
+    right = predict(NamedLetters(), neurons)
+    assert correlations(right, neurons) == pytest.approx(np.ones(21))
+    assert correlations([-row for row in right], neurons) == pytest.approx(-np.ones(21))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+def test_an_interval_holds_its_mean_and_stays_within_the_values(values: list[float]) -> None:
+    found = bootstrap(np.array(values))
+    assert min(values) - 1e-9 <= found.low <= found.mean + 1e-9
+    assert found.mean - 1e-9 <= found.high <= max(values) + 1e-9
+
+
+def test_the_table_compares_with_the_reference() -> None:
+    rows = table({"hybrid": np.array([0.2, 0.4]), "other": np.array([0.3, 0.5])}, "hybrid").splitlines()
+    assert rows[2].startswith("| hybrid | 0.300 (0.200 to 0.400) |  |")
+    assert rows[3].startswith("| other | 0.400 (0.300 to 0.500) | 0.100 (0.100 to 0.100) |")
+
+
+def test_the_loss_is_drawn_from_the_log(base: Path, tmp_path: Path) -> None:
+    train_simulator(toy_neurons(4), tmp_path / "out", base=base, settings=QUICK, device="cpu")
+    plot_loss(tmp_path / "out", tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -26,6 +26,7 @@ from neuronscope.scoring import pearson
 from neuronscope.simulators.training import ExplainedNeuron, TrainingSettings, read_results
 from neuronscope.simulators.training.material import is_held_out
 
+Floats = NDArray[np.floating[Any]]
 RESAMPLES = 10_000
 """Draws of the bootstrap."""
 
@@ -48,14 +49,17 @@ def bootstrap(values: NDArray[np.float64], seed: int = 0) -> Interval:
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def correlations(simulator: Simulator, neurons: Sequence[ExplainedNeuron]) -> NDArray[np.float64]:
+def predict(simulator: Simulator, neurons: Sequence[ExplainedNeuron]) -> list[Floats]:
+    """Per neuron, what a simulator makes of the explanation on the unseen exemplars, one after the other."""
+    return [
+        np.concatenate([array[0] for array in simulator.simulate([neuron.explanation], neuron.unseen)])
+        for neuron in neurons
+    ]
+
+
+def correlations(predictions: Sequence[Floats], neurons: Sequence[ExplainedNeuron]) -> NDArray[np.float64]:
     """Per neuron, the correlation of predicted and true activations over all tokens of its unseen exemplars."""
-    return np.array([pearson(predict(simulator, neuron), _truth(neuron)).value for neuron in neurons])
-
-
-def predict(simulator: Simulator, neuron: ExplainedNeuron) -> NDArray[np.float32]:
-    """The predictions of a neuron's explanation on its unseen exemplars, one after the other."""
-    return np.concatenate([array[0] for array in simulator.simulate([neuron.explanation], neuron.unseen)])
+    return np.array([pearson(p, _truth(neuron)).value for p, neuron in zip(predictions, neurons, strict=True)])
 
 
 def _truth(neuron: ExplainedNeuron) -> NDArray[np.float32]:
@@ -103,6 +107,8 @@ def main(
     checkpoint: Annotated[Path, typer.Option(exists=True, file_okay=False)],
     base: Annotated[str, typer.Option(help="What the checkpoint was trained from.")] = "smollm2-135m",
     heldout: Annotated[float, typer.Option(help="The share that the training held out.")] = 0.15,
+    top: Annotated[int, typer.Option(help="Top test sequences of each neuron.")] = 20,
+    random: Annotated[int, typer.Option(help="Random test sequences of each neuron.")] = 20,
     plot: Annotated[Path | None, typer.Option(help="Draw the loss into this file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Keep every neuron's correlations as JSON.")] = None,
 ) -> None:
@@ -110,9 +116,10 @@ def main(
     from neuronscope.simulators.finetuned import FinetunedSimulator
     from neuronscope.simulators.hybrid import HybridSimulator
 
+    settings = TrainingSettings(top=top, random=random)
     held_out = [
         neuron
-        for neuron in read_results(explanations, ns.open_store(store), TrainingSettings())
+        for neuron in read_results(explanations, ns.open_store(store), settings)
         if is_held_out(neuron.name, heldout) and neuron.unseen
     ]
     simulators: dict[str, Simulator] = {
@@ -120,7 +127,11 @@ def main(
         "trained": FinetunedSimulator(checkpoint),
         "untrained base": FinetunedSimulator(base),
     }
-    scores = {name: correlations(simulator, held_out) for name, simulator in simulators.items()}
+    predictions = {name: predict(simulator, held_out) for name, simulator in simulators.items()}
+    predictions["mean of hybrid and trained"] = [
+        (one + other) / 2 for one, other in zip(predictions["hybrid"], predictions["trained"], strict=True)
+    ]
+    scores = {name: correlations(predicted, held_out) for name, predicted in predictions.items()}
     typer.echo(f"{len(held_out)} neurons, {sum(len(_truth(neuron)) for neuron in held_out):,} tokens\n")
     typer.echo(table(scores, "hybrid"))
     if out is not None:

@@ -65,33 +65,49 @@ class Batch(NamedTuple):
     """Levels, and `IGNORED` where there is none."""
 
 
-def encode(neuron: ExplainedNeuron, tokenizer: Any, context: int | None) -> Lesson:
-    """Write a neuron's explanation, and its exemplars to learn from, as the simulator reads them.
+class Encoder:
+    """Writes explanations and exemplars as the simulator reads them.
+
+    Neurons of one corpus share many sequences; each is read once.
 
     Args:
-        neuron: the neuron.
         tokenizer: the simulator's.
         context: how many tokens the simulator reads at most, if it says so.
-
-    Raises:
-        SimulatorError: explanation and longest exemplar are more than the simulator can read.
     """
-    bos = bos_id(tokenizer)
-    written = tokenizer(PROMPT.format(explanation=neuron.explanation), add_special_tokens=False)["input_ids"]
-    explanation_ids = [*([] if bos is None else [bos]), *written]
-    passages = [_passage(exemplar, neuron.maximum, tokenizer) for exemplar in (*neuron.learnt, *neuron.unseen)]
-    longest = len(explanation_ids) + max((len(passage.token_ids) for passage in passages), default=0)
-    if context is not None and longest > context:
-        raise SimulatorError(
-            f"The base reads at most {context} tokens at once; the explanation of {neuron.name} and its longest "
-            f"exemplar have {longest}. Shorten the explanation, or use a base that reads more."
-        )
-    return Lesson(explanation_ids, [passage for passage in passages[: len(neuron.learnt)] if passage.token_ids])
 
+    def __init__(self, tokenizer: Any, context: int | None) -> None:
+        self._tokenizer = tokenizer
+        self._context = context
+        self._aligned: dict[tuple[tuple[str, ...], tuple[int, ...]], Aligned] = {}
 
-def _passage(exemplar: Exemplar, maximum: float, tokenizer: Any) -> Passage:
-    aligned = align(exemplar.tokens, tokenizer, exemplar.token_ids or None)
-    return Passage(aligned.token_ids, carry(aligned, levels_of(exemplar.activations, maximum)).tolist())
+    def encode(self, neuron: ExplainedNeuron) -> Lesson:
+        """A neuron's explanation, and its exemplars to learn from.
+
+        Raises:
+            SimulatorError: explanation and longest exemplar, unseen ones included, are more than the simulator reads.
+        """
+        bos = bos_id(self._tokenizer)
+        written = self._tokenizer(PROMPT.format(explanation=neuron.explanation), add_special_tokens=False)["input_ids"]
+        explanation_ids = [*([] if bos is None else [bos]), *written]
+        lengths = [len(self._align(exemplar).token_ids) for exemplar in (*neuron.learnt, *neuron.unseen)]
+        longest = len(explanation_ids) + max(lengths, default=0)
+        if self._context is not None and longest > self._context:
+            raise SimulatorError(
+                f"The base reads at most {self._context} tokens at once; the explanation of {neuron.name} and its "
+                f"longest exemplar have {longest}. Shorten the explanation, or use a base that reads more."
+            )
+        passages = [self._passage(exemplar, neuron.maximum) for exemplar in neuron.learnt]
+        return Lesson(explanation_ids, [passage for passage in passages if passage.token_ids])
+
+    def _passage(self, exemplar: Exemplar, maximum: float) -> Passage:
+        aligned = self._align(exemplar)
+        return Passage(aligned.token_ids, carry(aligned, levels_of(exemplar.activations, maximum)).tolist())
+
+    def _align(self, exemplar: Exemplar) -> Aligned:
+        key = tuple(exemplar.tokens), tuple(exemplar.token_ids)
+        if key not in self._aligned:
+            self._aligned[key] = align(exemplar.tokens, self._tokenizer, exemplar.token_ids or None)
+        return self._aligned[key]
 
 
 def levels_of(activations: NDArray[np.float32], maximum: float) -> NDArray[np.int64]:

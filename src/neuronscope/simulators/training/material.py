@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,13 +75,20 @@ def read_results(
             f"The folder {folder} holds no explanation to learn from: {len(files)} JSON files, none with a mode. "
             "Give a folder of results that `neuronscope explain --out` has saved."
         )
-    return [_from_store(result, store, settings) for result in results]
+    texts: dict[int, Exemplar] = {}
+    return [_from_store(result, store, settings, texts) for result in results]
 
 
-def _from_store(result: NeuronExplanation, store: ExemplarStore, settings: TrainingSettings) -> ExplainedNeuron:
+def _from_store(
+    result: NeuronExplanation, store: ExemplarStore, settings: TrainingSettings, texts: dict[int, Exemplar]
+) -> ExplainedNeuron:
+    """One neuron; its exemplars share the texts of those in `texts`, since neurons have most sequences in common."""
     neuron = result.neuron
     ids = {split: _sequences(store, neuron, split, settings) for split in SPLITS}
-    exemplars = {e.sequence_id: e for e in store.by_id(neuron, [number for split in SPLITS for number in ids[split]])}
+    exemplars = {}
+    for exemplar in store.by_id(neuron, [number for split in SPLITS for number in ids[split]]):
+        known = texts.setdefault(exemplar.sequence_id, exemplar)
+        exemplars[exemplar.sequence_id] = replace(exemplar, tokens=known.tokens, token_ids=known.token_ids)
     return ExplainedNeuron(
         name=f"{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}",
         explanation=" ".join(mode.explanation for mode in result.modes),

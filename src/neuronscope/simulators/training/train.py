@@ -14,7 +14,7 @@ import torch
 from neuronscope.errors import ConfigurationError
 from neuronscope.files import write_atomically
 from neuronscope.simulators.finetuned import FinetunedSimulator
-from neuronscope.simulators.training.batches import Lesson, encode
+from neuronscope.simulators.training.batches import Encoder, Lesson
 from neuronscope.simulators.training.loop import Loop
 from neuronscope.simulators.training.material import ExplainedNeuron, is_held_out, read_jsonl, read_results
 from neuronscope.simulators.training.progress import StepProgress
@@ -70,7 +70,8 @@ def train_simulator(
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         trainee = Trainee(base, settings.method, settings.lora_rank, precision, device)
-        written = [encode(neuron, trainee.tokenizer, trainee.context) for neuron in neurons]
+        encoder = Encoder(trainee.tokenizer, trainee.context)
+        written = [encoder.encode(neuron) for neuron in neurons]
         lessons = [
             lesson for neuron, lesson in zip(neurons, written, strict=True) if neuron not in unseen and lesson.passages
         ]
