@@ -129,7 +129,7 @@ def test_the_automatic_dtype_follows_the_processors_features(
     features: set[str], dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "_processor_features", lambda: features)
-    assert loading._dtype("auto", torch.device("cpu")) == getattr(torch, dtype)
+    assert loading.choose_dtype("auto", torch.device("cpu")) == getattr(torch, dtype)
 
 
 def test_the_fingerprint_stays_and_changes_with_any_one_weight_the_settings_the_dtype_and_the_tokenizer(
