@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,7 @@ def test_another_subject_is_refused(store: ExemplarStore) -> None:
 def test_another_tokenizer_or_dtype_is_named(tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
     made_with = ns.load_subject((tiny_llama, tiny_tokenizer))
     store = ns.collect_exemplars(made_with, ["some words to read"] * 2, [0], 8, 2, cache_dir=tmp_path)
+    tiny_tokenizer = deepcopy(tiny_tokenizer)  # others use it too
     tiny_tokenizer.add_tokens(["words"])
     with pytest.raises(ns.StoreError, match=r"They differ in the tokenizer \(\w+ there, \w+ here\)\. Bind"):
         store.bind(ns.load_subject((tiny_llama, tiny_tokenizer)))
