@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from neuronscope.errors import ResultError
 from neuronscope.files import write_atomically
+from neuronscope.saved import SavedForm, read_saved
 from neuronscope.units import Neuron
 
 SCHEMA_VERSION = 1
 """Version of the saved form; a file of another version is refused with an error that says so."""
+_SAVED = SavedForm("explanation", SCHEMA_VERSION, "Explain the neuron again")
 
 Status = Literal["explained", "dead", "partial"]
 
@@ -206,8 +206,7 @@ class NeuronExplanation:
         """The whole result as JSON text."""
         from pydantic import TypeAdapter
 
-        document = TypeAdapter(NeuronExplanation).dump_python(self, mode="json")
-        return json.dumps({"schema_version": SCHEMA_VERSION, **document}, ensure_ascii=False, indent=1)
+        return _SAVED.to_json(TypeAdapter(NeuronExplanation).dump_python(self, mode="json"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> NeuronExplanation:
@@ -216,24 +215,7 @@ class NeuronExplanation:
         Raises:
             ResultError: the text is not a saved explanation of this version.
         """
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            document = json.loads(text)
-            version = document.pop("schema_version")
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise ResultError("This is not a saved explanation: expected JSON with a `schema_version`.") from error
-        if version != SCHEMA_VERSION:
-            raise ResultError(
-                f"This explanation was saved in form {version!r}; this version of neuronscope reads form "
-                f"{SCHEMA_VERSION}. Explain the neuron again, or use the version that saved it."
-            )
-        try:
-            return TypeAdapter(cls).validate_python(document)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ResultError(f"The saved explanation is damaged at {place or 'the top'}: {first['msg']}.") from error
+        return _SAVED.from_json(cls, text)
 
     def save(self, path: str | Path) -> Path:
         """Write the result as JSON, under a temporary name first."""
@@ -246,11 +228,7 @@ class NeuronExplanation:
         Raises:
             ResultError: there is no such file, or it is not a saved explanation of this version.
         """
-        try:
-            text = Path(path).read_bytes()
-        except OSError as error:
-            raise ResultError(f"Cannot read {path}: {error.strerror}.") from error
-        return cls.from_json(text)
+        return cls.from_json(read_saved(path))
 
     def to_html(self, path: str | Path | None = None) -> str:
         """One self-contained page, for a browser; written to `path` if given."""

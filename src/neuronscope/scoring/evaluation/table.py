@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuronscope.errors import ResultError
 from neuronscope.files import write_atomically
+from neuronscope.saved import SavedForm, read_saved
 from neuronscope.scoring.evaluation.resampling import Estimate
 from neuronscope.units import Neuron
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 """Version of the saved form; a file of another version is refused with an error that says so."""
+_SAVED = SavedForm("evaluation", SCHEMA_VERSION, "Evaluate again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Evaluation:
 
     def to_json(self) -> str:
         """The whole table as JSON text."""
-        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, ensure_ascii=False, indent=1)
+        return _SAVED.to_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Evaluation:
@@ -85,24 +85,7 @@ class Evaluation:
         Raises:
             ResultError: the text is not a saved evaluation of this version.
         """
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            document = json.loads(text)
-            version = document.pop("schema_version")
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise ResultError("This is not a saved evaluation: expected JSON with a `schema_version`.") from error
-        if version != SCHEMA_VERSION:
-            raise ResultError(
-                f"This evaluation was saved in form {version!r}; this version of neuronscope reads form "
-                f"{SCHEMA_VERSION}. Evaluate again, or use the version that saved it."
-            )
-        try:
-            return TypeAdapter(cls).validate_python(document)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ResultError(f"The saved evaluation is damaged at {place or 'the top'}: {first['msg']}.") from error
+        return _SAVED.from_json(cls, text)
 
     def save(self, path: str | Path) -> Path:
         """Write the table as JSON, under a temporary name first."""
@@ -115,11 +98,7 @@ class Evaluation:
         Raises:
             ResultError: there is no such file, or it is not a saved evaluation of this version.
         """
-        try:
-            text = Path(path).read_bytes()
-        except OSError as error:
-            raise ResultError(f"Cannot read {path}: {error.strerror}.") from error
-        return cls.from_json(text)
+        return cls.from_json(read_saved(path))
 
     def _repr_html_(self) -> str:
         from neuronscope.report.evaluation import render_table
