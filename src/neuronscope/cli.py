@@ -16,6 +16,15 @@ from typer.core import TyperGroup
 
 from neuronscope.cli_evaluate import evaluate
 from neuronscope.cli_llm import BaseURLOption, BudgetOption, LLMOption, llm_from
+from neuronscope.cli_options import (
+    CacheOption,
+    CorpusOption,
+    EmbeddingsOption,
+    HtmlOption,
+    OutOption,
+    SimulatorOption,
+    SubjectArgument,
+)
 from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
 from neuronscope.cli_settings import config_from, with_settings
 from neuronscope.cli_simulator import simulator_app
@@ -92,21 +101,6 @@ def _print_version(value: bool) -> None:
 VersionFlag = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
 ]
-SubjectArgument = Annotated[
-    str, typer.Argument(help="The model: smollm2-135m, a Hugging Face id, a folder, or a .gguf file.")
-]
-CorpusOption = Annotated[
-    str,
-    typer.Option(
-        help="builtin, paper, a file (text, JSONL, Parquet) or folder, a dataset (hf:owner/name?split=train), or a "
-        "mixture (mix:0.5*hf:owner/name,0.5*builtin)."
-    ),
-]
-OutOption = Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Save the result as JSON.")]
-HtmlOption = Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Write the result as a web page.")]
-CacheOption = Annotated[
-    Path | None, typer.Option(file_okay=False, help="Where exemplars are kept; else in the user's cache folder.")
-]
 
 
 @app.callback()
@@ -170,10 +164,8 @@ def explain(
     llm: LLMOption = None,
     base_url: BaseURLOption = None,
     budget: BudgetOption = None,
-    embeddings: Annotated[str, typer.Option(help='"minilm", "openai:text-embedding-3-small", or "auto".')] = "auto",
-    simulator: Annotated[
-        str, typer.Option(help='"transluce", "prompted:<model>", "chat", "hybrid", which needs no LLM, or "auto".')
-    ] = "auto",
+    embeddings: EmbeddingsOption = "auto",
+    simulator: SimulatorOption = "auto",
     out: OutOption = None,
     html: HtmlOption = None,
     cache_dir: CacheOption = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from neuronscope.cli_options import CacheOption, CorpusOption, EmbeddingsOption, SimulatorOption, SubjectArgument
 from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
 from neuronscope.cli_settings import config_from, with_settings
 from neuronscope.result import NeuronExplanation
@@ -15,9 +16,7 @@ from neuronscope.result import NeuronExplanation
 @with_settings
 def evaluate(
     context: typer.Context,
-    subject: Annotated[
-        str, typer.Argument(help="The model: smollm2-135m, a Hugging Face id, a folder, or a .gguf file.")
-    ],
+    subject: SubjectArgument,
     explanation: Annotated[
         list[str] | None, typer.Option(help="An explanation to measure; give the option again for another one.")
     ] = None,
@@ -30,20 +29,18 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option(help="all, or some of correlation,r2,detection,fuzzing,retrieval,intruder,concept.")
     ] = "all",
-    corpus: Annotated[str, typer.Option(help="The text to look at, as for `collect`.")] = "builtin",
+    corpus: CorpusOption = "builtin",
     llm: Annotated[
         str, typer.Option(help='Who judges beside the simulator, such as "openai:gpt-4o"; "offline" for nobody.')
     ] = "offline",
-    embeddings: Annotated[str, typer.Option(help='"minilm", "openai:text-embedding-3-small", or "auto".')] = "auto",
-    simulator: Annotated[str, typer.Option(help='"hybrid", which needs no LLM, or "auto".')] = "auto",
+    embeddings: EmbeddingsOption = "auto",
+    simulator: SimulatorOption = "auto",
     firing_share: Annotated[
         float, typer.Option(min=0, max=1, help="A token fires above this share of the neuron's largest activation.")
     ] = 0.25,
     n_bootstrap: Annotated[int, typer.Option(min=1, help="Draws behind each interval.")] = 1000,
     out: Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Save the table as JSON.")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where exemplars are kept; else in the user's cache folder.")
-    ] = None,
+    cache_dir: CacheOption = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
     **settings: str | None,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Explanations = str | Mode | NeuronExplanation | Sequence[str | Mode]
 
 
-def evaluate(
+async def aevaluate(
     explanations: Explanations,
     neuron: Neuron | None = None,
     metrics: Sequence[str] | Literal["all"] = "all",
@@ -72,45 +72,6 @@ def evaluate(
         ConfigurationError: an argument is missing or makes no sense, or a metric that was named cannot be had.
         NeuronScopeError: something cannot be found, loaded or reached.
     """
-    return local.run(
-        partial(
-            aevaluate,
-            explanations,
-            neuron,
-            metrics,
-            subject=subject,
-            store=store,
-            corpus=corpus,
-            simulator=simulator,
-            llm=llm,
-            embeddings=embeddings,
-            config=config,
-            firing_share=firing_share,
-            n_bootstrap=n_bootstrap,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
-    )
-
-
-async def aevaluate(
-    explanations: Explanations,
-    neuron: Neuron | None = None,
-    metrics: Sequence[str] | Literal["all"] = "all",
-    *,
-    subject: str | os.PathLike[str] | tuple[Any, Any] | Subject | None = None,
-    store: ExemplarSource | None = None,
-    corpus: Any = "builtin",
-    simulator: str | Simulator = "auto",
-    llm: str | BaseChatModel = "offline",
-    embeddings: str | Embeddings = "auto",
-    config: ExplainConfig | None = None,
-    firing_share: float = FIRING_SHARE,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-    cache_dir: str | Path | None = None,
-) -> Evaluation:
-    """`evaluate`, to be awaited."""
     from neuronscope.agents.judging import LLMJudge
     from neuronscope.embeddings import resolve_embeddings
     from neuronscope.graphs.observation import draw_exemplars
@@ -142,6 +103,10 @@ async def aevaluate(
     measurements = [row for family in families for row in await bench.measure(family, material)]
     provenance = bench.provenance(material) | {"usage": dict(meter.usage())}
     return Evaluation(unit, texts, measurements, unavailable, provenance)
+
+
+evaluate = local.blocking(aevaluate)
+"""`aevaluate` for scripts and notebooks: it waits."""
 
 
 def _sentences(explanations: Explanations) -> list[str]:

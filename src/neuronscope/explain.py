@@ -28,7 +28,7 @@ DEFAULT_TOP_K = 100
 """Top sequences that a store keeps per neuron and split, unless the settings ask for more."""
 
 
-def explain_neuron(
+async def aexplain_neuron(
     subject: str | os.PathLike[str] | tuple[Any, Any] | Subject,
     *,
     layer: int,
@@ -47,7 +47,7 @@ def explain_neuron(
 ) -> NeuronExplanation:
     """Find what one neuron responds to: every meaning, each with a held-out score.
 
-    It works in scripts and inside a running event loop (Jupyter) alike.
+    `aexplain_neuron` is awaited; `explain_neuron` waits, in scripts and inside a running event loop (Jupyter) alike.
 
     Args:
         subject: the model: anything `load_subject` takes, or a subject.
@@ -72,45 +72,6 @@ def explain_neuron(
         NeuronScopeError: something cannot be found, loaded or reached. An agent that fails on the way is no
             exception: the result has the status "partial" and says what happened.
     """
-    return local.run(
-        partial(
-            aexplain_neuron,
-            subject,
-            layer=layer,
-            neuron=neuron,
-            sign=sign,
-            corpus=corpus,
-            store=store,
-            llm=llm,
-            base_url=base_url,
-            budget=budget,
-            embeddings=embeddings,
-            simulator=simulator,
-            config=config,
-            cache_dir=cache_dir,
-            progress=progress,
-        )
-    )
-
-
-async def aexplain_neuron(
-    subject: str | os.PathLike[str] | tuple[Any, Any] | Subject,
-    *,
-    layer: int,
-    neuron: int,
-    sign: int = 1,
-    corpus: Any = "builtin",
-    store: ExemplarSource | None = None,
-    llm: str | BaseChatModel | Mapping[str, str | BaseChatModel] = "auto",
-    base_url: str | None = None,
-    budget: str | Budget | None = None,
-    embeddings: str | Embeddings = "auto",
-    simulator: str | Simulator = "auto",
-    config: ExplainConfig | None = None,
-    cache_dir: str | Path | None = None,
-    progress: bool | None = None,
-) -> NeuronExplanation:
-    """`explain_neuron`, to be awaited."""
     from neuronscope.embeddings import resolve_embeddings
     from neuronscope.llm import Budget, Meter, check_reachable, resolve_llm, shared_cache
     from neuronscope.simulators import resolve_simulator
@@ -144,6 +105,10 @@ async def aexplain_neuron(
         meter=meter,
     )
     return await run_graph(unit, instruments, progress)
+
+
+explain_neuron = local.blocking(aexplain_neuron)
+"""`aexplain_neuron` for scripts and notebooks: it waits."""
 
 
 async def run_graph(neuron: Neuron, instruments: Instruments, progress: bool | None = None) -> NeuronExplanation:

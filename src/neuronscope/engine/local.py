@@ -6,10 +6,12 @@ import atexit
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import TypeVar
+from functools import partial, wraps
+from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _lock = threading.Lock()
@@ -28,6 +30,18 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
     except BaseException:
         future.cancel()
         raise
+
+
+def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
+    """The same function for scripts and notebooks: it waits; named without the leading "a" of the awaited one."""
+
+    @wraps(function)
+    def wait(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run(partial(function, *args, **kwargs))
+
+    wait.__name__ = wait.__qualname__ = function.__name__.removeprefix("a")
+    wait.__annotations__ = dict(function.__annotations__)
+    return wait
 
 
 def _portal() -> BlockingPortal:

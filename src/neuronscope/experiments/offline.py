@@ -23,6 +23,7 @@ from neuronscope.graphs.observation import draw_exemplars
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
     from neuronscope.protocols import Subject
+    from neuronscope.subject import LoadedSubject
 
 LOOKUP_EXEMPLARS = 100
 """Train exemplars that the look-up tables are made of: the same that the built-in roles draft from."""
@@ -43,6 +44,16 @@ def random_neurons(width: int, layer: int, n: int, seed: int) -> list[ns.Neuron]
     """Draw `n` neurons of a layer without regard to what they do."""
     chosen = np.random.default_rng([seed, layer]).choice(width, size=n, replace=False)
     return [ns.Neuron(layer, int(index)) for index in chosen]
+
+
+def draw(
+    name: str, layers: str, n: int, seed: int, n_tokens: int
+) -> tuple[LoadedSubject, ExemplarStore, list[ns.Neuron]]:
+    """A model, its exemplars of some layers (such as "5,9"), and `n` random neurons of each of these."""
+    subject = ns.load_subject(name)
+    numbers = [int(layer) for layer in layers.split(",")]
+    store = ns.collect_exemplars(subject, layers=numbers, n_tokens=n_tokens)
+    return subject, store, [each for layer in numbers for each in random_neurons(subject.width(layer), layer, n, seed)]
 
 
 def explain_and_compare(
@@ -105,10 +116,7 @@ def main(
     from rich.console import Console
     from rich.progress import track
 
-    loaded = ns.load_subject(subject)
-    numbers = [int(layer) for layer in layers.split(",")]
-    store = ns.collect_exemplars(loaded, layers=numbers, n_tokens=n_tokens).bind(loaded)
-    chosen = [neuron for layer in numbers for neuron in random_neurons(loaded.width(layer), layer, neurons, seed)]
+    loaded, store, chosen = draw(subject, layers, neurons, seed, n_tokens)
     config = ns.ExplainConfig(n_tokens=n_tokens)
     shown = track(chosen, description="Explaining", console=Console(stderr=True))
     typer.echo(table([explain_and_compare(loaded, store, neuron, config, out) for neuron in shown]))

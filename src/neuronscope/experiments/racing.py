@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import neuronscope as ns
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder, file_name
-from neuronscope.experiments.offline import random_neurons
+from neuronscope.experiments.offline import draw
 from neuronscope.files import write_atomically
 from neuronscope.scoring import race
 
@@ -154,10 +154,7 @@ def record(
     from neuronscope.simulators import resolve_simulator
     from neuronscope.state import Instruments
 
-    loaded = ns.load_subject(subject)
-    numbers = [int(layer) for layer in layers.split(",")]
-    store = ns.collect_exemplars(loaded, layers=numbers, n_tokens=n_tokens).bind(loaded)
-    chosen = [neuron for layer in numbers for neuron in random_neurons(loaded.width(layer), layer, neurons, seed)]
+    loaded, store, chosen = draw(subject, layers, neurons, seed, n_tokens)
     instruments = Instruments(
         subject=loaded,
         store=store,

@@ -49,7 +49,7 @@ def resolve_simulator(
             `"chat"`: the run's own chat model; `"chat:<llm>"`: another one, by its LangChain name. `"hybrid"`: without
             a language model.
         embeddings: what the hybrid simulator's semantic channel uses, if it is made here; None is its own choice.
-        llm: the run's chat model, or one per agent, of which the Refinement Agent's simulates.
+        llm: the run's chat model, or one per agent: that of "simulator" simulates, else the Refinement Agent's.
 
     Raises:
         ConfigurationError: no simulator of that name, or an object that is none.
