@@ -1,0 +1,186 @@
+"""From names to objects, once for all neurons of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuronscope.config import ExplainConfig
+from neuronscope.errors import SubjectError
+from neuronscope.files import cache_folder
+from neuronscope.protocols import ExemplarSource, Simulator, Subject
+from neuronscope.units import Neuron
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.language_models import BaseChatModel
+
+    from neuronscope.llm import AnswerCache, Budget, Meter
+    from neuronscope.llm.ledger import Page
+    from neuronscope.state import Instruments
+
+DEFAULT_TOP_K = 100
+"""Top sequences that a store keeps per neuron and split, unless the settings ask for more."""
+
+AnySubject = "str | os.PathLike[str] | tuple[Any, Any] | Subject"
+LLMs = "str | BaseChatModel | Mapping[str, str | BaseChatModel]"
+
+
+@dataclass(kw_only=True)
+class Equipment:
+    """What the neurons of a call share."""
+
+    shared: Instruments
+    """Models, store and settings; of the meter it has none, since each neuron is counted apart."""
+    budget: Budget | None = None
+    """What all neurons together may cost."""
+    cache: AnswerCache | None = None
+    """Where answers are kept."""
+    meters: list[Meter] = field(default_factory=list)
+    """Those made so far: what this process has asked."""
+
+    def instruments(self, page: Page | None = None) -> Instruments:
+        """The instruments for one neuron.
+
+        A simulator that asks a language model is counted with the neuron that it works for, so such neurons have a
+        scorer each. All others meet in one, where their requests are batched together.
+
+        Args:
+            page: where the neuron's costs are written down, if anywhere.
+        """
+        from neuronscope.llm import Meter
+        from neuronscope.scoring import Scorer
+
+        config = self.shared.config
+        meter = Meter(
+            budget=self.budget,
+            cache=self.cache,
+            concurrency=config.max_concurrency,
+            requests_per_second=config.requests_per_second,
+            page=page,
+        )
+        self.meters.append(meter)
+        own = replace(self.shared, meter=meter)
+        if hasattr(self.shared.simulator, "metered"):
+            return replace(own, scorer=None)
+        return replace(own, scorer=Scorer.of(self.shared))
+
+    @property
+    def asks_models(self) -> bool:
+        """Whether any agent or the simulator asks a language model."""
+        llm = self.shared.llm
+        models = list(llm.values()) if isinstance(llm, dict) else [llm]
+        return any(model != "offline" for model in models) or hasattr(self.shared.simulator, "metered")
+
+
+async def equip(
+    subject: AnySubject,
+    neurons: Sequence[Neuron],
+    *,
+    corpus: Any = "builtin",
+    store: ExemplarSource | None = None,
+    llm: LLMs = "auto",
+    base_url: str | None = None,
+    budget: str | Budget | None = None,
+    embeddings: str | Embeddings = "auto",
+    simulator: str | Simulator = "auto",
+    config: ExplainConfig | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool | None = None,
+) -> Equipment:
+    """Resolve every name, load the subject, and find or collect the exemplars; the arguments are `explain_neurons`'s.
+
+    Raises:
+        NeuronScopeError: something cannot be found, loaded or reached.
+    """
+    from neuronscope.embeddings import resolve_embeddings
+    from neuronscope.llm import Budget, check_reachable, resolve_llm, shared_cache
+    from neuronscope.simulators import resolve_simulator
+    from neuronscope.state import Instruments
+
+    config = config or ExplainConfig()
+    limit = None if budget is None else Budget.parse(budget)
+    models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
+    await asyncio.to_thread(check_reachable, models)
+    vectors = resolve_embeddings(embeddings, models)
+    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
+    loaded = await asyncio.to_thread(as_subject, subject)
+    for neuron in neurons:
+        check_neuron(loaded, neuron)
+    if store is None:
+        layers = sorted({neuron.layer for neuron in neurons})
+        store = await asyncio.to_thread(collect_for, loaded, layers, corpus, config, cache_dir, progress)
+    elif hasattr(store, "bind"):
+        await asyncio.to_thread(store.bind, loaded)
+    return Equipment(
+        shared=Instruments(
+            subject=loaded, store=store, simulator=simulates, embeddings=vectors, llm=models, config=config
+        ),
+        budget=limit,
+        cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
+    )
+
+
+def check_neuron(subject: Subject, neuron: Neuron) -> None:
+    """Say in words which neurons there are, if this is none of them.
+
+    Raises:
+        SubjectError: the layer or the neuron does not exist.
+    """
+    name = getattr(subject, "name", type(subject).__name__)
+    if neuron.layer >= subject.n_layers:
+        raise SubjectError(
+            f"{name} has layers 0 to {subject.n_layers - 1}; there is no layer {neuron.layer}. Choose one of these."
+        )
+    width = subject.width(neuron.layer)
+    if neuron.index >= width:
+        raise SubjectError(
+            f"Layer {neuron.layer} of {name} has neurons 0 to {width - 1}; there is no neuron {neuron.index}. Choose "
+            "one of these."
+        )
+
+
+def as_subject(subject: AnySubject) -> Subject:
+    """Load what `load_subject` takes; a subject is taken as it is.
+
+    Raises:
+        SubjectError: it is neither, or cannot be loaded.
+    """
+    if isinstance(subject, (str, os.PathLike, tuple)):
+        from neuronscope.subject.loading import load_subject
+
+        return load_subject(subject)
+    if isinstance(subject, Subject):
+        return subject
+    raise SubjectError(
+        f"A {type(subject).__name__} is no subject: give a name, a folder, a (model, tokenizer) pair, or an object "
+        "with tokenizer, n_layers, width and activations."
+    )
+
+
+def collect_for(
+    subject: Subject,
+    layers: Sequence[int],
+    corpus: Any,
+    config: ExplainConfig,
+    cache_dir: str | Path | None,
+    progress: bool | None,
+) -> ExemplarSource:
+    """The exemplars of some layers as the settings want them: collected now, or before."""
+    from neuronscope.exemplars.collector import collect_exemplars
+
+    return collect_exemplars(
+        subject,
+        corpus=corpus,
+        layers=layers,
+        seq_len=config.seq_len,
+        top_k=max(DEFAULT_TOP_K, config.n_train_exemplars, config.heldout_top),
+        n_tokens=config.n_tokens,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
