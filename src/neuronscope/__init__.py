@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         SubjectError,
     )
     from neuronscope.evaluation import aevaluate, evaluate
+    from neuronscope.events import ProgressEvent
     from neuronscope.exemplars.collector import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
     from neuronscope.explain import aexplain_neuron, explain_neuron
@@ -48,6 +49,7 @@ _HOME = {
         "StoreError",
         "SubjectError",
     ],
+    "neuronscope.events": ["ProgressEvent"],
     "neuronscope.evaluation": ["aevaluate", "evaluate"],
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
@@ -80,6 +82,7 @@ __all__ = [
     "Neuron",
     "NeuronExplanation",
     "NeuronScopeError",
+    "ProgressEvent",
     "RayEngine",
     "ResultError",
     "Simulator",

@@ -11,6 +11,7 @@ from neuronscope.graphs.neuron import (
 )
 from neuronscope.graphs.observation import observe
 from neuronscope.graphs.refinement import Propose, after_propose, assess, build_refinement_graph, next_step
+from neuronscope.graphs.streaming import announced, stream_events
 from neuronscope.graphs.tools import capture_activations, score_explanations
 from neuronscope.state import ExemplarIds, Instruments, NeuronState, RefinementState
 
@@ -25,6 +26,7 @@ __all__ = [
     "after_hypothesis",
     "after_observe",
     "after_propose",
+    "announced",
     "assess",
     "build_neuron_graph",
     "build_refinement_graph",
@@ -34,4 +36,5 @@ __all__ = [
     "next_step",
     "observe",
     "score_explanations",
+    "stream_events",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from itertools import takewhile
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -18,7 +17,9 @@ from langgraph.types import Checkpointer
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.tools import TOOLS, fail_in_words, refinement_failure, representative, score_explanations
+from neuronscope.graphs.modes import refined, representative
+from neuronscope.graphs.streaming import announced
+from neuronscope.graphs.tools import TOOLS, fail_in_words, refinement_failure, score_explanations
 from neuronscope.result import Attempt, Failure, Mode, PredictionError
 from neuronscope.state import Instruments, RefinementState
 
@@ -116,14 +117,6 @@ def _best_attempt(answers: list[ToolMessage], iteration: int) -> Attempt | None:
     return best
 
 
-def refined(mode: Mode, history: list[Attempt]) -> Mode:
-    """The mode with the best attempt of its history; the earliest of equals, so only a better one replaces it."""
-    if not history:
-        return mode
-    best = max(history, key=lambda attempt: attempt.val_score)
-    return replace(mode, explanation=best.explanation, val_score=best.val_score, history=history)
-
-
 async def next_step(state: RefinementState, runtime: Runtime[Instruments]) -> str:
     """Go on, or stop after `max_iterations`, once the score has converged, or if a tool failed."""
     if _failures(_answers(state["messages"])):
@@ -163,9 +156,10 @@ def build_refinement_graph(*, refinement: Agent | None = None, checkpointer: Che
         refinement = RefinementAgent()
 
     graph = StateGraph(RefinementState, context_schema=Instruments, output_schema=RefinementOutput)
-    graph.add_node("propose", Propose(refinement))  # candidates → tool call
-    graph.add_node("tools", ToolNode(TOOLS, awrap_tool_call=fail_in_words))  # tool call → measurements
-    graph.add_node("assess", assess)  # measurements → history
+    graph.add_node("propose", announced("propose", Propose(refinement)))  # candidates → tool call
+    tools = ToolNode(TOOLS, awrap_tool_call=fail_in_words)
+    graph.add_node("tools", announced("tools", tools))  # tool call → measurements
+    graph.add_node("assess", announced("assess", assess))  # measurements → history
     graph.add_edge(START, "propose")
     graph.add_conditional_edges("propose", after_propose, ["tools", END])  # a failing agent ends the loop
     graph.add_edge("tools", "assess")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StringConstraints
 
 from neuronscope.errors import NeuronScopeError
+from neuronscope.graphs.modes import representative
 from neuronscope.result import Failure, Mode
 from neuronscope.scoring import Scorer, Standing, race
 from neuronscope.scoring.scorer import Predictions
@@ -154,8 +155,3 @@ def own_sequences(top: list[int], random: list[int], belongs: NDArray[np.bool_])
     """The top sequences that belong to a mode, and the random ones; all of them if none belongs to it."""
     own = [number for number, is_own in zip(top, belongs, strict=False) if is_own]
     return [*(own or top), *random]
-
-
-def representative(mode: Mode) -> str:
-    """What a mode's refinement began with."""
-    return mode.history[0].explanation if mode.history else mode.explanation
