@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from neuronscope.llm.budget import Budget
     from neuronscope.protocols import Simulator, Subject
     from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
+    from neuronscope.runs.many import arun, run
+    from neuronscope.runs.spec import RunSpec, Selection
     from neuronscope.scoring.evaluation.table import Evaluation, Measurement
     from neuronscope.subject.loading import load_subject
     from neuronscope.units import Exemplar, Neuron
@@ -53,10 +55,13 @@ _HOME = {
     "neuronscope.evaluation": ["aevaluate", "evaluate"],
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
-    "neuronscope.explain": ["aexplain_neuron", "explain_neuron"],
+    "neuronscope.events": ["ProgressEvent"],
+    "neuronscope.explain": ["aexplain_neuron", "aexplain_neurons", "explain_neuron", "explain_neurons"],
     "neuronscope.llm.budget": ["Budget"],
     "neuronscope.protocols": ["Simulator", "Subject"],
     "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
+    "neuronscope.runs.many": ["arun", "run"],
+    "neuronscope.runs.spec": ["RunSpec", "Selection"],
     "neuronscope.scoring.evaluation.table": ["Evaluation", "Measurement"],
     "neuronscope.subject.loading": ["load_subject"],
     "neuronscope.units": ["Exemplar", "Neuron"],
@@ -93,12 +98,16 @@ __all__ = [
     "Turn",
     "aevaluate",
     "aexplain_neuron",
+    "aexplain_neurons",
+    "arun",
     "collect_exemplars",
     "evaluate",
     "explain_neuron",
+    "explain_neurons",
     "load_subject",
     "mix",
     "open_store",
+    "run",
 ]
 
 

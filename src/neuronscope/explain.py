@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Mapping
-from functools import partial
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
-from neuronscope.errors import SubjectError
-from neuronscope.files import cache_folder
-from neuronscope.protocols import ExemplarSource, Simulator, Subject
+from neuronscope.protocols import ExemplarSource, Simulator
 from neuronscope.result import NeuronExplanation
+from neuronscope.runs.equipment import equip
+from neuronscope.runs.many import aexplain_neurons, explain_neurons
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
-    from langchain_core.language_models import BaseChatModel
 
     from neuronscope.llm import Budget
+    from neuronscope.runs.equipment import AnySubject, LLMs
     from neuronscope.state import Instruments
 
-DEFAULT_TOP_K = 100
-"""Top sequences that a store keeps per neuron and split, unless the settings ask for more."""
+__all__ = ["aexplain_neuron", "aexplain_neurons", "explain_neuron", "explain_neurons", "run_graph"]
 
 
 async def aexplain_neuron(
-    subject: str | os.PathLike[str] | tuple[Any, Any] | Subject,
+    subject: AnySubject,
     *,
     layer: int,
     neuron: int,
     sign: int = 1,
     corpus: Any = "builtin",
     store: ExemplarSource | None = None,
-    llm: str | BaseChatModel | Mapping[str, str | BaseChatModel] = "auto",
+    llm: LLMs = "auto",
     base_url: str | None = None,
     budget: str | Budget | None = None,
     embeddings: str | Embeddings = "auto",
@@ -72,39 +68,22 @@ async def aexplain_neuron(
         NeuronScopeError: something cannot be found, loaded or reached. An agent that fails on the way is no
             exception: the result has the status "partial" and says what happened.
     """
-    from neuronscope.embeddings import resolve_embeddings
-    from neuronscope.llm import Budget, Meter, check_reachable, resolve_llm, shared_cache
-    from neuronscope.simulators import resolve_simulator
-    from neuronscope.state import Instruments
-
-    config = config or ExplainConfig()
     unit = Neuron(layer, neuron, sign)
-    meter = Meter(
-        budget=None if budget is None else Budget.parse(budget),
-        cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
-        concurrency=config.max_concurrency,
-        requests_per_second=config.requests_per_second,
-    )
-    models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
-    await asyncio.to_thread(check_reachable, models)
-    vectors = resolve_embeddings(embeddings, models)
-    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
-    loaded = await asyncio.to_thread(as_subject, subject)
-    check_neuron(loaded, unit)
-    if store is None:
-        store = await asyncio.to_thread(collect_for, loaded, layer, corpus, config, cache_dir, progress)
-    elif hasattr(store, "bind"):
-        await asyncio.to_thread(store.bind, loaded)
-    instruments = Instruments(
-        subject=loaded,
+    equipment = await equip(
+        subject,
+        [unit],
+        corpus=corpus,
         store=store,
-        simulator=simulates,
-        embeddings=vectors,
-        llm=models,
+        llm=llm,
+        base_url=base_url,
+        budget=budget,
+        embeddings=embeddings,
+        simulator=simulator,
         config=config,
-        meter=meter,
+        cache_dir=cache_dir,
+        progress=progress,
     )
-    return await run_graph(unit, instruments, progress)
+    return await run_graph(unit, equipment.instruments(), progress)
 
 
 explain_neuron = local.blocking(aexplain_neuron)
@@ -130,62 +109,3 @@ async def run_graph(neuron: Neuron, instruments: Instruments, progress: bool | N
         raise RuntimeError("The graph ended without its last node, conclude.")
     return explanation
 
-
-def check_neuron(subject: Subject, neuron: Neuron) -> None:
-    """Say in words which neurons there are, if this is none of them.
-
-    Raises:
-        SubjectError: the layer or the neuron does not exist.
-    """
-    name = getattr(subject, "name", type(subject).__name__)
-    if neuron.layer >= subject.n_layers:
-        raise SubjectError(
-            f"{name} has layers 0 to {subject.n_layers - 1}; there is no layer {neuron.layer}. Choose one of these."
-        )
-    width = subject.width(neuron.layer)
-    if neuron.index >= width:
-        raise SubjectError(
-            f"Layer {neuron.layer} of {name} has neurons 0 to {width - 1}; there is no neuron {neuron.index}. Choose "
-            "one of these."
-        )
-
-
-def as_subject(subject: str | os.PathLike[str] | tuple[Any, Any] | Subject) -> Subject:
-    """Load what `load_subject` takes; a subject is taken as it is.
-
-    Raises:
-        SubjectError: it is neither, or cannot be loaded.
-    """
-    if isinstance(subject, (str, os.PathLike, tuple)):
-        from neuronscope.subject.loading import load_subject
-
-        return load_subject(subject)
-    if isinstance(subject, Subject):
-        return subject
-    raise SubjectError(
-        f"A {type(subject).__name__} is no subject: give a name, a folder, a (model, tokenizer) pair, or an object "
-        "with tokenizer, n_layers, width and activations."
-    )
-
-
-def collect_for(
-    subject: Subject,
-    layer: int,
-    corpus: Any,
-    config: ExplainConfig,
-    cache_dir: str | Path | None,
-    progress: bool | None,
-) -> ExemplarSource:
-    """The exemplars of a layer as the settings want them: collected now, or before."""
-    from neuronscope.exemplars.collector import collect_exemplars
-
-    return collect_exemplars(
-        subject,
-        corpus=corpus,
-        layers=[layer],
-        seq_len=config.seq_len,
-        top_k=max(DEFAULT_TOP_K, config.n_train_exemplars, config.heldout_top),
-        n_tokens=config.n_tokens,
-        cache_dir=cache_dir,
-        progress=progress,
-    )

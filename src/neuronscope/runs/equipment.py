@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
 
-    from neuronscope.llm import AnswerCache, Budget, Meter
+    from neuronscope.llm import AnswerCache, Budget
     from neuronscope.llm.ledger import Page
     from neuronscope.state import Instruments
 
+    AnySubject = str | os.PathLike[str] | tuple[Any, Any] | Subject
+    LLMs = str | BaseChatModel | Mapping[str, str | BaseChatModel]
+
 DEFAULT_TOP_K = 100
 """Top sequences that a store keeps per neuron and split, unless the settings ask for more."""
-
-AnySubject = "str | os.PathLike[str] | tuple[Any, Any] | Subject"
-LLMs = "str | BaseChatModel | Mapping[str, str | BaseChatModel]"
 
 
 @dataclass(kw_only=True)
@@ -41,8 +41,6 @@ class Equipment:
     """What all neurons together may cost."""
     cache: AnswerCache | None = None
     """Where answers are kept."""
-    meters: list[Meter] = field(default_factory=list)
-    """Those made so far: what this process has asked."""
 
     def instruments(self, page: Page | None = None) -> Instruments:
         """The instruments for one neuron.
@@ -64,7 +62,6 @@ class Equipment:
             requests_per_second=config.requests_per_second,
             page=page,
         )
-        self.meters.append(meter)
         own = replace(self.shared, meter=meter)
         if hasattr(self.shared.simulator, "metered"):
             return replace(own, scorer=None)
