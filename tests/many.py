@@ -84,5 +84,3 @@ def found(results: list[ns.NeuronExplanation]) -> dict[ns.Neuron, dict[str, Any]
 
 def results_in(folder: Path) -> list[ns.NeuronExplanation]:
     return [ns.NeuronExplanation.load(file) for file in sorted((folder / "results").glob("*.json"))]
-
-

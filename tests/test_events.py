@@ -200,7 +200,7 @@ async def test_a_run_goes_on_with_its_thread_and_says_only_what_is_new():
     assert x.number == 2
     assert thread == {"configurable": {"thread_id": "1"}}
     (again,) = await items_of(graph, None, context, config=thread)  # a finished thread still has its explanation
-    assert again.to_json() == x.to_json()
+    assert (again.neuron, again.status, again.score, again.number) == (x.neuron, x.status, x.score, x.number)
 
 
 async def test_a_whole_state_may_be_the_start_and_a_graph_without_an_end_is_an_error():

@@ -131,7 +131,7 @@ def test_other_settings_are_refused_and_named(server: FakeOpenAI, tmp_path: Path
     with pytest.raises(ns.ConfigurationError, match=r"config\.max_iterations \(2 then, 3 now\)"):
         explain(server, out=tmp_path / "run", config=CONFIG.model_copy(update={"max_iterations": 3}))
     with pytest.raises(ns.ConfigurationError, match=r"llm\.refinement"):
-        explain(server, out=tmp_path / "run", llm={agent: "openai:hypothesis" for agent in AGENTS})
+        explain(server, out=tmp_path / "run", llm=dict.fromkeys(AGENTS, "openai:hypothesis"))
     faster = CONFIG.model_copy(update={"max_concurrency": 8, "request_timeout": 10.0})
     assert explain(server, NEURONS[:1], out=tmp_path / "run", config=faster)
 

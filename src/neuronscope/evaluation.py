@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
 from neuronscope.errors import ConfigurationError
-from neuronscope.runs.equipment import as_subject, check_neuron, collect_for
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import Mode, NeuronExplanation
+from neuronscope.runs.equipment import as_subject, check_neuron, collect_for
 from neuronscope.scoring.evaluation.items import FIRING_SHARE
 from neuronscope.scoring.evaluation.resampling import Resampling
 from neuronscope.scoring.evaluation.table import Evaluation

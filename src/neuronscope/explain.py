@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
+from neuronscope.events import ProgressEvent
 from neuronscope.protocols import ExemplarSource, Simulator
 from neuronscope.result import NeuronExplanation
 from neuronscope.runs.equipment import equip
@@ -39,7 +40,7 @@ async def aexplain_neuron(
     simulator: str | Simulator = "auto",
     config: ExplainConfig | None = None,
     cache_dir: str | Path | None = None,
-    progress: bool | None = None,
+    progress: bool | Callable[[ProgressEvent], object] | None = None,
 ) -> NeuronExplanation:
     """Find what one neuron responds to: every meaning, each with a held-out score.
 
@@ -62,7 +63,9 @@ async def aexplain_neuron(
             "auto" (see `resolve_simulator`), or a simulator.
         config: every other setting; None is `ExplainConfig()`.
         cache_dir: where collected exemplars are kept; None is the user's cache folder.
-        progress: whether to show what is going on; None shows it in a terminal.
+        progress: whether to show what is going on; None shows it in a notebook and in a terminal. Or a function of
+            your own: it is called with every `ProgressEvent`, in the event loop, so it should be quick. An exception
+            that it raises ends the run.
 
     Raises:
         NeuronScopeError: something cannot be found, loaded or reached. An agent that fails on the way is no
@@ -81,7 +84,7 @@ async def aexplain_neuron(
         simulator=simulator,
         config=config,
         cache_dir=cache_dir,
-        progress=progress,
+        progress=progress if isinstance(progress, bool) else None,
     )
     return await run_graph(unit, equipment.instruments(), progress)
 
@@ -90,22 +93,17 @@ explain_neuron = local.blocking(aexplain_neuron)
 """`aexplain_neuron` for scripts and notebooks: it waits."""
 
 
-async def run_graph(neuron: Neuron, instruments: Instruments, progress: bool | None = None) -> NeuronExplanation:
+async def run_graph(
+    neuron: Neuron, instruments: Instruments, progress: bool | Callable[[ProgressEvent], object] | None = None
+) -> NeuronExplanation:
     """Run the default graph on one neuron, and show how it goes."""
-    from neuronscope.graphs import build_neuron_graph
-    from neuronscope.progress import GraphProgress
+    from neuronscope.graphs import build_neuron_graph, stream_events
+    from neuronscope.progress import watching
 
-    explanation: NeuronExplanation | None = None
-    with GraphProgress(str(neuron), progress) as shown:
-        events = build_neuron_graph().astream(
-            {"neuron": neuron}, context=instruments, stream_mode=["tasks", "updates"], subgraphs=True
-        )
-        stream = cast(AsyncIterator[tuple[tuple[str, ...], str, dict[str, Any]]], events)
-        async for namespace, kind, event in stream:
-            shown.update(namespace, kind, event)
-            if kind == "updates" and not namespace and "conclude" in event:
-                explanation = event["conclude"]["explanation"]
-    if explanation is None:
-        raise RuntimeError("The graph ended without its last node, conclude.")
+    with watching(progress, neuron) as listener:
+        async for item in stream_events(build_neuron_graph(), neuron, instruments):
+            if isinstance(item, NeuronExplanation):
+                explanation = item  # the last item of every stream
+            else:
+                listener(item)
     return explanation
-

@@ -61,7 +61,7 @@ class Call:
             llm = llm.model_copy(update={"temperature": None})
         structured = None
         if held_to is not None:
-            structured = llm.with_structured_output(held_to, method="json_schema", include_raw=True)
+            structured = _asking_part(llm.with_structured_output(held_to, method="json_schema", include_raw=True))
         return cls(replace(prompt, llm=llm), structured, n)
 
     async def amake(self) -> Outcome:
@@ -69,7 +69,7 @@ class Call:
         prompt, messages = self.prompt, list(self.prompt.messages)
         try:
             if self.structured is not None:
-                return Outcome([(await self.structured.ainvoke(messages, self._config()))["raw"]])
+                return Outcome([_raw(await self.structured.ainvoke(messages, self._config()))])
             if self.n == 1:
                 return Outcome([await prompt.llm.ainvoke(messages, self._config())])
             return Outcome(_choices(await prompt.llm.agenerate([messages], n=self.n, **self._inherited())))
@@ -81,7 +81,7 @@ class Call:
         messages = list(self.prompt.messages)
         try:
             if self.structured is not None:
-                return Outcome([self.structured.invoke(messages, self._config())["raw"]])
+                return Outcome([_raw(self.structured.invoke(messages, self._config()))])
             return Outcome([self.prompt.llm.invoke(messages, self._config())])
         except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
             return Outcome([], error)
@@ -95,6 +95,22 @@ class Call:
 
         config = ensure_config(self._config())
         return {name: config.get(name) for name in ("callbacks", "tags", "metadata", "run_name")}
+
+
+def _asking_part(structured: Runnable[LanguageModelInput, Any]) -> Runnable[LanguageModelInput, Any]:
+    """Of a model and the parser behind it the model, where LangChain puts them together as it does for most providers.
+
+    Answers are read elsewhere; in a trace the parser would be nine steps around every request.
+    """
+    first = getattr(structured, "first", None)
+    asking: Runnable[LanguageModelInput, Any] = getattr(first, "steps__", {}).get("raw", structured)
+    return asking
+
+
+def _raw(answer: Any) -> AIMessage:
+    """The message, also where the parser could not be left out."""
+    message: AIMessage = answer["raw"] if isinstance(answer, dict) else answer
+    return message
 
 
 def _choices(result: LLMResult) -> list[AIMessage]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from neuronscope.events import ProgressEvent
     from neuronscope.llm import Budget
-    from neuronscope.runs.board import Board
     from neuronscope.runs.equipment import AnySubject, LLMs
 
 AnyNeuron = Neuron | tuple[int, int] | tuple[int, int, int] | str
@@ -148,9 +147,7 @@ async def arun(
         spec = RunSpec.load(spec)
     settings, subject = spec.settings(), await asyncio.to_thread(as_subject, spec.subject)
     show = progress if isinstance(progress, bool) else None
-    store: Any = await asyncio.to_thread(
-        collect_for, subject, spec.layers, spec.corpus, settings, spec.cache_dir, show
-    )
+    store: Any = await asyncio.to_thread(collect_for, subject, spec.layers, spec.corpus, settings, spec.cache_dir, show)
     results = aexplain_neurons(
         spec.chosen(store),
         subject,

@@ -85,9 +85,7 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _feed(
-        self, neurons: Sequence[Neuron], waiting: asyncio.Queue[Neuron | None], n_workers: int
-    ) -> None:
+    async def _feed(self, neurons: Sequence[Neuron], waiting: asyncio.Queue[Neuron | None], n_workers: int) -> None:
         """Compute the activations of the next neurons while the ones before are at work."""
         ready: Sequence[Neuron] = []
         for group in groups(neurons, self._parallel):
