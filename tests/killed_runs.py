@@ -47,15 +47,30 @@ def steps_kept(folder: Path) -> int:
         return 0
 
 
+def ends_before(process: int, folder: Path, steps: int) -> int | None:
+    """Wait until the child has taken so many steps more, and return None; or its status, if it ends before."""
+    wanted = steps_kept(folder) + steps
+    while steps_kept(folder) < wanted:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.01)
+    return None
+
+
 def main(address: str, folder: Path, n: int, kills: int) -> dict[str, int]:
     generator, done, resumed = random.Random(), 0, 0
     while True:
         resumed += steps_kept(folder) > 0
         process = child(address, folder, n)
+        status = None
         if done < kills:
-            time.sleep(generator.uniform(0.2, 1.2))
-            os.kill(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
+            status = ends_before(process, folder, generator.randint(1, 20))
+            time.sleep(generator.uniform(0.0, 0.05))
+            if status is None:
+                os.kill(process, signal.SIGKILL)
+        if status is None:
+            _, status = os.waitpid(process, 0)
         if not os.WIFSIGNALED(status):
             return {"kills": done, "resumed": resumed, "code": os.WEXITSTATUS(status)}
         done += 1

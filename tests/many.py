@@ -31,15 +31,17 @@ DEAD = ns.Neuron(0, 3)
 
 
 class ManySubject(PlantedSubject):
-    """Neurons that fire on colours and animals, each with its own strength; the fourth is dead."""
+    """Neurons that fire on colours and animals, each in its own proportions; the fourth is dead."""
 
     def width(self, layer: int) -> int:
         return 40
 
     def _row(self, token_id: int) -> list[float]:
         word = self.tokenizer.words[token_id].strip()
-        base = 6.0 * (word in COLOURS) + 4.0 * (word in ANIMALS)
-        return [0.0 if index == DEAD.index else base * (1 + index / 40) for index in range(40)]
+        if word not in [*COLOURS, *ANIMALS]:
+            return [0.0] * 40
+        kind = [*COLOURS, *ANIMALS].index(word)
+        return [0.0 if index == DEAD.index else 3.0 + (index * (kind + 1)) % 41 / 13 for index in range(40)]
 
 
 def useful(request: dict[str, Any], number: int) -> Reply:

@@ -44,6 +44,9 @@ class Attempt:
     errors: tuple[PredictionError, ...] = ()
     """Where this attempt fails most, both ways; refinement with `feedback="errors"` sees them."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "errors", tuple(self.errors))  # read back from a checkpoint it is a list
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -57,6 +60,10 @@ class Cluster:
     """The atoms' embeddings on their two principal components, for plots."""
     noise: bool = False
     """True for the atoms that HDBSCAN left without a cluster; they become modes only with `noise="keep"`."""
+
+    def __post_init__(self) -> None:
+        # Read back from a checkpoint, pairs are lists.
+        object.__setattr__(self, "points", [(float(x), float(y)) for x, y in self.points])
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Ledger:
 
     def _unusable(self, error: Exception) -> ResultError:
         return ResultError(
-            f"What the run has cost cannot be kept in {self.path}: {error}. Check the disk and the folder's permissions."
+            f"The run's costs cannot be kept in {self.path}: {error}. Check the disk, and the folder's permissions."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -61,10 +62,8 @@ def _row(result: NeuronExplanation, cost: str | None) -> list[Text]:
 
 def _means(results: Sequence[NeuronExplanation]) -> str:
     scored = [result for result in results if result.modes]
-    counts = [f"{len(results)} neurons"]
-    for status in ("dead", "partial"):
-        if n := sum(result.status == status for result in results):
-            counts.append(f"{n} {status}")
+    tally = Counter(result.status for result in results)
+    counts = [f"{len(results)} neurons", *(f"{tally[name]} {name}" for name in ("dead", "partial") if tally[name])]
     if not scored:
         return ", ".join(counts)
     before, after = fmean(each.unrefined_score for each in scored), fmean(each.score for each in scored)

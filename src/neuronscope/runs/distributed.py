@@ -110,7 +110,7 @@ def _shared(checkpoints: Any) -> str | None:
     if isinstance(checkpoints, str) and "://" in checkpoints:
         return checkpoints
     raise ConfigurationError(
-        "Several machines cannot share checkpoints in a file or an object. Give the URL of a Postgres database, or None."
+        "Several machines cannot share checkpoints in a file or an object. Give a Postgres URL, or None."
     )
 
 
