@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -64,7 +64,10 @@ def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | R
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if not body:  # the client died in the middle of its request
+                return
+            request = json.loads(body)
             with fake.lock:
                 number = len(fake.requests)
                 fake.requests.append(request)
@@ -89,6 +92,10 @@ def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | R
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # clients may be killed
+                super().handle()
 
         def log_message(self, *arguments: Any) -> None:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -49,7 +50,8 @@ def useful(request: dict[str, Any], number: int) -> Reply:
     schema = "response_format" in request
     sentences = {"decomposition": [COLOUR_MODE, ANIMAL_MODE], "refinement": [BETTER_COLOURS, BETTER_ANIMALS]}
     if request["model"] == "hypothesis":
-        return Reply("It activates on colours and on animals.")
+        prompt = json.dumps(request["messages"]).encode()  # so every neuron's drafts are its own
+        return Reply(f"It activates on colours and on animals, draft {hashlib.sha256(prompt).hexdigest()[:8]}.")
     return Reply(json.dumps({"sentences": sentences[request["model"]]} if schema else sentences[request["model"]]))
 
 

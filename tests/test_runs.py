@@ -71,10 +71,10 @@ def test_each_neuron_is_charged_for_what_it_asked(server: FakeOpenAI) -> None:
 def test_neurons_overlap(server: FakeOpenAI) -> None:
     with fake_openai(slow(0.05)) as waiting:
         explain(waiting, parallel=6)
-        assert waiting.most_under_way == CONFIG.max_concurrency
+        assert waiting.most_under_way >= CONFIG.max_concurrency
     with fake_openai(slow(0.05)) as waiting:
         explain(waiting, parallel=1, config=CONFIG.model_copy(update={"seed": 1}))
-        assert waiting.most_under_way < CONFIG.max_concurrency
+        assert waiting.most_under_way <= 2, "two drafts, or two modes"
 
 
 def test_their_simulator_is_asked_in_one_queue(server: FakeOpenAI) -> None:
@@ -122,7 +122,7 @@ def test_leaving_the_loop_ends_what_is_under_way_and_the_next_call_goes_on(tmp_p
         assert len(results) == len(NEURONS)
         interrupted = len(server.requests)
     with fake_openai(useful) as fresh:
-        explain(fresh, config=CONFIG.model_copy(update={"cache_answers": False}))
+        explain(fresh)
         assert asked < interrupted <= len(fresh.requests) + CONFIG.max_concurrency
 
 
@@ -217,24 +217,19 @@ def test_what_is_no_neuron_is_refused_in_words(server: FakeOpenAI, neuron: Any) 
 
 
 def test_killed_at_random_times_a_run_repeats_only_what_was_in_flight(tmp_path: Path) -> None:
-    neurons, kills = 8, 4
-    with fake_openai(slow(0.03)) as server:
+    neurons, kills = 6, 4
+    with fake_openai(slow(0.02)) as server:
         script = Path(__file__).with_name("killed_runs.py")
         command = [sys.executable, str(script), server.address, str(tmp_path / "killed"), str(neurons), str(kills)]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
         assert finished.returncode == 0, finished.stderr[-3000:]
         report = json.loads(finished.stdout)
-        asked = len(server.requests)
+        asked, in_flight = len(server.requests), server.most_under_way
     assert report["code"] == 0
     assert report["kills"] > 0
     assert report["resumed"] > 0, "no kill hit a neuron under way"
-    with fake_openai(useful) as server:
-        config = CONFIG.model_copy(update={"cache_answers": False})
-        whole = explain(server, [ns.Neuron(0, index) for index in range(neurons)], config=config)
+    with fake_openai(useful) as server:  # at another address: nothing is known from before
+        whole = explain(server, [ns.Neuron(0, index) for index in range(neurons)])
         needed = len(server.requests)
-    assert needed <= asked <= needed + report["kills"] * CONFIG.max_concurrency
-    killed = found(results_in(tmp_path / "killed"))
-    expected = found(whole)
-    for document in [*killed.values(), *expected.values()]:
-        document["provenance"].pop("config")
-    assert killed == expected
+    assert needed <= asked <= needed + report["kills"] * in_flight
+    assert found(results_in(tmp_path / "killed")) == found(whole)
