@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -186,3 +187,36 @@ def test_the_terminal_shows_every_mode_and_nothing_that_controls_it(capsys, monk
     assert re.search(r"iteration 3 +0\.25 .*scoring.*<img src=x", shown)
     assert "\x1b[31m" not in shown
     assert "\u202e" not in shown
+
+
+# What the documentation shows
+
+
+def documented(number):
+    """The names that one of the page's examples defines, after running it."""
+    page = (Path(__file__).parents[1] / "docs" / "streaming.md").read_text(encoding="utf-8")
+    names = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[number], names)
+    return names
+
+
+def test_the_documented_function_hears_every_iteration(planted_agents, monkeypatch, capsys):
+    world = instruments()
+
+    def explain(subject, *, layer, neuron, llm, progress):
+        assert (subject, layer, neuron, llm) == ("smollm2-135m", 9, 740, "offline")
+        given = {name: getattr(world, name) for name in ("subject", "store", "simulator", "embeddings")}
+        return real(**given, layer=0, neuron=0, llm=llm, progress=progress)
+
+    real = ns.explain_neuron
+    monkeypatch.setattr(ns, "explain_neuron", explain, raising=False)
+    assert documented(0)["x"].number == 2
+    assert re.findall(r"iteration (\d), 0\.\d\d", capsys.readouterr().out) == ["0", "0", "1", "1", "2", "2"]
+
+
+async def test_the_documented_streams_run(planted_agents, capsys):
+    lines = await documented(1)["watch"](BOTH, instruments())
+    assert (lines[0], lines[-1], lines.count("assess finished")) == ("observe started", "conclude finished", 6)
+    x = await documented(2)["explain"](BOTH, instruments())
+    assert x.number == 2
+    assert capsys.readouterr().out.startswith("observe started \nobserve finished \nhypothesis started ")
