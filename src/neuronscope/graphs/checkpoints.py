@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,9 +48,10 @@ async def open_checkpoints(place: str | Path) -> AsyncIterator[BaseCheckpointSav
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     try:
-        connection = await aiosqlite.connect(place)
-    except aiosqlite.Error as error:
+        sqlite3.connect(place).close()
+    except sqlite3.Error as error:
         raise ConfigurationError(f"Checkpoints cannot be kept in {place}: {error}. Name another file.") from error
+    connection = await aiosqlite.connect(place)
     try:
         sqlite = AsyncSqliteSaver(connection, serde=serializer())
         await sqlite.setup()
@@ -80,6 +82,9 @@ async def _postgres(url: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     pool = AsyncConnectionPool(url, min_size=1, max_size=8, open=False, kwargs=settings)
     try:
         try:
+            await (
+                await psycopg.AsyncConnection.connect(url, connect_timeout=15)
+            ).close()  # the pool would try for long
             await pool.open(wait=True, timeout=15)
             saver = AsyncPostgresSaver(pool, serde=serializer())
             await saver.setup()
