@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
-from neuronscope.errors import SubjectError
+from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.files import cache_folder
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import NeuronExplanation
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from neuronscope.llm import Budget
-    from neuronscope.state import Instruments
+    from neuronscope.state import AnyLLM, Instruments
 
 DEFAULT_TOP_K = 100
 """Top sequences that a store keeps per neuron and split, unless the settings ask for more."""
@@ -72,6 +72,7 @@ async def aexplain_neuron(
         NeuronScopeError: something cannot be found, loaded or reached. An agent that fails on the way is no
             exception: the result has the status "partial" and says what happened.
     """
+    from neuronscope.agents.refinement import NO_WRITER
     from neuronscope.embeddings import resolve_embeddings
     from neuronscope.llm import Budget, Meter, check_reachable, resolve_llm, shared_cache
     from neuronscope.simulators import resolve_simulator
@@ -86,6 +87,8 @@ async def aexplain_neuron(
         requests_per_second=config.requests_per_second,
     )
     models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
+    if config.experiments and _refines_offline(models):
+        raise ConfigurationError(NO_WRITER)
     await asyncio.to_thread(check_reachable, models)
     vectors = resolve_embeddings(embeddings, models)
     simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
@@ -105,6 +108,10 @@ async def aexplain_neuron(
         meter=meter,
     )
     return await run_graph(unit, instruments, progress)
+
+
+def _refines_offline(models: AnyLLM | Mapping[str, AnyLLM]) -> bool:
+    return (models["refinement"] if isinstance(models, Mapping) else models) == "offline"
 
 
 explain_neuron = local.blocking(aexplain_neuron)
