@@ -139,14 +139,11 @@ def _by_tools(prompt: Prompt) -> Generator[Call, Outcome, AIMessage | None]:
 
 def _by_schema(prompt: Prompt) -> Generator[Call, Outcome, AIMessage | None]:
     """The answer of a model that is held to the schema; None if it cannot be."""
-    schema = prompt.schema or {}
-    return (
-        yield from _bound(
-            "schema",
-            prompt,
-            lambda llm: llm.with_structured_output(schema, method="json_schema", include_raw=True),
-        )
-    )
+
+    def bind(llm: BaseChatModel) -> Runnable[LanguageModelInput, Any]:
+        return llm.with_structured_output(prompt.schema or {}, method="json_schema", include_raw=True)
+
+    return (yield from _bound("schema", prompt, bind))
 
 
 def _bound(part: Literal["schema", "tools"], prompt: Prompt, bind: Bind) -> Generator[Call, Outcome, AIMessage | None]:
