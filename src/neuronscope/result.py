@@ -99,7 +99,7 @@ class Experiment:
     """The refinement iteration that it precedes; after the last iteration, the number that the next would have."""
     explanation: str
     """What was tested: the best attempt at that time."""
-    trials: tuple[Trial, ...] = ()
+    trials: list[Trial] = field(default_factory=list)
     """The texts that should fire, then those that should not."""
     error: str = ""
     """Why there are no trials."""

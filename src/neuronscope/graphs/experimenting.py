@@ -87,7 +87,7 @@ def read_experiments(state: RefinementState, answers: Sequence[ToolMessage]) -> 
         n_firing = len(calls[message.tool_call_id]["texts"])
         maximum = state["exemplars"].maximum
         trials = [_trial(text, number < n_firing, maximum) for number, text in enumerate(measured)]
-        experiments.append(Experiment(iteration, explanation, tuple(trials)))
+        experiments.append(Experiment(iteration, explanation, trials))
     return experiments
 
 
