@@ -100,12 +100,14 @@ def _mode_excerpts(position: int, mode: Mode, width: int, colours: bool) -> Iter
 
 
 def _trials(mode: Mode) -> Iterator[Text | Table]:
-    """What was written from the mode's explanation, and how active the neuron was; other explanations' texts are in
-    the web page."""
+    """What was written from the mode's explanation, and how active the neuron was.
+
+    The web page also has the texts that were written from earlier explanations.
+    """
     trials = [trial for experiment in experiments_on(mode) for trial in experiment.trials]
     if not trials:
         return
-    yield Text("   written to test it, with the neuron's largest activation, 0 to 10:", style="dim")
+    yield Text("   texts written to test it, with the largest activation:", style="dim")
     rows = Table.grid(padding=(0, 1))
     for trial in trials:
         outcome = f"{words.expectation(trial)}, {words.outcome(trial)}"
