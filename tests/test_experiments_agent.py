@@ -148,11 +148,27 @@ async def test_offline_has_nobody_who_writes() -> None:
         json.dumps({"name": "capture_activations", "arguments": ARGUMENTS}),
         json.dumps({"texts": json.dumps(TEXTS), "near_misses": dict(enumerate(NEAR_MISSES))}),
         "Texts:\n1. Cold water ran.\n2. More water, please.\n\nNear misses:\n1. Cold milk ran.",
+        "Two texts and a near miss:\n1. Cold water ran.\n2. More water, please.\nNear miss:\n1. Cold milk ran.",
         "**Texts that fire**\n- Cold water ran.\n- More water, please.\n**Texts that do not fire**\n- Cold milk ran.",
         json.dumps({"texts": [*TEXTS, TEXTS[0], " ", 7, "It ran."], "near_misses": [*NEAR_MISSES, "It ran."]}),
         json.dumps({"texts": [*TEXTS, "This neuron activates on water."], "near_misses": NEAR_MISSES}),
+        json.dumps(
+            {"texts": ["This neuron activates on water."], "again": {"texts": TEXTS, "near_misses": NEAR_MISSES}}
+        ),
     ],
-    ids=["bare", "fence", "tags", "nested", "strings", "lists", "headings", "repetitions", "about the neuron"],
+    ids=[
+        "bare",
+        "fence",
+        "tags",
+        "nested",
+        "strings",
+        "lists",
+        "announced",
+        "headings",
+        "repetitions",
+        "about the neuron",
+        "at last",
+    ],
 )
 def test_texts_are_read_from_answers_in_all_states_of_repair(answer: str) -> None:
     assert read_written(AIMessage(answer), "refinement") == (TEXTS, NEAR_MISSES)

@@ -110,10 +110,6 @@ async def aexplain_neuron(
     return await run_graph(unit, instruments, progress)
 
 
-def _refines_offline(models: AnyLLM | Mapping[str, AnyLLM]) -> bool:
-    return (models["refinement"] if isinstance(models, Mapping) else models) == "offline"
-
-
 explain_neuron = local.blocking(aexplain_neuron)
 """`aexplain_neuron` for scripts and notebooks: it waits."""
 
@@ -196,3 +192,7 @@ def collect_for(
         cache_dir=cache_dir,
         progress=progress,
     )
+
+
+def _refines_offline(models: AnyLLM | Mapping[str, AnyLLM]) -> bool:
+    return (models["refinement"] if isinstance(models, Mapping) else models) == "offline"

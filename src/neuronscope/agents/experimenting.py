@@ -28,7 +28,11 @@ MOST_TEXTS = 16
 """Texts of one call at most, of either kind."""
 
 _JSON_START = re.compile(r"""\{\s*["'“]|\[\s*["'“{]""")
-_NEAR_MISSES = re.compile(r"near[\s_-]?miss|not fire|not activate|silent", re.IGNORECASE)
+_NEAR_MISSES = re.compile(
+    r"^(?!\s*(?:[-*•–]|\(?\d{1,3}[.):])\s).*(?:near[\s_-]?miss|not fire|not activate|silent)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""A line above the second of two lists."""
 _DESCRIBES = re.compile(r"\A\W*(?:this|the) neuron\b", re.IGNORECASE)
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -88,8 +92,8 @@ def read_written(message: AIMessage, agent: str) -> Written:
         LLMError: the model refused, said nothing, or no text in which the neuron should fire can be read.
     """
     answer = str(message.invalid_tool_calls[0]["args"]) if message.invalid_tool_calls else read_text(message, agent)
-    found = next((_clean(*lists) for lists in _readings(answer) if lists[0]), Written([], []))
-    if not found.texts:
+    found = next((written for lists in _readings(answer) if (written := _clean(*lists)).texts), None)
+    if found is None:
         raise LLMError(f"{agent}: no texts in the model's answer: {shortened(answer)} Try again, or another model.")
     return found
 
@@ -102,9 +106,9 @@ def _readings(answer: str) -> Iterator[tuple[list[Any], list[Any]]]:
             yield _listed(arguments["texts"]), _listed(arguments.get("near_misses"))
     if isinstance(value, list):
         yield value, []
-    heading = _NEAR_MISSES.search(answer)
-    first, second = (answer[: heading.start()], answer[heading.start() :]) if heading else (answer, "")
-    yield list_items(first), list_items(second)
+    headings = (match.start() for match in _NEAR_MISSES.finditer(answer))
+    second = next((start for start in headings if list_items(answer[:start])), len(answer))
+    yield list_items(answer[:second]), list_items(answer[second:])
 
 
 def _json(text: str) -> Any:
