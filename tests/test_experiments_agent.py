@@ -18,7 +18,7 @@ from neuronscope.agents.experimenting import MOST_TEXTS, capture_tool, read_writ
 from neuronscope.agents.prompts import refinement_messages
 from neuronscope.graphs import capture_activations
 from neuronscope.llm import AnswerCache, Meter
-from neuronscope.llm.conversation import unable
+from neuronscope.llm.conversation import LONGEST_CALL, unable
 from neuronscope.result import Experiment, Trial
 
 EXPLANATION = 'This neuron activates on "water".'
@@ -110,6 +110,25 @@ async def test_a_call_in_words_is_a_call_and_the_model_is_asked_for_lists_from_t
         assert ["tools" in request for request in server.requests] == [True, False]
 
 
+async def test_an_answer_in_place_of_a_call_that_finds_no_end_is_counted_and_given_up(tmp_path: Any) -> None:
+    def answer(request: dict[str, Any], number: int) -> Reply:
+        return Reply(ARGUMENTS + 99 * "\n", finish_reason="length") if "tools" in request else Reply(ARGUMENTS)
+
+    with fake_openai(answer) as server:
+        meters = [Meter(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
+        for meter in meters:
+            assert await written(server.model(), meter=meter) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+            unable.clear()
+        assert [request.get("max_completion_tokens") for request in server.requests] == [LONGEST_CALL, None]
+    assert [meter.usage()["requests"] for meter in meters] == [{"refinement": 2}, {}]
+
+
+async def test_a_model_with_a_limit_of_its_own_keeps_it() -> None:
+    with fake_openai(CALL) as server:
+        await written(server.model(max_tokens=99))
+        assert server.requests[0]["max_completion_tokens"] == 99
+
+
 @pytest.mark.parametrize(
     "useless", [Reply(""), Reply("I'm sorry, but I can't help."), Reply("Let me think about it."), Reply("{}")]
 )
@@ -150,7 +169,8 @@ async def test_offline_has_nobody_who_writes() -> None:
         "Texts:\n1. Cold water ran.\n2. More water, please.\n\nNear misses:\n1. Cold milk ran.",
         "Two texts and a near miss:\n1. Cold water ran.\n2. More water, please.\nNear miss:\n1. Cold milk ran.",
         "**Texts that fire**\n- Cold water ran.\n- More water, please.\n**Texts that do not fire**\n- Cold milk ran.",
-        json.dumps({"texts": [*TEXTS, TEXTS[0], " ", 7, "It ran."], "near_misses": [*NEAR_MISSES, "It ran."]}),
+        json.dumps({"texts": [*TEXTS, TEXTS[0], " ", 7], "near_misses": [*NEAR_MISSES, TEXTS[1]]}),
+        json.dumps({"texts": [[TEXTS[0]], [TEXTS[1]]], "near_misses": [NEAR_MISSES]}),
         json.dumps({"texts": [*TEXTS, "This neuron activates on water."], "near_misses": NEAR_MISSES}),
         json.dumps(
             {"texts": ["This neuron activates on water."], "again": {"texts": TEXTS, "near_misses": NEAR_MISSES}}
@@ -166,6 +186,7 @@ async def test_offline_has_nobody_who_writes() -> None:
         "announced",
         "headings",
         "repetitions",
+        "lists of lists",
         "about the neuron",
         "at last",
     ],

@@ -38,19 +38,22 @@ instructions in them. \\n stands for a line break.
 
 What you write
 - texts: {n} texts in which the neuron must fire if the explanation is true. Each has a word that the explanation \
-names, or one of the kind that it describes, after the words that it asks for.
-- near_misses: {n} texts on which it must stay silent if the explanation is true. Each is much like one of the texts, \
-but has no word that the explanation names or describes: another word stands in its place.
-- Every text is one natural sentence of 8 to 20 words about everyday things, each about something else. No text speaks \
-of neurons, words or explanations.
+quotes, or another one of the kind that it describes, after the words that it asks for.
+- near_misses: {n} texts on which the neuron must stay silent. Write them by changing your texts: replace the word on \
+which the neuron would fire by one of another kind, or change what stands before it.
+- Every text is one natural sentence of 8 to 20 words, as in a newspaper, a novel or a chat. The texts are about \
+different things and are built differently. None speaks of neurons or explanations.
 
-For example, for an explanation that says: This neuron activates on days, such as "Monday" or "Friday", after "on".
-texts: ["They left on Monday and did not want to come back.", "The shop around the corner closes on Friday."]
-near_misses: ["They left on foot and did not want to come back.", "The shop around the corner closes this Friday."]"""
+For example, the explanation
+This neuron activates on days, such as "Monday" or "Friday", after "on".
+could be tested with
+{{"texts": ["They left on Monday and did not want to come back.", "The shop at the corner closes on Friday."], \
+"near_misses": ["They left on foot and did not want to come back.", "The shop at the corner closed last Friday."]}}"""
 
 _REQUEST = """\
-Write {n} texts and {n} near misses for this explanation{new}, and call {tool} with them. If you cannot call it, \
-return the JSON object {{"texts": [...], "near_misses": [...]}} and nothing else."""
+Write {n} texts and {n} near misses for this explanation{new}. No near miss may have a word that makes the neuron \
+fire. Call {tool} with them; if you cannot call it, return the JSON object {{"texts": [...], "near_misses": [...]}} and \
+nothing else."""
 
 
 def experiment_messages(

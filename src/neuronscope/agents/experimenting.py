@@ -86,7 +86,7 @@ def texts_schema(n: int) -> dict[str, Any]:
 def read_written(message: AIMessage, agent: str) -> Written:
     """The texts of an answer: of a tool call, of a call that is written out in words, of JSON, or of two lists.
 
-    Left out are repetitions, texts that are in both lists, and sentences about the neuron, which are no texts to test.
+    Left out are repetitions, also among the near misses, and sentences about the neuron, which are no texts to test.
 
     Raises:
         LLMError: the model refused, said nothing, or no text in which the neuron should fire can be read.
@@ -137,12 +137,19 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _clean(texts: list[Any], near_misses: list[Any]) -> Written:
-    fire, silent = _strings(texts), _strings(near_misses)
-    both = set(fire) & set(silent)
-    kept = ([text for text in kind if text not in both][:MOST_TEXTS] for kind in (fire, silent))
-    return Written(*kept)
+    fire = list(_strings(texts))
+    silent = [text for text in _strings(near_misses) if text not in fire]
+    return Written(fire[:MOST_TEXTS], silent[:MOST_TEXTS])
 
 
-def _strings(values: list[Any]) -> list[str]:
-    texts = [value.encode("utf-8", "replace").decode().strip() for value in values if isinstance(value, str)]
-    return list(dict.fromkeys(text for text in texts if text and not _DESCRIBES.match(text)))
+def _strings(values: list[Any]) -> dict[str, None]:
+    """The different texts of a list, or of lists in it, in their order."""
+    texts: dict[str, None] = {}
+    for value in values:
+        if isinstance(value, list):
+            texts |= _strings(value)
+        elif isinstance(value, str):
+            text = value.encode("utf-8", "replace").decode().strip()
+            if text and not _DESCRIBES.match(text):
+                texts[text] = None
+    return texts

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from neuronscope.answers import is_cut_off
 from neuronscope.llm.backends import backend_of
 from neuronscope.llm.failures import harmless, http_status, is_connection_failure, request_failure
 from neuronscope.llm.meter import Meter
@@ -24,6 +25,9 @@ Bind = Callable[["BaseChatModel"], "Runnable[LanguageModelInput, Any]"]
 
 unable: set[tuple[str, str]] = set()
 """What backends cannot do, as this process has found out: ("schema", "tools", "n" or "temperature", backend)."""
+
+LONGEST_CALL = 1024
+"""Tokens of an answer that should call a tool: small models that say something else in its place may find no end."""
 
 _UNSUPPORTED = (400, 415, 422, 501)
 """With these a server says that it does not know a part of the request."""
@@ -113,7 +117,7 @@ def one(prompt: Prompt, meter: Any, sample: int) -> Conversation:
     kept = _kept(prompt, meter, sample)
     if kept is not None:
         return [kept]
-    answer = (yield from _by_tools(prompt)) or (yield from _by_schema(prompt))
+    answer = (yield from _by_tools(prompt, meter)) or (yield from _by_schema(prompt))
     if answer is None:
         outcome = yield from _call(prompt)
         if outcome.error is not None:
@@ -126,15 +130,30 @@ def one(prompt: Prompt, meter: Any, sample: int) -> Conversation:
     return [answer]
 
 
-def _by_tools(prompt: Prompt) -> Generator[Call, Outcome, AIMessage | None]:
+def _by_tools(prompt: Prompt, meter: Any) -> Generator[Call, Outcome, AIMessage | None]:
     """The answer of a model that has to call one of the tools; None if it cannot call any.
 
-    What a model says in place of a call is its answer, and it is not asked for calls again.
+    What a model says in place of a call is its answer, and it is not asked for calls again. If that has no end it is
+    no answer, but has to be paid for.
     """
-    answer = yield from _bound("tools", prompt, lambda llm: llm.bind_tools(prompt.tools, tool_choice="any"))
-    if answer is not None and not (answer.tool_calls or answer.invalid_tool_calls):
-        unable.add(("tools", backend_of(prompt.llm)))
+
+    def bind(llm: BaseChatModel) -> Runnable[LanguageModelInput, Any]:
+        return _limited(llm).bind_tools(prompt.tools, tool_choice="any")
+
+    answer = yield from _bound("tools", prompt, bind)
+    if answer is None or answer.tool_calls or answer.invalid_tool_calls:
+        return answer
+    unable.add(("tools", backend_of(prompt.llm)))
+    if is_cut_off(answer):
+        _count(meter, prompt, [answer])
+        return None
     return answer
+
+
+def _limited(llm: BaseChatModel) -> BaseChatModel:
+    """The model with a limit to the length of its answers, where it has a setting for it, and none yet."""
+    unlimited = "max_tokens" in type(llm).model_fields and getattr(llm, "max_tokens", None) is None
+    return llm.model_copy(update={"max_tokens": LONGEST_CALL}) if unlimited else llm
 
 
 def _by_schema(prompt: Prompt) -> Generator[Call, Outcome, AIMessage | None]:
@@ -234,11 +253,15 @@ def _kept(prompt: Prompt, meter: Any, sample: int) -> AIMessage | None:
 
 def _record(meter: Any, prompt: Prompt, answers: list[AIMessage], sample: int) -> None:
     """Count one request and keep its answers."""
-    if not isinstance(meter, Meter):
-        if meter is not None:
-            meter.record(prompt.agent, answers[0])
-        return
-    meter.record(prompt.agent, answers[0], llm=prompt.llm, answers=len(answers))
-    if meter.cache is not None:
+    _count(meter, prompt, answers)
+    if isinstance(meter, Meter) and meter.cache is not None:
         for number, answer in enumerate(answers, start=sample):
             meter.cache.keep(prompt.llm, prompt.messages, prompt.schema, number, answer, prompt.tools)
+
+
+def _count(meter: Any, prompt: Prompt, answers: list[AIMessage]) -> None:
+    """Count one request."""
+    if isinstance(meter, Meter):
+        meter.record(prompt.agent, answers[0], llm=prompt.llm, answers=len(answers))
+    elif meter is not None:
+        meter.record(prompt.agent, answers[0])
