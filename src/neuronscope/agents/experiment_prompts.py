@@ -52,8 +52,8 @@ could be tested with
 
 _REQUEST = """\
 Write {n} texts and {n} near misses for this explanation{new}. No near miss may have a word that makes the neuron \
-fire. Call {tool} with them; if you cannot call it, return the JSON object {{"texts": [...], "near_misses": [...]}} and \
-nothing else."""
+fire. Call {tool} with them; if you cannot call it, return the JSON object \
+{{"texts": [...], "near_misses": [...]}} and nothing else."""
 
 
 def experiment_messages(
