@@ -23,6 +23,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None
     finish_reason: str = "stop"
+    tool_calls: list[tuple[str, str]] = field(default_factory=list)
+    """Names and arguments, as the model has spelt them."""
     ignores_n: bool = False
     hangs: bool = False
     usage: dict[str, int] | None = field(
@@ -116,6 +118,9 @@ def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | R
 def completion(reply: Reply, request: dict[str, Any]) -> dict[str, Any]:
     """OpenAI's form of an answer."""
     n = 1 if reply.ignores_n else request.get("n") or 1
+    functions = [{"name": name, "arguments": arguments} for name, arguments in reply.tool_calls]
+    listed = [{"id": f"call-{place}", "type": "function", "function": each} for place, each in enumerate(functions)]
+    calls = {"tool_calls": listed} if listed else {}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -125,7 +130,7 @@ def completion(reply: Reply, request: dict[str, Any]) -> dict[str, Any]:
             {
                 "index": index,
                 "finish_reason": reply.finish_reason,
-                "message": {"role": "assistant", "content": reply.text.replace("#", str(index))},
+                "message": {"role": "assistant", "content": reply.text.replace("#", str(index))} | calls,
             }
             for index in range(n)
         ],

@@ -79,7 +79,7 @@ async def _postgres(url: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
             "Checkpoints in Postgres need a package that is not installed: pip install 'neuronscope[postgres]'."
         ) from error
     settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-    pool = AsyncConnectionPool(url, min_size=1, max_size=8, open=False, kwargs=settings)
+    pool: Any = AsyncConnectionPool(url, min_size=1, max_size=8, open=False, kwargs=settings)
     try:
         try:
             await (

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from neuronscope.errors import ResultError
 
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     output_tokens: int = 0
     dollars: float | None = 0.0
     """None if it is not known."""
-    counted: bool = True
+    counted: int = True
     """Whether the provider said how many tokens it took."""
 
 
@@ -75,13 +75,13 @@ class Ledger:
             f"FROM requests {which} GROUP BY agent",
             () if neuron is None else (neuron,),
         )
-        return [Entry(*row[:-1], counted=bool(row[-1])) for row in rows]
+        return [Entry(*row) for row in rows]
 
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
 
-    def _execute(self, statement: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
+    def _execute(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
                 with closing(self._database.execute(statement, values)) as cursor:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuronscope.config import ExplainConfig
-from neuronscope.errors import SubjectError
+from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.files import cache_folder
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.units import Neuron
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from neuronscope.llm import AnswerCache, Budget
     from neuronscope.llm.ledger import Page
-    from neuronscope.state import Instruments
+    from neuronscope.state import AnyLLM, Instruments
 
     AnySubject = str | os.PathLike[str] | tuple[Any, Any] | Subject
     LLMs = str | BaseChatModel | Mapping[str, str | BaseChatModel]
@@ -95,6 +95,7 @@ async def equip(
     Raises:
         NeuronScopeError: something cannot be found, loaded or reached.
     """
+    from neuronscope.agents.refinement import NO_WRITER
     from neuronscope.embeddings import resolve_embeddings
     from neuronscope.llm import Budget, check_reachable, resolve_llm, shared_cache
     from neuronscope.simulators import resolve_simulator
@@ -103,6 +104,8 @@ async def equip(
     config = config or ExplainConfig()
     limit = None if budget is None else Budget.parse(budget)
     models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
+    if config.experiments and _refines_offline(models):
+        raise ConfigurationError(NO_WRITER)
     await asyncio.to_thread(check_reachable, models)
     vectors = resolve_embeddings(embeddings, models)
     simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
@@ -181,3 +184,7 @@ def collect_for(
         cache_dir=cache_dir,
         progress=progress,
     )
+
+
+def _refines_offline(models: AnyLLM | Mapping[str, AnyLLM]) -> bool:
+    return (models["refinement"] if isinstance(models, Mapping) else models) == "offline"

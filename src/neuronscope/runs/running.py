@@ -146,8 +146,7 @@ class Runner:
                 start = None
             elif isinstance(kept := left.values.get("explanation"), NeuronExplanation):
                 return kept
-        durability = None if self._checkpointer is None else "sync"
-        events = stream_events(self._graph, start, instruments, config=config, durability=durability)
+        events = stream_events(self._graph, start, instruments, config=config, durability="sync" if config else None)
         async with aclosing(events) as stream:
             async for event in stream:
                 if isinstance(event, NeuronExplanation):
