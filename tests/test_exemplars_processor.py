@@ -135,21 +135,6 @@ def test_padding_may_hold_anything(dtype: torch.dtype) -> None:
     assert accumulator.signs[1].counts.sum(1).tolist() == [18] * 9
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-def test_results_do_not_depend_on_the_number_of_threads(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    activations = (torch.randn(6, 10, 1001, generator=generator) ** 3).to(dtype)
-    found = []
-    for n_threads in (1, 2, 3):
-        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
-        accumulator = LayerAccumulator(0, 1001, (1, -1), top_k=3)
-        add(accumulator, activations, [10, 9, 4, 4, 1, 10])
-        accumulator.close_chunk(list(range(6)), ["train", "test"] * 3)
-        found.append([each for statistics in accumulator.signs.values() for each in statistics.arrays().values()])
-    for others in found[1:]:
-        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
-
-
 def test_an_installation_that_cannot_be_written_to_still_works(tmp_path: Path) -> None:
     """The compiled loops go to the user's cache; without one, every process compiles its own."""
     installed = tmp_path / "installed"

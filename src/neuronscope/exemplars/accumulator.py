@@ -95,8 +95,11 @@ class LayerAccumulator:
         """Take in a batch of sequences.
 
         Args:
-            activations: shape `(batch, longest, width)`, raw. Padding is overwritten.
-            padding: shape `(batch, longest)`, True where there is no token; None if there is none.
+            activations: shape `(batch, longest, width)`, raw. Padding may be overwritten.
+            padding: shape `(batch, longest)`, True behind the end of each sequence; None if all are of this length.
+
+        Raises:
+            SubjectError: an activation is infinite or not a number; on a GPU, `close_chunk` says so.
         """
         if activations.device.type == "cpu":
             self._add_on_processor(activations, padding)
@@ -144,7 +147,7 @@ class LayerAccumulator:
             splits: their splits.
 
         Raises:
-            SubjectError: an activation is infinite or not a number.
+            SubjectError: an activation of the chunk is infinite or not a number.
         """
         if self._sums is None:
             return

@@ -3,7 +3,7 @@
 Activations come as their bits: signed integers of 16 bits (bfloat16) or 32 (float32). Positive floats sort like their
 bits, and a negative one with its sign bit flipped is its magnitude. So both signs are comparisons of integers: exact,
 and done by the dozen at a time. A neuron's tokens are added up in their own order, whatever the width of a processor's
-vectors, and however neurons are divided among threads.
+vectors.
 """
 
 from __future__ import annotations
@@ -44,12 +44,10 @@ def summarize(
     by_row: int,
     by_token: int,
     lengths: NDArray[np.int64],
-    start: int,
-    stop: int,
     maxima: NDArray[Any],
     sums: NDArray[np.float32],
 ) -> None:
-    """Maxima of both signs and sums of some neurons.
+    """Maxima of both signs and sums.
 
     Args:
         bits: the memory with the activations, flat.
@@ -58,18 +56,14 @@ def summarize(
         by_row: from one sequence to the next.
         by_token: from one token to the next.
         lengths: tokens of each sequence.
-        start: the first neuron.
-        stop: the one after the last.
         maxima: shape `(2, batch, width)`, 0 to begin with: largest magnitudes of positive and negative activations.
         sums: shape `(2, width)`, added to: sums of values and of magnitudes.
     """
-    n = stop - start
-    values = sums[0, start:stop]
-    magnitudes = sums[1, start:stop]
+    values, magnitudes = sums[0], sums[1]
+    n = len(values)
     for i in range(len(lengths)):
-        above = maxima[0, i, start:stop]
-        below = maxima[1, i, start:stop]
-        at = i * by_row + start
+        above, below = maxima[0, i], maxima[1, i]
+        at = i * by_row
         rest = lengths[i]
         while rest >= 4:  # what is added to is read and written a quarter as often
             row0 = bits[at : at + n]
@@ -106,49 +100,43 @@ def count(
     by_row: int,
     by_token: int,
     lengths: NDArray[np.int64],
-    start: int,
-    stop: int,
     edges: NDArray[Any],
     places: NDArray[np.int64],
     counters: NDArray[np.int32],
 ) -> None:
-    """Count some neurons' tokens by bin.
+    """Count tokens by bin.
 
     One in fifty is counted. A token's neurons are compared at once; where none of eight is counted, they are skipped
     eight at a time; nothing else depends on a condition that a processor could not foresee.
 
     Args:
-        bits: as for `summarize`, like the arguments up to `stop`.
+        bits: as for `summarize`, like the arguments up to `lengths`.
         sign_bit: see there.
         widen: see there.
         by_row: see there.
         by_token: see there.
         lengths: see there.
-        start: see there.
-        stop: see there.
         edges: shape `(2, width)`, of the type of `bits`: from which magnitude tokens of each sign count.
         places: shape `(2 * width,)`, a neuron's two signs side by side: where in `counters` the bin with number 0 would
             be.
         counters: flat, added to.
     """
-    n = stop - start
-    above = edges[0, start:stop]
-    below = edges[1, start:stop]
-    own_places = places[2 * start : 2 * stop]
+    above, below = edges[0], edges[1]
+    n = len(above)
     hits = np.zeros((n + 7) // 8 * 8, np.uint8)
     words = hits.view(np.uint64)
     found = np.empty(len(words), np.int64)
     for i in range(len(lengths)):
-        at = i * by_row + start
+        at = i * by_row
         for _ in range(lengths[i]):
             row = bits[at : at + n]
             at += by_token
             for j in range(n):
                 hits[j] = np.uint8(row[j] >= above[j]) | np.uint8(row[j] ^ sign_bit >= below[j])
-            n_found = np.int64(0)
+            n_found = 0
             for k in range(len(words)):
                 found[n_found] = k
-                n_found += np.int64(words[k] != 0)
+                n_found += int(words[k] != 0)
             for k in found[:n_found]:
                 word = words[k]
                 while word:
@@ -157,7 +145,7 @@ def count(
                     word &= word - np.uint64(1)
                     j = 8 * k + (np.int64(byte) ^ _FIRST_BYTE)
                     number = (np.int32(np.int32(row[j]) << np.int32(widen)) & _MAGNITUDE) >> _BIN_SHIFT
-                    counters[own_places[2 * j + np.int64(row[j] < 0)] + number] += 1
+                    counters[places[2 * j + int(row[j] < 0)] + number] += 1
 
 
 @_compiled
@@ -166,26 +154,26 @@ def insert(
     maxima: NDArray[Any],
     widen: int,
     low: NDArray[np.int64],
-    start: int,
-    stop: int,
 ) -> None:
-    """Put sequences into some neurons' lists; the smallest key of each makes room for a larger one.
+    """Put sequences into neurons' lists; the smallest key of each makes room for a larger one.
 
     Args:
         heaps: shape `(width, k)`: the lists.
         maxima: shape `(sequences, width)`, bits: each sequence's largest activation; negative ones count as 0.
         widen: see `summarize`.
         low: shape `(sequences,)`: the lower halves of their keys.
-        start: the first neuron.
-        stop: the one after the last.
     """
-    k = heaps.shape[1]
-    for j in range(start, stop):
-        heap = heaps[j]
-        for root in range(k // 2 - 1, -1, -1):
+    larger = np.empty(len(low), np.int64)
+    for j, heap in enumerate(heaps):
+        for root in range(len(heap) // 2 - 1, -1, -1):
             _sift(heap, root)
+        smallest = heap[0]
+        n_larger = 0
         for i in range(len(low)):
             key = max(np.int64(maxima[i, j]), np.int64(0)) << widen + 32 | low[i]
+            larger[n_larger] = key
+            n_larger += int(key > smallest)
+        for key in larger[:n_larger]:
             if key > heap[0]:
                 heap[0] = key
                 _sift(heap, 0)
@@ -196,11 +184,13 @@ def _sift(heap: NDArray[np.int64], root: int) -> None:
     """Let a key sink until both below it are larger."""
     key = heap[root]
     child = 2 * root + 1
-    while child < len(heap):
-        if child + 1 < len(heap) and heap[child + 1] < heap[child]:
-            child += 1
+    while child + 1 < len(heap):
+        child += int(heap[child + 1] < heap[child])
         if heap[child] >= key:
             break
         heap[root] = heap[child]
         root, child = child, 2 * child + 1
+    if child + 1 == len(heap) and heap[child] < key:
+        heap[root] = heap[child]
+        root = child
     heap[root] = key

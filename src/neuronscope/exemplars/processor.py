@@ -5,11 +5,7 @@ The same on a GPU is in `accumulator` and `frequency`, in torch's operations; co
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +16,6 @@ from neuronscope.exemplars import frequency, topk
 
 SIGNS = (1, -1)
 """The signs, in the order of the arrays here: both are always looked at."""
-_LEAST = 256
 
 
 class Summary(NamedTuple):
@@ -62,7 +57,7 @@ class Batch:
 
         maxima = np.zeros((len(SIGNS), self._size, self._width), self._bits)
         sums = np.zeros((2, self._width), np.float32)
-        _divide(self._width, lambda start, stop: compiled.summarize(*self._reading, start, stop, maxima, sums))
+        compiled.summarize(*self._reading, maxima, sums)
         maximum = torch.from_numpy(maxima.max(1, initial=0)).view(self._dtype).float()
         return Summary(torch.from_numpy(maxima).view(self._dtype), maximum, torch.from_numpy(sums))
 
@@ -84,17 +79,16 @@ class Batch:
         edges = (beginnings << frequency.SHIFT >> self._widen).astype(self._bits)
         counts = np.zeros((len(SIGNS), self._width, frequency.N_BINS), np.int32)
         places = np.arange(0, counts.size, frequency.N_BINS).reshape(len(SIGNS), self._width) - beginnings
-        rest = edges, places.T.ravel(), counts.reshape(-1)
-        _divide(self._width, lambda start, stop: compiled.count(*self._reading, start, stop, *rest))
+        compiled.count(*self._reading, edges, places.T.ravel(), counts.reshape(-1))
         return {sign: torch.from_numpy(counts[SIGNS.index(sign)]) for sign in lowest}
 
 
 def insert(keys: torch.Tensor, maxima: torch.Tensor, sequence_ids: torch.Tensor, k: int) -> torch.Tensor:
-    """What `topk.merge` makes of lists and of the keys of some sequences, without making and sorting all of these.
+    """The same as `topk.insert`, several times as fast where few sequences are larger than what the lists have.
 
     Args:
-        keys: shape `(width, up to k)`.
-        maxima: shape `(sequences, width)`, only positive ones count.
+        keys: shape `(width, up to k)`: the lists.
+        maxima: shape `(sequences, width)`: each sequence's largest activation; only positive ones count.
         sequence_ids: shape `(sequences,)`.
         k: how many to keep.
     """
@@ -105,7 +99,7 @@ def insert(keys: torch.Tensor, maxima: torch.Tensor, sequence_ids: torch.Tensor,
     heaps = np.zeros((width, min(k, n_kept + len(maxima))), np.int64)  # every sequence's key is larger than 0
     heaps[:, :n_kept] = keys.numpy()
     low = topk.lower_halves(sequence_ids).numpy()
-    _divide(width, lambda start, stop: compiled.insert(heaps, bits, widen, low, start, stop))
+    compiled.insert(heaps, bits, widen, low)
     return torch.from_numpy(heaps)
 
 
@@ -121,25 +115,3 @@ def _bits(values: torch.Tensor) -> tuple[NDArray[Any], int]:
     if values.dtype == torch.bfloat16:
         return values.view(torch.int16).numpy(), 16
     return values.view(torch.int32).numpy(), 0
-
-
-def _divide(width: int, work: Callable[[int, int], Any]) -> None:
-    """Let each of torch's threads do some of the neurons; results do not depend on how many there are."""
-    n_threads = max(1, min(torch.get_num_threads(), width // _LEAST))
-    if n_threads == 1:
-        work(0, width)
-        return
-    edges = [width * i // n_threads for i in range(n_threads + 1)]
-    others = [_threads().submit(work, *part) for part in pairwise(edges[1:])]
-    work(edges[0], edges[1])
-    for other in others:
-        other.result()
-
-
-@lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="neuronscope-statistics")
-
-
-if hasattr(os, "register_at_fork"):  # threads do not survive into a process that is forked
-    os.register_at_fork(after_in_child=_threads.cache_clear)
