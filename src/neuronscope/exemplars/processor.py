@@ -84,7 +84,7 @@ class Batch:
 
 
 def insert(keys: torch.Tensor, maxima: torch.Tensor, sequence_ids: torch.Tensor, k: int) -> torch.Tensor:
-    """The same as `topk.insert`, several times as fast where few sequences are larger than what the lists have.
+    """The same as `topk.insert`, several times as fast on lists that are full: few sequences get into these.
 
     Args:
         keys: shape `(width, up to k)`: the lists.
@@ -92,14 +92,13 @@ def insert(keys: torch.Tensor, maxima: torch.Tensor, sequence_ids: torch.Tensor,
         sequence_ids: shape `(sequences,)`.
         k: how many to keep.
     """
+    if keys.shape[1] < k:
+        return topk.insert(keys, maxima, sequence_ids, k)
     from neuronscope.exemplars import compiled
 
     bits, widen = _bits(_readable(maxima))
-    width, n_kept = keys.shape
-    heaps = np.zeros((width, min(k, n_kept + len(maxima))), np.int64)  # every sequence's key is larger than 0
-    heaps[:, :n_kept] = keys.numpy()
-    low = topk.lower_halves(sequence_ids).numpy()
-    compiled.insert(heaps, bits, widen, low)
+    heaps = keys.numpy().copy()
+    compiled.insert(heaps, bits, widen, topk.lower_halves(sequence_ids).numpy())
     return torch.from_numpy(heaps)
 
 

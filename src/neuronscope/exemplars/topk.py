@@ -25,7 +25,7 @@ def pack(maxima: torch.Tensor, sequence_ids: torch.Tensor) -> torch.Tensor:
     Returns:
         Shape `(width, sequences)`, int64. A key below 2**32 stands for no activation.
     """
-    bits = maxima.float().clamp_(min=0).view(torch.int32).t().to(torch.int64)
+    bits = maxima.float().view(torch.int32).clamp(min=0).t().to(torch.int64)  # negative zeros become zeros, too
     return bits.bitwise_left_shift_(32).bitwise_or_(lower_halves(sequence_ids))
 
 
