@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_BIN_SHIFT = 19
 _MAGNITUDE = 0x7FFFFFFF
 _FIRST_BYTE = 0 if sys.byteorder == "little" else 7
 
@@ -100,6 +99,7 @@ def count(
     by_row: int,
     by_token: int,
     lengths: NDArray[np.int64],
+    bin_shift: int,
     edges: NDArray[Any],
     places: NDArray[np.int64],
     counters: NDArray[np.int32],
@@ -116,6 +116,7 @@ def count(
         by_row: see there.
         by_token: see there.
         lengths: see there.
+        bin_shift: the bits of a float32 that say nothing of its bin.
         edges: shape `(2, width)`, of the type of `bits`: from which magnitude tokens of each sign count.
         places: shape `(2 * width,)`, a neuron's two signs side by side: where in `counters` the bin with number 0 would
             be.
@@ -144,7 +145,7 @@ def count(
                     byte = (word & (~word + np.uint64(1))) * np.uint64(0x0001020304050607) >> np.uint64(56)
                     word &= word - np.uint64(1)
                     j = 8 * k + (np.int64(byte) ^ _FIRST_BYTE)
-                    number = (np.int32(np.int32(row[j]) << np.int32(widen)) & _MAGNITUDE) >> _BIN_SHIFT
+                    number = (np.int32(np.int32(row[j]) << np.int32(widen)) & _MAGNITUDE) >> np.int32(bin_shift)
                     counters[places[2 * j + int(row[j] < 0)] + number] += 1
 
 
