@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from neuronscope.evaluation import aevaluate, evaluate
     from neuronscope.exemplars.collector import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
-    from neuronscope.explain import aexplain_neuron, explain_neuron
+    from neuronscope.explain import aexplain_neuron, explain_neuron, make_instruments
     from neuronscope.llm.budget import Budget
     from neuronscope.protocols import Simulator, Subject
     from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
@@ -51,7 +51,7 @@ _HOME = {
     "neuronscope.evaluation": ["aevaluate", "evaluate"],
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
-    "neuronscope.explain": ["aexplain_neuron", "explain_neuron"],
+    "neuronscope.explain": ["aexplain_neuron", "explain_neuron", "make_instruments"],
     "neuronscope.llm.budget": ["Budget"],
     "neuronscope.protocols": ["Simulator", "Subject"],
     "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
@@ -94,6 +94,7 @@ __all__ = [
     "evaluate",
     "explain_neuron",
     "load_subject",
+    "make_instruments",
     "mix",
     "open_store",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
 
-    from neuronscope.llm import Budget
+    from neuronscope.llm import Budget, Meter
     from neuronscope.state import Instruments
 
 DEFAULT_TOP_K = 100
@@ -72,30 +71,70 @@ async def aexplain_neuron(
         NeuronScopeError: something cannot be found, loaded or reached. An agent that fails on the way is no
             exception: the result has the status "partial" and says what happened.
     """
+    unit = Neuron(layer, neuron, sign)
+    instruments = await asyncio.to_thread(
+        make_instruments,
+        subject,
+        unit,
+        corpus=corpus,
+        store=store,
+        llm=llm,
+        base_url=base_url,
+        budget=budget,
+        embeddings=embeddings,
+        simulator=simulator,
+        config=config,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+    return await run_graph(unit, instruments, progress)
+
+
+explain_neuron = local.blocking(aexplain_neuron)
+"""`aexplain_neuron` for scripts and notebooks: it waits."""
+
+
+def make_instruments(
+    subject: str | os.PathLike[str] | tuple[Any, Any] | Subject,
+    neuron: Neuron,
+    *,
+    corpus: Any = "builtin",
+    store: ExemplarSource | None = None,
+    llm: str | BaseChatModel | Mapping[str, str | BaseChatModel] = "auto",
+    base_url: str | None = None,
+    budget: str | Budget | None = None,
+    embeddings: str | Embeddings = "auto",
+    simulator: str | Simulator = "auto",
+    config: ExplainConfig | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool | None = None,
+) -> Instruments:
+    """Turn names into what a graph works with: `graph.ainvoke({"neuron": neuron}, context=make_instruments(...))`.
+
+    It loads, and collects exemplars, which takes a while: call it in a thread where an event loop must go on. The
+    arguments are those of `explain_neuron`.
+
+    Raises:
+        NeuronScopeError: something cannot be found, loaded or reached.
+    """
     from neuronscope.embeddings import resolve_embeddings
-    from neuronscope.llm import Budget, Meter, check_reachable, resolve_llm, shared_cache
+    from neuronscope.llm import check_reachable, resolve_llm
     from neuronscope.simulators import resolve_simulator
     from neuronscope.state import Instruments
 
     config = config or ExplainConfig()
-    unit = Neuron(layer, neuron, sign)
-    meter = Meter(
-        budget=None if budget is None else Budget.parse(budget),
-        cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
-        concurrency=config.max_concurrency,
-        requests_per_second=config.requests_per_second,
-    )
+    meter = make_meter(config, budget)
     models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
-    await asyncio.to_thread(check_reachable, models)
+    check_reachable(models)
     vectors = resolve_embeddings(embeddings, models)
-    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
-    loaded = await asyncio.to_thread(as_subject, subject)
-    check_neuron(loaded, unit)
+    simulates = resolve_simulator(simulator, llm=models)
+    loaded = as_subject(subject)
+    check_neuron(loaded, neuron)
     if store is None:
-        store = await asyncio.to_thread(collect_for, loaded, layer, corpus, config, cache_dir, progress)
+        store = collect_for(loaded, neuron.layer, corpus, config, cache_dir, progress)
     elif hasattr(store, "bind"):
-        await asyncio.to_thread(store.bind, loaded)
-    instruments = Instruments(
+        store.bind(loaded)
+    return Instruments(
         subject=loaded,
         store=store,
         simulator=simulates,
@@ -104,11 +143,18 @@ async def aexplain_neuron(
         config=config,
         meter=meter,
     )
-    return await run_graph(unit, instruments, progress)
 
 
-explain_neuron = local.blocking(aexplain_neuron)
-"""`aexplain_neuron` for scripts and notebooks: it waits."""
+def make_meter(config: ExplainConfig, budget: str | Budget | None = None) -> Meter:
+    """What counts one run's requests, with the settings' limits, cache and budget."""
+    from neuronscope.llm import Budget, Meter, shared_cache
+
+    return Meter(
+        budget=None if budget is None else Budget.parse(budget),
+        cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
+        concurrency=config.max_concurrency,
+        requests_per_second=config.requests_per_second,
+    )
 
 
 async def run_graph(neuron: Neuron, instruments: Instruments, progress: bool | None = None) -> NeuronExplanation:

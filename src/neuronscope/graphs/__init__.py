@@ -3,6 +3,7 @@
 from neuronscope.graphs.conclusion import conclude
 from neuronscope.graphs.neuron import (
     Guarded,
+    NeuronGraph,
     after_decomposition,
     after_hypothesis,
     after_observe,
@@ -10,16 +11,31 @@ from neuronscope.graphs.neuron import (
     fan_out,
 )
 from neuronscope.graphs.observation import observe
-from neuronscope.graphs.refinement import Propose, after_propose, assess, build_refinement_graph, next_step
-from neuronscope.graphs.tools import capture_activations, score_explanations
+from neuronscope.graphs.refinement import (
+    Agent,
+    Propose,
+    RefinementGraph,
+    RefinementOutput,
+    after_propose,
+    assess,
+    build_refinement_graph,
+    call_for_scores,
+    next_step,
+)
+from neuronscope.graphs.tools import TOOLS, capture_activations, fail_in_words, score_explanations
 from neuronscope.state import ExemplarIds, Instruments, NeuronState, RefinementState
 
 __all__ = [
+    "TOOLS",
+    "Agent",
     "ExemplarIds",
     "Guarded",
     "Instruments",
+    "NeuronGraph",
     "NeuronState",
     "Propose",
+    "RefinementGraph",
+    "RefinementOutput",
     "RefinementState",
     "after_decomposition",
     "after_hypothesis",
@@ -28,8 +44,10 @@ __all__ = [
     "assess",
     "build_neuron_graph",
     "build_refinement_graph",
+    "call_for_scores",
     "capture_activations",
     "conclude",
+    "fail_in_words",
     "fan_out",
     "next_step",
     "observe",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any, TypedDict
@@ -23,6 +23,7 @@ from neuronscope.result import Attempt, Failure, Mode, PredictionError
 from neuronscope.state import Instruments, RefinementState
 
 Agent = Callable[..., Awaitable[Any]]
+"""A node: `(state, runtime) -> partial state`."""
 RefinementGraph = CompiledStateGraph[RefinementState, Instruments, Any, Any]
 
 
@@ -45,7 +46,7 @@ class Propose:
         An agent that fails with an error of ours ends the loop; any other exception surfaces as a bug.
         """
         if not state.get("history"):
-            return _call_for_scores([representative(state["mode"])], [])
+            return call_for_scores([representative(state["mode"])], [])
         failures = state.get("failures", [])
         try:
             proposed: RefinementState = await self.agent(state, runtime)
@@ -53,7 +54,7 @@ class Propose:
             return {"failures": [*failures, refinement_failure(error, state["mode"])]}
         messages = proposed.get("messages", [])
         if not _calls_tools(messages):
-            proposed = {**proposed, **_call_for_scores(proposed.get("candidates", []), messages)}
+            proposed = {**proposed, **call_for_scores(proposed.get("candidates", []), messages)}
         return {**proposed, "failures": [*failures, *proposed.get("failures", [])]}
 
 
@@ -61,7 +62,12 @@ def _calls_tools(messages: list[AnyMessage]) -> bool:
     return bool(messages) and isinstance(messages[-1], AIMessage) and bool(messages[-1].tool_calls)
 
 
-def _call_for_scores(candidates: list[str], messages: list[AnyMessage]) -> RefinementState:
+def call_for_scores(candidates: list[str], messages: Sequence[AnyMessage] = ()) -> RefinementState:
+    """The update that has candidates scored: the message with the tool call, behind messages of an agent's own.
+
+    A node between `propose` and `tools` that chooses among the candidates returns it with those that are left. Without
+    any, `tools` answers with an error, and the round counts as an iteration that added nothing.
+    """
     candidates = [stripped for text in candidates if (stripped := text.strip())]
     call = ToolCall(name=score_explanations.name, args={"explanations": candidates}, id=uuid4().hex)
     return {"candidates": candidates, "messages": [*messages, AIMessage(content="", tool_calls=[call])]}
