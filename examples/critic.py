@@ -49,9 +49,11 @@ from neuronscope.simulators.grammar import read
 MOST_CONDITIONS = 16
 """An explanation that lists more than this commits itself to nothing."""
 HEDGES = re.compile(r"\b(?:various|several|certain|different|general|some|many|etc|and so on|or similar)\b", re.I)
-QUESTION = """An explanation of a neuron is vague if two people could disagree whether a given token fits it.
-Explanation: {candidate}
-Answer with one word, "specific" or "vague", and if it is vague, a colon and why."""
+QUESTION = """Is an explanation of a neuron specific or vague? Specific: it names words or one topic, so that two
+readers mark the same words of a text. Vague: it could mean almost any text. Answer with that word; if vague, say why.
+This neuron activates on names of months and days. -> specific
+This neuron activates on words that matter in their context. -> vague: every word matters in some context
+{candidate} ->"""
 
 
 # The state: what the loop has, and what the critic adds to it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import runpy
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from planted import (
     clustering,
     instruments,
 )
+from small_world import write_small_world
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HEDGED = 'This neuron activates on "red", "green", "blue" and various other words.'
@@ -161,21 +161,10 @@ async def test_a_graph_without_decomposition_ends_early_as_the_whole_graph_does(
 
 
 @pytest.fixture(scope="module")
-def small_world(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> list[str]:
-    """A tiny model and a text on disk, as options of the scripts."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    shape = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2}
-    folder = tmp_path_factory.mktemp("small-world")
-    LlamaForCausalLM(LlamaConfig(vocab_size=259, max_position_embeddings=80, **shape)).save_pretrained(folder / "model")
-    tiny_tokenizer.save_pretrained(folder / "model")
-    words = "the red cat sat on a long road and it was quiet near a blue house".split()
-    drawn = random.Random(0)
-    texts = [" ".join(drawn.choices(words, k=40)) for _ in range(150)]
-    (folder / "texts.jsonl").write_text("\n".join(f'{{"text": "{text}"}}' for text in texts))
-    place = ["--subject", str(folder / "model"), "--corpus", str(folder / "texts.jsonl")]
+def options(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> list[str]:
+    """What the scripts are called with: a tiny model, a text on disk, and a neuron."""
+    world = write_small_world(tmp_path_factory.mktemp("world"), tiny_tokenizer)
+    place = ["--subject", world.model, "--corpus", world.texts]
     return [*place, "--layer", "1", "--neuron", "7", "--n-tokens", "20000"]
 
 
@@ -189,13 +178,13 @@ def small_world(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -
 def test_the_scripts_run(
     name: str,
     lines: list[str],
-    small_world: list[str],
+    options: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", [name, *small_world])
+    monkeypatch.setattr(sys, "argv", [name, *options])
     with pytest.raises(SystemExit, match="0"):
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     printed = capsys.readouterr().out

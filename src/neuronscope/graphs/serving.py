@@ -199,11 +199,12 @@ def read_neuron(plain: Any) -> Neuron:
     Raises:
         ConfigurationError: it is none of these.
     """
+    fields = plain
     if isinstance(plain, str):
         layer, _, index = plain.strip().partition("/")
-        plain = {"layer": layer, "index": index.lstrip("-"), "sign": -1 if index.startswith("-") else 1}
+        fields = {"layer": layer, "index": index.removeprefix("-"), "sign": -1 if index.startswith("-") else 1}
     try:
-        return TypeAdapter(Neuron).validate_python(plain)
+        return TypeAdapter(Neuron).validate_python(fields)
     except ValidationError as error:
         raise ConfigurationError(
             f'{plain!r} is no neuron: {_first(error)}. Write {{"layer": 9, "index": 740, "sign": 1}}, "9/740" or, for '
