@@ -2,6 +2,7 @@
 
 import json
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from neuronscope.graphs import (
     capture_activations,
     observe,
 )
+from neuronscope.graphs.drawing import draw, redraw
 from neuronscope.graphs.refinement import converged, refined
 from neuronscope.graphs.tools import validation_sequences
 from neuronscope.result import Attempt, Cluster, Mode
@@ -465,3 +467,20 @@ def test_the_drawing_shows_the_nodes():
     assert [line.strip() for line in drawing.splitlines() if "(" in line][1:-1] == [f"{node}({node})" for node in nodes]
     loop = build_refinement_graph().get_graph().draw_mermaid()
     assert all(edge in loop for edge in ("propose -.-> tools", "tools --> assess", "assess -.-> propose"))
+
+
+@pytest.mark.parametrize(("page", "graphs"), [("graphs.md", ["neuron", "refinement"]), ("architecture.md", ["neuron"])])
+def test_the_diagrams_in_the_documentation_are_what_the_graphs_draw(page, graphs):
+    text = (Path(__file__).parent.parent / "docs" / page).read_text(encoding="utf-8")
+    assert text.count("```mermaid") == len(graphs)
+    for name in graphs:
+        assert f"<!-- drawn from: {name} -->\n```mermaid\n{draw(name)}```" in text, (
+            f"The graph has changed: run python -m neuronscope.graphs.drawing docs/{page}"
+        )
+
+
+def test_a_diagram_is_drawn_anew_in_its_place():
+    page = "Before.\n\n<!-- drawn from: refinement -->\n```mermaid\ngraph TD;\n```\n\nAfter.\n"
+    drawn = redraw(page)
+    assert drawn == page.replace("graph TD;\n", draw("refinement"))
+    assert redraw(drawn) == drawn

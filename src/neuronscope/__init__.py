@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from neuronscope.events import ProgressEvent
     from neuronscope.exemplars.collector import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
-    from neuronscope.explain import aexplain_neuron, explain_neuron
+    from neuronscope.explain import aexplain_neuron, aexplain_neurons, explain_neuron, explain_neurons
     from neuronscope.llm.budget import Budget
     from neuronscope.protocols import Simulator, Subject
     from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
+    from neuronscope.runs.equipment import make_instruments
     from neuronscope.runs.many import arun, run
     from neuronscope.runs.spec import RunSpec, Selection
     from neuronscope.scoring.evaluation.table import Evaluation, Measurement
@@ -55,10 +56,17 @@ _HOME = {
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
     "neuronscope.events": ["ProgressEvent"],
-    "neuronscope.explain": ["aexplain_neuron", "aexplain_neurons", "explain_neuron", "explain_neurons"],
+    "neuronscope.explain": [
+        "aexplain_neuron",
+        "aexplain_neurons",
+        "explain_neuron",
+        "explain_neurons",
+        "make_instruments",
+    ],
     "neuronscope.llm.budget": ["Budget"],
     "neuronscope.protocols": ["Simulator", "Subject"],
     "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
+    "neuronscope.runs.equipment": ["make_instruments"],
     "neuronscope.runs.many": ["arun", "run"],
     "neuronscope.runs.spec": ["RunSpec", "Selection"],
     "neuronscope.scoring.evaluation.table": ["Evaluation", "Measurement"],
@@ -106,6 +114,7 @@ __all__ = [
     "explain_neuron",
     "explain_neurons",
     "load_subject",
+    "make_instruments",
     "mix",
     "open_store",
     "run",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,8 @@ async def aexplain_neuron(
             exception: the result has the status "partial" and says what happened.
     """
     unit = Neuron(layer, neuron, sign)
-    equipment = await equip(
+    equipment = await asyncio.to_thread(
+        equip,
         subject,
         [unit],
         corpus=corpus,

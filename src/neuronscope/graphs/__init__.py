@@ -4,6 +4,7 @@ from neuronscope.graphs.conclusion import conclude
 from neuronscope.graphs.experimenting import TryOut
 from neuronscope.graphs.neuron import (
     Guarded,
+    NeuronGraph,
     after_decomposition,
     after_hypothesis,
     after_observe,
@@ -12,23 +13,32 @@ from neuronscope.graphs.neuron import (
 )
 from neuronscope.graphs.observation import observe
 from neuronscope.graphs.refinement import (
+    Agent,
     Propose,
+    RefinementGraph,
+    RefinementOutput,
     after_propose,
     after_try_out,
     assess,
     build_refinement_graph,
+    call_for_scores,
     next_step,
 )
 from neuronscope.graphs.streaming import announced, stream_events
-from neuronscope.graphs.tools import capture_activations, score_explanations
+from neuronscope.graphs.tools import TOOLS, capture_activations, fail_in_words, score_explanations
 from neuronscope.state import ExemplarIds, Instruments, NeuronState, RefinementState
 
 __all__ = [
+    "TOOLS",
+    "Agent",
     "ExemplarIds",
     "Guarded",
     "Instruments",
+    "NeuronGraph",
     "NeuronState",
     "Propose",
+    "RefinementGraph",
+    "RefinementOutput",
     "RefinementState",
     "TryOut",
     "after_decomposition",
@@ -40,8 +50,10 @@ __all__ = [
     "assess",
     "build_neuron_graph",
     "build_refinement_graph",
+    "call_for_scores",
     "capture_activations",
     "conclude",
+    "fail_in_words",
     "fan_out",
     "next_step",
     "observe",

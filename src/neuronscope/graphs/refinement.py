@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import takewhile
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -25,6 +25,7 @@ from neuronscope.result import Attempt, Failure, Mode, PredictionError
 from neuronscope.state import Instruments, RefinementState
 
 Agent = Callable[..., Awaitable[Any]]
+"""A node: `(state, runtime) -> partial state`."""
 RefinementGraph = CompiledStateGraph[RefinementState, Instruments, Any, Any]
 
 
@@ -47,7 +48,7 @@ class Propose:
         An agent that fails with an error of ours ends the loop; any other exception surfaces as a bug.
         """
         if not state.get("history"):
-            return _call_for_scores([representative(state["mode"])], [])
+            return call_for_scores([representative(state["mode"])], [])
         failures = state.get("failures", [])
         try:
             proposed: RefinementState = await self.agent(state, runtime)
@@ -55,11 +56,16 @@ class Propose:
             return {"failures": [*failures, refinement_failure(error, state["mode"])]}
         messages = proposed.get("messages", [])
         if not calls_tools(messages):
-            proposed = {**proposed, **_call_for_scores(proposed.get("candidates", []), messages)}
+            proposed = {**proposed, **call_for_scores(proposed.get("candidates", []), messages)}
         return {**proposed, "failures": [*failures, *proposed.get("failures", [])]}
 
 
-def _call_for_scores(candidates: list[str], messages: list[AnyMessage]) -> RefinementState:
+def call_for_scores(candidates: list[str], messages: Sequence[AnyMessage] = ()) -> RefinementState:
+    """The update that has candidates scored: the message with the tool call, behind messages of an agent's own.
+
+    A node between `propose` and `tools` that chooses among the candidates returns it with those that are left. Without
+    any, `tools` answers with an error, and the round counts as an iteration that added nothing.
+    """
     candidates = [stripped for text in candidates if (stripped := text.strip())]
     call = ToolCall(name=score_explanations.name, args={"explanations": candidates}, id=uuid4().hex)
     return {"candidates": candidates, "messages": [*messages, AIMessage(content="", tool_calls=[call])]}

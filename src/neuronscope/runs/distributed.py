@@ -147,7 +147,7 @@ class _Ready(NamedTuple):
 def _get_ready(place: _Workplace, device: str) -> _Ready:
     """Load everything; in a worker."""
     subject = load_same(place.subject, place.identity, device)
-    equipment = local.run(partial(equip, subject, [], store=_opened(place.store), **place.settings))
+    equipment = equip(subject, [], store=_opened(place.store), **place.settings)
     return _Ready(equipment, place)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
 
-    from neuronscope.llm import AnswerCache, Budget
+    from neuronscope.llm import Budget, Meter
     from neuronscope.llm.ledger import Page
     from neuronscope.state import AnyLLM, Instruments
 
@@ -39,8 +37,6 @@ class Equipment:
     """Models, store and settings; of the meter it has none, since each neuron is counted apart."""
     budget: Budget | None = None
     """What all neurons together may cost."""
-    cache: AnswerCache | None = None
-    """Where answers are kept."""
 
     def instruments(self, page: Page | None = None) -> Instruments:
         """The instruments for one neuron.
@@ -51,18 +47,9 @@ class Equipment:
         Args:
             page: where the neuron's costs are written down, if anywhere.
         """
-        from neuronscope.llm import Meter
         from neuronscope.scoring import Scorer
 
-        config = self.shared.config
-        meter = Meter(
-            budget=self.budget,
-            cache=self.cache,
-            concurrency=config.max_concurrency,
-            requests_per_second=config.requests_per_second,
-            page=page,
-        )
-        own = replace(self.shared, meter=meter)
+        own = replace(self.shared, meter=make_meter(self.shared.config, self.budget, page))
         if hasattr(self.shared.simulator, "metered"):
             return replace(own, scorer=None)
         return replace(own, scorer=Scorer.of(self.shared))
@@ -75,7 +62,7 @@ class Equipment:
         return any(model != "offline" for model in models) or hasattr(self.shared.simulator, "metered")
 
 
-async def equip(
+def equip(
     subject: AnySubject,
     neurons: Sequence[Neuron],
     *,
@@ -97,7 +84,7 @@ async def equip(
     """
     from neuronscope.agents.refinement import NO_WRITER
     from neuronscope.embeddings import resolve_embeddings
-    from neuronscope.llm import Budget, check_reachable, resolve_llm, shared_cache
+    from neuronscope.llm import Budget, check_reachable, resolve_llm
     from neuronscope.simulators import resolve_simulator
     from neuronscope.state import Instruments
 
@@ -106,23 +93,81 @@ async def equip(
     models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
     if config.experiments and _refines_offline(models):
         raise ConfigurationError(NO_WRITER)
-    await asyncio.to_thread(check_reachable, models)
+    check_reachable(models)
     vectors = resolve_embeddings(embeddings, models)
-    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=models))
-    loaded = await asyncio.to_thread(as_subject, subject)
+    simulates = resolve_simulator(simulator, llm=models)
+    loaded = as_subject(subject)
     for neuron in neurons:
         check_neuron(loaded, neuron)
     if store is None:
         layers = sorted({neuron.layer for neuron in neurons})
-        store = await asyncio.to_thread(collect_for, loaded, layers, corpus, config, cache_dir, progress)
+        store = collect_for(loaded, layers, corpus, config, cache_dir, progress)
     elif hasattr(store, "bind"):
-        await asyncio.to_thread(store.bind, loaded)
+        store.bind(loaded)
     return Equipment(
         shared=Instruments(
             subject=loaded, store=store, simulator=simulates, embeddings=vectors, llm=models, config=config
         ),
         budget=limit,
+    )
+
+
+def make_instruments(
+    subject: AnySubject,
+    neuron: Neuron,
+    *,
+    corpus: Any = "builtin",
+    store: ExemplarSource | None = None,
+    llm: LLMs = "auto",
+    base_url: str | None = None,
+    budget: str | Budget | None = None,
+    embeddings: str | Embeddings = "auto",
+    simulator: str | Simulator = "auto",
+    config: ExplainConfig | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool | None = None,
+) -> Instruments:
+    """Turn names into what a graph works with: `graph.ainvoke({"neuron": neuron}, context=make_instruments(...))`.
+
+    It loads, and collects exemplars, which takes a while: call it in a thread where an event loop must go on. The
+    arguments are those of `explain_neuron`.
+
+    Raises:
+        NeuronScopeError: something cannot be found, loaded or reached.
+    """
+    equipment = equip(
+        subject,
+        [neuron],
+        corpus=corpus,
+        store=store,
+        llm=llm,
+        base_url=base_url,
+        budget=budget,
+        embeddings=embeddings,
+        simulator=simulator,
+        config=config,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+    return equipment.instruments()
+
+
+def make_meter(config: ExplainConfig, budget: str | Budget | None = None, page: Page | None = None) -> Meter:
+    """What counts one run's requests, with the settings' limits, cache and budget.
+
+    Args:
+        config: the limits, and whether answers are kept.
+        budget: what may be spent.
+        page: where the costs are written down, if anywhere.
+    """
+    from neuronscope.llm import Budget, Meter, shared_cache
+
+    return Meter(
+        budget=None if budget is None else Budget.parse(budget),
         cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
+        concurrency=config.max_concurrency,
+        requests_per_second=config.requests_per_second,
+        page=page,
     )
 
 

@@ -90,7 +90,8 @@ async def aexplain_neurons(
     if parallel < 1:
         raise ConfigurationError(f"parallel must be at least 1, not {parallel}.")
     cluster = ray_engine(engine)
-    equipment = await equip(
+    equipment = await asyncio.to_thread(
+        equip,
         subject,
         chosen,
         corpus=corpus,

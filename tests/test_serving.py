@@ -1,0 +1,226 @@
+"""The graphs behind LangGraph's development server: JSON goes in and comes out, objects are made on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import TypeAdapter
+
+import neuronscope as ns
+import neuronscope.serving
+from neuronscope.graphs import build_neuron_graph
+from neuronscope.graphs.serving import ServedGraph
+from neuronscope.serving import NeuronForm, ServingSettings, neuron_graph, refinement_graph, serve
+from planted import AGENTS, BETTER_ANIMALS, BETTER_COLOURS, instruments
+from small_world import write_small_world
+
+ROOT = Path(__file__).parent.parent
+BOTH = {"layer": 0, "index": 0}
+
+
+def planted(**agents: Any) -> ServedGraph:
+    """The whole graph, served, on planted neurons whatever the settings say."""
+    graph = build_neuron_graph(**(AGENTS | agents), checkpointer=InMemorySaver())
+    return ServedGraph.of(graph, ServingSettings, NeuronForm, lambda settings, neuron: instruments())
+
+
+# Input and context
+
+
+@pytest.mark.parametrize("neuron", [BOTH, "0/0", ns.Neuron(0, 0), " 0/0 "])
+async def test_a_neuron_comes_as_json_or_as_text(neuron: Any) -> None:
+    state = await planted().ainvoke({"neuron": neuron}, {"configurable": {"thread_id": "1"}})
+    assert state["neuron"] == ns.Neuron(0, 0)
+    assert {mode.explanation for mode in state["explanation"].modes} == {BETTER_COLOURS, BETTER_ANIMALS}
+
+
+async def test_the_negative_side_has_a_minus() -> None:
+    state = await planted().ainvoke({"neuron": "0/-2"}, {"configurable": {"thread_id": "1"}})
+    assert state["neuron"] == ns.Neuron(0, 2, sign=-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "context", "message"),
+    [
+        ({"neuron": "nine"}, None, "'nine' is no neuron.*Write"),
+        ({"neuron": {"layer": 1}}, None, "index: Field required"),
+        ({"neuron": "0/1", "atom": []}, None, "The state has no atom. It has neuron"),
+        ({"neuron": "0/1", "atoms": 3}, None, "atoms cannot be read"),
+        ({}, None, "The input has no neuron. Enter one"),
+        (None, None, "The input has no neuron. Enter one"),
+        ({"neuron": "0/0"}, {"modle": "x"}, "settings cannot be read: modle"),
+    ],
+)
+async def test_what_cannot_be_read_is_answered_in_words(given: Any, context: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        await planted().ainvoke(given, {"configurable": {"thread_id": "1"}}, context=context)
+
+
+async def test_a_new_neuron_in_an_old_thread_starts_over() -> None:
+    graph, thread = planted(), {"configurable": {"thread_id": "1"}}
+    await graph.ainvoke({"neuron": "0/0"}, thread)
+    state = await graph.ainvoke({"neuron": "0/1"}, thread)  # a dead one
+    assert (state["explanation"].status, state["modes"], state["atoms"]) == ("dead", [], [])
+
+
+async def test_a_run_goes_on_from_an_edited_state() -> None:
+    graph, thread = planted(), {"configurable": {"thread_id": "1"}}
+    await graph.ainvoke({"neuron": "0/0"}, thread, interrupt_before=["clustering"])
+    await graph.aupdate_state(thread, {"atoms": [BETTER_ANIMALS], "failures": [{"agent": "I", "message": "cut"}]})
+    state = await graph.ainvoke(None, thread)
+    assert [mode.explanation for mode in state["explanation"].modes] == [BETTER_ANIMALS]
+    assert state["explanation"].failures == [ns.result.Failure("I", "cut")]
+
+
+def test_forms_are_plain_json() -> None:
+    schema = neuron_graph().get_context_jsonschema()
+    assert schema is not None
+    assert schema["properties"]["subject"]["default"] == "smollm2-135m"
+    assert set(schema["$defs"]["ExplainConfig"]["properties"]) == set(ns.ExplainConfig.model_fields)
+    assert neuron_graph().get_input_jsonschema()["required"] == ["neuron"]
+    assert refinement_graph().get_input_jsonschema()["required"] == ["neuron", "mode"]
+    assert set(refinement_graph().get_output_jsonschema()["properties"]) == {"modes", "failures"}
+    json.dumps([schema, neuron_graph().get_output_jsonschema()])
+
+
+def test_a_served_graph_draws_itself_as_the_graph_does() -> None:
+    drawings = [graph.get_graph(xray=True).draw_mermaid() for graph in (build_neuron_graph(), neuron_graph())]
+    assert drawings[0] == drawings[1]
+
+
+def test_a_graph_of_ones_own_can_be_served() -> None:
+    graph = serve(build_neuron_graph(**AGENTS))
+    assert graph.get_input_jsonschema()["title"] == "NeuronForm"
+
+
+# Real models, loaded once
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> dict[str, Any]:
+    """The context of a run on a tiny model and a text on disk."""
+    folder = tmp_path_factory.mktemp("served")
+    world = write_small_world(folder, tiny_tokenizer)
+    return {
+        "subject": world.model,
+        "corpus": world.texts,
+        "llm": "offline",
+        "simulator": "hybrid",
+        "cache_dir": str(folder / "cache"),
+        "config": {"seq_len": 16, "n_tokens": 4000, "max_iterations": 1, "n_candidates": 2},
+    }
+
+
+async def test_models_and_exemplars_are_loaded_once_and_costs_counted_anew(settings: dict[str, Any]) -> None:
+    equip, read = neuronscope.serving.equip, ServingSettings.model_validate(settings)
+    first, second = equip(read, ns.Neuron(1, 3)), equip(read, ns.Neuron(1, 4))
+    assert first.store is second.store
+    assert first.meter is not second.meter
+    assert first.subject is equip(read, ns.Neuron(0, 3)).subject
+    with pytest.raises(ns.SubjectError, match="neurons 0 to 11"):
+        equip(read, ns.Neuron(1, 12))
+
+
+async def test_refinement_begins_with_a_sentence(settings: dict[str, Any]) -> None:
+    sentence = 'This neuron activates on "r".'
+    output = await refinement_graph().ainvoke({"neuron": "1/3", "mode": sentence}, context=settings)
+    history = output["modes"][0].history
+    assert history[0].explanation == sentence
+    assert output["modes"][0].val_score == max(attempt.val_score for attempt in history) > history[0].val_score
+    with pytest.raises(ValueError, match="The input has no mode"):
+        await refinement_graph().ainvoke({"neuron": "1/3"}, context=settings)
+
+
+# The server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The repository's `langgraph.json`, served by `langgraph dev`, blocking calls forbidden."""
+    if find_spec("langgraph_cli") is None or find_spec("langgraph_api") is None:
+        pytest.skip("LangGraph's development server is not installed: pip install 'neuronscope[studio]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("server")  # the server writes into the folder that it starts in
+    manifest = json.loads((ROOT / "langgraph.json").read_text()) | {"dependencies": [str(ROOT)]}
+    (folder / "langgraph.json").write_text(json.dumps(manifest))
+    command = [sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--no-reload", "--port", str(port)]
+    quiet = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGSMITH_TRACING": "false", "LANGGRAPH_NO_VERSION_CHECK": "true"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=os.environ | quiet, stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                pytest.fail((folder / "log").read_text())
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def test_the_development_server_explains_a_neuron(server: str, settings: dict[str, Any]) -> None:
+    from langgraph_sdk import get_client
+
+    client = get_client(url=server)
+    assistants = {graph["graph_id"]: graph["assistant_id"] for graph in await client.assistants.search()}
+    assert assistants.keys() == {"neuron", "refinement"}
+    schemas = await client.assistants.get_schemas(assistants["neuron"])
+    assert list(schemas["input_schema"]["properties"]) == ["neuron"]
+    assert list(schemas["context_schema"]["properties"]) == list(ServingSettings.model_fields)
+
+    thread = await client.threads.create()
+    steps, loop = [], []
+    async for part in client.runs.stream(
+        thread["thread_id"],
+        "neuron",
+        input={"neuron": {"layer": 1, "index": 3}},
+        context=settings,
+        stream_mode="updates",
+        stream_subgraphs=True,
+    ):
+        assert part.event != "error", part.data
+        if part.event == "updates":
+            steps += part.data
+        elif part.event.startswith("updates|refine"):
+            loop += part.data
+    assert steps[:4] == ["observe", "hypothesis", "decomposition", "clustering"]
+    assert steps[-1] == "conclude"
+    assert loop[:3] == ["propose", "tools", "assess"]
+
+    values = (await client.threads.get_state(thread["thread_id"]))["values"]
+    explanation = TypeAdapter(ns.NeuronExplanation).validate_python(values["explanation"])
+    assert explanation.neuron == ns.Neuron(1, 3)
+    assert explanation.status == "explained"
+    direct = await ns.aexplain_neuron(
+        settings["subject"],
+        layer=1,
+        neuron=3,
+        corpus=settings["corpus"],
+        llm="offline",
+        simulator="hybrid",
+        cache_dir=settings["cache_dir"],
+        config=ns.ExplainConfig(**settings["config"]),
+    )
+    assert explanation.modes == direct.modes
+    assert explanation.score == direct.score
+
+    async for part in client.runs.stream(None, "neuron", input={"neuron": "1/99"}, context=settings):
+        last = part
+    assert last.event == "error"
+    assert "neurons 0 to 11; there is no neuron 99" in last.data["message"]
