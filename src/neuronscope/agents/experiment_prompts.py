@@ -41,8 +41,8 @@ What you write
 quotes, or another one of the kind that it describes, after the words that it asks for.
 - near_misses: {n} texts on which the neuron must stay silent. Write them by changing your texts: replace the word on \
 which the neuron would fire by one of another kind, or change what stands before it.
-- Every text is one natural sentence of 8 to 20 words, as in a newspaper, a novel or a chat. The texts are about \
-different things and are built differently. None speaks of neurons or explanations.
+- Every text is one natural sentence of 8 to 20 words, as in a newspaper, a novel or a chat. It uses words and never \
+talks about them. Each is about something else, such as a family, a town, work or science, and is built differently.
 
 For example, the explanation
 This neuron activates on days, such as "Monday" or "Friday", after "on".
