@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
@@ -49,11 +50,14 @@ from neuronscope.simulators.grammar import read
 MOST_CONDITIONS = 16
 """An explanation that lists more than this commits itself to nothing."""
 HEDGES = re.compile(r"\b(?:various|several|certain|different|general|some|many|etc|and so on|or similar)\b", re.I)
-QUESTION = """Is an explanation of a neuron specific or vague? Specific: it names words or one topic, so that two
-readers mark the same words of a text. Vague: it could mean almost any text. Answer with that word; if vague, say why.
-This neuron activates on names of months and days. -> specific
-This neuron activates on words that matter in their context. -> vague: every word matters in some context
-{candidate} ->"""
+PROMPT = "Vague: could mean almost any text. Specific: names words or one topic. Answer with that word, and why."
+EXAMPLES = [
+    SystemMessage(PROMPT),
+    HumanMessage("This neuron activates on names of months and days."),
+    AIMessage("specific: anybody can tell such a name"),
+    HumanMessage("This neuron activates on words that matter in their context."),
+    AIMessage("vague: every word matters in some context"),
+]
 
 
 # The state: what the loop has, and what the critic adds to it
@@ -95,8 +99,7 @@ async def objection(candidate: str, llm: BaseChatModel | str, meter: Any) -> str
     fault = rule(candidate)
     if fault or isinstance(llm, str):  # "offline": there is nobody to ask
         return fault
-    message = await ask(llm, [("user", QUESTION.format(candidate=candidate))], "critic", meter=meter)
-    answer = read_text(message, "critic")
+    answer = read_text(await ask(llm, [*EXAMPLES, HumanMessage(candidate)], "critic", meter=meter), "critic")
     return answer if answer.casefold().startswith("vague") else ""
 
 
