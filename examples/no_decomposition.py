@@ -19,7 +19,6 @@ from rich.console import Console
 
 import neuronscope as ns
 from neuronscope.agents import ClusteringAgent, HypothesisAgent
-from neuronscope.explain import make_meter
 from neuronscope.graphs import (
     Agent,
     Guarded,
@@ -36,6 +35,7 @@ from neuronscope.graphs import (
     observe,
 )
 from neuronscope.report.terminal import TerminalReport
+from neuronscope.runs.equipment import make_meter
 
 
 class ClusterDrafts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -23,6 +23,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None
     finish_reason: str = "stop"
+    tool_calls: list[tuple[str, str]] = field(default_factory=list)
+    """Names and arguments, as the model has spelt them."""
     ignores_n: bool = False
     hangs: bool = False
     usage: dict[str, int] | None = field(
@@ -64,7 +66,10 @@ def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | R
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if not body:  # the client died in the middle of its request
+                return
+            request = json.loads(body)
             with fake.lock:
                 number = len(fake.requests)
                 fake.requests.append(request)
@@ -90,6 +95,10 @@ def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | R
             self.end_headers()
             self.wfile.write(body)
 
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # clients may be killed
+                super().handle()
+
         def log_message(self, *arguments: Any) -> None:
             pass
 
@@ -109,6 +118,9 @@ def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | R
 def completion(reply: Reply, request: dict[str, Any]) -> dict[str, Any]:
     """OpenAI's form of an answer."""
     n = 1 if reply.ignores_n else request.get("n") or 1
+    functions = [{"name": name, "arguments": arguments} for name, arguments in reply.tool_calls]
+    listed = [{"id": f"call-{place}", "type": "function", "function": each} for place, each in enumerate(functions)]
+    calls = {"tool_calls": listed} if listed else {}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -118,7 +130,7 @@ def completion(reply: Reply, request: dict[str, Any]) -> dict[str, Any]:
             {
                 "index": index,
                 "finish_reason": reply.finish_reason,
-                "message": {"role": "assistant", "content": reply.text.replace("#", str(index))},
+                "message": {"role": "assistant", "content": reply.text.replace("#", str(index))} | calls,
             }
             for index in range(n)
         ],

@@ -20,6 +20,8 @@ import pytest
 from typer.testing import CliRunner
 
 import neuronscope as ns
+from fake_openai import fake_openai
+from many import CONFIG, arguments, found, results_in, useful
 from neuronscope.cli import app
 from neuronscope.engine.ray import QUEUE, RayEngine, RayWorkers
 from neuronscope.exemplars import checkpoints, collection, sharding
@@ -403,3 +405,30 @@ def test_shards_are_as_long_as_they_should_take() -> None:
     assert len(next(shards)) == 80
     sizes.measure(seconds_per_chunk=100.0, merging_seconds=0.0, n_workers=8)
     assert len(next(shards)) == 1
+
+
+def test_neurons_explained_on_workers_are_those_explained_here(tmp_path: Path) -> None:
+    neurons = [ns.Neuron(0, index) for index in range(5)]
+    with fake_openai(useful) as server:
+        settings = arguments(server.address, config=CONFIG.model_copy(update={"cache_answers": False}))
+        here = found(list(ns.explain_neurons(neurons, **settings)))
+        engine = RayEngine(n_workers=2, shard_size=2)
+        spread = list(ns.explain_neurons(neurons, **settings, engine=engine, out=tmp_path / "run"))
+    assert found(spread) == here
+    assert found(results_in(tmp_path / "run")) == here
+
+
+def test_a_budget_is_kept_by_giving_no_more_out(tmp_path: Path) -> None:
+    neurons = [ns.Neuron(0, index) for index in range(6)]
+    with fake_openai(useful) as server:
+        engine = RayEngine(n_workers=1, shard_size=1)
+        uncached = CONFIG.model_copy(update={"cache_answers": False})
+        settings = arguments(server.address, config=uncached, engine=engine, out=tmp_path / "run", parallel=1)
+        short = list(ns.explain_neurons(neurons, **settings, budget="1500 tokens"))
+        assert 0 < len(short) < len(neurons)
+        asked = len(server.requests)
+        whole = list(ns.explain_neurons(neurons, **settings, budget="1M tokens"))
+        assert {x.status for x in whole} == {"explained", "dead"}
+        assert len(server.requests) > asked
+    with pytest.raises(ns.ConfigurationError, match="cannot share checkpoints in a file"):
+        list(ns.explain_neurons([ns.Neuron(0, 9)], **settings, checkpoints=tmp_path / "steps.sqlite"))

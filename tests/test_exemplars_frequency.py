@@ -36,12 +36,10 @@ def expected(tokens: np.ndarray[Any, Any], sign: int) -> np.ndarray[Any, Any]:
 
 
 def gather(batches: list[torch.Tensor], sign: int) -> SignStatistics:
-    statistics = SignStatistics(WIDTH)
+    accumulator = LayerAccumulator(0, WIDTH, (sign,), top_k=1)
     for activations in batches:
-        statistics.raise_maximum((activations.float() * sign).amax((0, 1)))
-        groups = frequency.grouped_extremes(activations, sign)
-        frequency.count(activations, groups, sign, statistics.lowest, statistics.counts)
-    return statistics
+        accumulator.add_batch(activations, None)
+    return accumulator.signs[sign]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -63,29 +61,28 @@ def test_counts_depend_neither_on_the_order_nor_on_the_division(order: list[int]
     assert torch.equal(left.maximum, whole.maximum)
 
 
-@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_way_for_gpus_counts_the_same_as_the_way_for_processors(dtype: torch.dtype, sign: int) -> None:
-    activations = batch(0, dtype)
-    lowest = frequency.lowest_bin((activations.float() * sign).amax((0, 1)).clamp(min=0))
-    sparse, dense = frequency.empty_counts(WIDTH), frequency.empty_counts(WIDTH)
-    frequency._count_sparse(activations, frequency.grouped_extremes(activations, sign), sign, lowest, sparse)
-    frequency._count_dense(activations, sign, lowest, dense)
-    assert torch.equal(sparse, dense)
-    assert sparse.sum() > 0
+def test_the_way_for_gpus_gathers_the_same_as_the_way_for_processors(dtype: torch.dtype) -> None:
+    on_processor, on_device = (LayerAccumulator(0, WIDTH, (1, -1), top_k=3) for _ in range(2))
+    for chunk in range(3):
+        for half in range(2):
+            activations = batch(2 * chunk + half, dtype)
+            padding = torch.zeros(activations.shape[:2], dtype=torch.bool)
+            padding[half, 6:] = True
+            on_processor._add_on_processor(activations, padding)
+            on_device._add_on_device(activations.clone(), padding)
+        for accumulator in (on_processor, on_device):
+            accumulator.close_chunk(range(8 * chunk, 8 * chunk + 8), [SPLITS[i % 3] for i in range(8)])
+    forget_sums(on_processor, on_device)
+    assert_equal(on_processor, on_device)
+    assert all(statistics.counts.sum() > 0 for statistics in on_processor.signs.values())
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 3), st.sampled_from([1, -1]))
-def test_groups_of_tokens_lose_none_whatever_the_length(longest: int, size: int, sign: int) -> None:
-    activations = batch(0, torch.bfloat16, size, longest)
-    groups = frequency.grouped_extremes(activations, sign)
-    assert torch.equal((groups * sign).amax(1), (activations * sign).amax(1))
-    lowest = frequency.lowest_bin((activations.float() * sign).amax((0, 1)).clamp(min=0))
-    sparse, dense = frequency.empty_counts(WIDTH), frequency.empty_counts(WIDTH)
-    frequency._count_sparse(activations, groups, sign, lowest, sparse)
-    frequency._count_dense(activations, sign, lowest, dense)
-    assert torch.equal(sparse, dense)
+def forget_sums(*accumulators: LayerAccumulator) -> None:
+    """Those of the way for GPUs are rounded to the model's dtype."""
+    for accumulator in accumulators:
+        for statistics in accumulator.signs.values():
+            statistics.total = torch.zeros(WIDTH, dtype=torch.int64)
 
 
 def test_the_effective_threshold_is_within_the_stated_error() -> None:
@@ -132,10 +129,8 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUD
 @cuda
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_cuda_gathers_what_the_processor_gathers(dtype: torch.dtype) -> None:
-    # Values are multiples of the unit of the sums here, up to rounding in the model's dtype: leave the sums out.
     left, right = accumulate("cpu", dtype), accumulate("cuda", dtype)
-    for statistics in (*left.signs.values(), *right.signs.values()):
-        statistics.total = torch.zeros(WIDTH, dtype=torch.int64)
+    forget_sums(left, right)
     assert_equal(left, right)
 
 

@@ -123,7 +123,7 @@ async def test_progress_is_shown_when_asked_for_and_silent_otherwise(capsys, mon
     await run_graph(ns.Neuron(0, 0), instruments(), progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "layer 0, neuron 0 (+): scoring on the test set" in shown.err
+    assert "layer 0, neuron 0 (+): 2 modes, test score 0.68" in shown.err
     assert BETTER_COLOURS in shown.err
 
 

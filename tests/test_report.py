@@ -16,7 +16,17 @@ from rich.console import Console
 
 import neuronscope as ns
 from neuronscope.report import TerminalReport, plot_clusters, plot_convergence, view, words
-from neuronscope.result import Attempt, Cluster, Excerpt, Failure, Mode, NeuronExplanation, Usage
+from neuronscope.result import (
+    Attempt,
+    Cluster,
+    Excerpt,
+    Experiment,
+    Failure,
+    Mode,
+    NeuronExplanation,
+    Trial,
+    Usage,
+)
 from neuronscope.units import Neuron
 
 HOSTILE = [
@@ -133,6 +143,22 @@ def explained() -> NeuronExplanation:
     )
 
 
+def tried_out() -> NeuronExplanation:
+    """A result whose first mode has been tried out, before and after it was refined."""
+    before = [Trial("It rained since noon.", True, False, " since", 1.2)]
+    after = [
+        Trial("We stayed in because it rained.", True, True, " because", 9.3),
+        Trial("We have known her since 1990.", False, True, " since", 4.4),
+        Trial("They left since nobody came.", True, False, "", 0.0),
+    ]
+    experiments = [
+        Experiment(1, CAUSES.history[0].explanation, before),
+        Experiment(2, CAUSES.explanation, error="The subject is out of memory."),
+        Experiment(4, CAUSES.explanation, after),
+    ]
+    return replace(explained(), modes=[replace(CAUSES, experiments=experiments, generation_score=0.5), METALS])
+
+
 def dead() -> NeuronExplanation:
     return NeuronExplanation(neuron=Neuron(3, 17, sign=-1), status="dead", provenance={"subject": "smollm2-135m"})
 
@@ -144,6 +170,8 @@ def hostile(text: str) -> NeuronExplanation:
         history=[Attempt(0, text, 0.1)],
         atoms=[text],
         excerpts=[Excerpt([text, text], [9.0, 0.0], [1.0, 0.0], 1, text)],
+        experiments=[Experiment(1, text, [Trial(text, True, False, text, 1.0)]), Experiment(2, text, error=text)],
+        generation_score=0.0,
     )
     return NeuronExplanation(
         neuron=Neuron(0, 0),
@@ -319,6 +347,29 @@ def test_a_constant_prediction_is_told() -> None:
     assert "predicts the same everywhere" in replace(explained(), modes=[replace(METALS, constant=True)]).to_html()
 
 
+def test_the_page_tells_what_was_written_and_what_the_neuron_did_on_it() -> None:
+    page = Page(tried_out().to_html())
+    assert page.open == []
+    for expected in (
+        "Generation: texts written from it that fire 50%",
+        "(3 experiments)",
+        "After 0 iterations, written from: This neuron activates when the text gives a reason.",
+        "should fire silent at “since” (1.2) It rained since noon.",
+        "Nothing was measured: The subject is out of memory.",
+        "After 3 iterations",
+        "should fire fires at “because” (9.3) We stayed in because it rained.",
+        "should not fires at “since” (4.4) We have known her since 1990.",
+        "should fire silent (0.0) They left since nobody came.",
+    ):
+        assert "".join(expected.split()) in "".join(page.text.split())
+    assert sum(attributes.get("class") == "nsc-surprise" for _, attributes in page.elements) == 3
+
+
+def test_without_experiments_no_report_speaks_of_generation() -> None:
+    assert "Generation" not in Page(explained().to_html()).text
+    assert "Generation" not in terminal(explained())
+
+
 @pytest.mark.parametrize("render", [NeuronExplanation.to_html, NeuronExplanation._repr_html_], ids=["page", "fragment"])
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_shown_and_does_nothing(text: str, render) -> None:
@@ -370,6 +421,15 @@ def test_the_terminal_tells_scores_and_explanations() -> None:
         assert expected in text
 
 
+def test_the_terminal_tells_the_generation_score_and_the_texts_that_it_counts() -> None:
+    lines = terminal(tried_out(), width=120).splitlines()
+    (head,) = [line for line in lines if "Generation" in line]
+    assert len(head) > head.index("Generation") > head.index("Subset")
+    assert [line.split()[-1] for line in lines if "→" in line] == ["50%", "–"]
+    assert any("should not, fires at “since” (4.4)" in line and "known her since 1990" in line for line in lines)
+    assert not any("noon" in line for line in lines), "written from an explanation that is no longer the mode's"
+
+
 def test_without_colours_activating_tokens_stand_in_brackets() -> None:
     assert "on Sunday «because» the harbour" in terminal(explained(), width=100).replace("\n", " ")
 
@@ -402,6 +462,7 @@ def test_with_colours_there_are_no_brackets() -> None:
 @pytest.mark.parametrize("width", [30, 60, 80, 140])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(map(len, terminal(explained(), width).splitlines())) <= width
+    assert max(map(len, terminal(tried_out(), width).splitlines())) <= width
 
 
 @pytest.mark.parametrize("text", HOSTILE)

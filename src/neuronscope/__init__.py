@@ -22,12 +22,16 @@ if TYPE_CHECKING:
         SubjectError,
     )
     from neuronscope.evaluation import aevaluate, evaluate
+    from neuronscope.events import ProgressEvent
     from neuronscope.exemplars.collector import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
-    from neuronscope.explain import aexplain_neuron, explain_neuron, make_instruments
+    from neuronscope.explain import aexplain_neuron, aexplain_neurons, explain_neuron, explain_neurons
     from neuronscope.llm.budget import Budget
     from neuronscope.protocols import Simulator, Subject
     from neuronscope.result import Attempt, Cluster, Excerpt, Mode, NeuronExplanation
+    from neuronscope.runs.equipment import make_instruments
+    from neuronscope.runs.many import arun, run
+    from neuronscope.runs.spec import RunSpec, Selection
     from neuronscope.scoring.evaluation.table import Evaluation, Measurement
     from neuronscope.subject.loading import load_subject
     from neuronscope.units import Exemplar, Neuron
@@ -51,10 +55,20 @@ _HOME = {
     "neuronscope.evaluation": ["aevaluate", "evaluate"],
     "neuronscope.exemplars.collector": ["collect_exemplars"],
     "neuronscope.exemplars.store": ["ExemplarStore", "open_store"],
-    "neuronscope.explain": ["aexplain_neuron", "explain_neuron", "make_instruments"],
+    "neuronscope.events": ["ProgressEvent"],
+    "neuronscope.explain": [
+        "aexplain_neuron",
+        "aexplain_neurons",
+        "explain_neuron",
+        "explain_neurons",
+        "make_instruments",
+    ],
     "neuronscope.llm.budget": ["Budget"],
     "neuronscope.protocols": ["Simulator", "Subject"],
     "neuronscope.result": ["Attempt", "Cluster", "Excerpt", "Mode", "NeuronExplanation"],
+    "neuronscope.runs.equipment": ["make_instruments"],
+    "neuronscope.runs.many": ["arun", "run"],
+    "neuronscope.runs.spec": ["RunSpec", "Selection"],
     "neuronscope.scoring.evaluation.table": ["Evaluation", "Measurement"],
     "neuronscope.subject.loading": ["load_subject"],
     "neuronscope.units": ["Exemplar", "Neuron"],
@@ -80,8 +94,11 @@ __all__ = [
     "Neuron",
     "NeuronExplanation",
     "NeuronScopeError",
+    "ProgressEvent",
     "RayEngine",
     "ResultError",
+    "RunSpec",
+    "Selection",
     "Simulator",
     "SimulatorError",
     "StoreError",
@@ -90,13 +107,17 @@ __all__ = [
     "Turn",
     "aevaluate",
     "aexplain_neuron",
+    "aexplain_neurons",
+    "arun",
     "collect_exemplars",
     "evaluate",
     "explain_neuron",
+    "explain_neurons",
     "load_subject",
     "make_instruments",
     "mix",
     "open_store",
+    "run",
 ]
 
 

@@ -5,7 +5,6 @@ Results go to standard output, everything else to standard error, so that `--jso
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -25,7 +24,8 @@ from neuronscope.cli_options import (
     SimulatorOption,
     SubjectArgument,
 )
-from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
+from neuronscope.cli_output import DebugFlag, JsonFlag, prepare, print_json
+from neuronscope.cli_run import run
 from neuronscope.cli_settings import config_from, with_settings
 from neuronscope.cli_simulator import simulator_app
 from neuronscope.cli_store import store_app
@@ -62,6 +62,7 @@ app = typer.Typer(
     epilog="Examples: neuronscope explain smollm2-135m --layer 9 --neuron 421 --llm offline --html n.html",
 )
 app.add_typer(store_app)
+app.command()(run)
 app.command()(evaluate)
 app.add_typer(simulator_app)
 
@@ -128,7 +129,7 @@ def collect(
 ) -> None:
     """Run a corpus through a model once and keep what each neuron of some layers responds to most."""
     numbers = _layer_numbers(layers)
-    _prepare()
+    prepare()
     import neuronscope as ns
 
     store = ns.collect_exemplars(
@@ -176,7 +177,7 @@ def explain(
 ) -> None:
     """Explain one neuron: every meaning, each with its score on held-out text."""
     config = config_from(settings, paper)
-    _prepare(out, html)
+    prepare(out, html)
     import neuronscope as ns
 
     explanation = ns.explain_neuron(
@@ -234,17 +235,6 @@ def _layer_numbers(text: str) -> list[int]:
             raise typer.BadParameter(f"--layers {text}: expected layer numbers such as 5,9 or 0-11.")
         numbers.update(range(int(first), int(last or first) + 1))
     return sorted(numbers)
-
-
-def _prepare(*outputs: Path | None) -> None:
-    """Before minutes of work: let the library say what it does, and make sure that there is room for its result."""
-    for path in outputs:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    logger = logging.getLogger("neuronscope")
-    handler = logging.StreamHandler(sys.stderr)
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
 
 
 def _say(line: str) -> None:

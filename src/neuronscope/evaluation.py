@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
 from neuronscope.errors import ConfigurationError
-from neuronscope.explain import as_subject, check_neuron, collect_for
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import Mode, NeuronExplanation
+from neuronscope.runs.equipment import as_subject, check_neuron, collect_for
 from neuronscope.scoring.evaluation.items import FIRING_SHARE
 from neuronscope.scoring.evaluation.resampling import Resampling
 from neuronscope.scoring.evaluation.table import Evaluation
@@ -170,7 +170,7 @@ def _prepare(
     if store is None:
         if loaded is None:
             raise ConfigurationError("There is nothing to evaluate on: pass subject=..., or store=..., or both.")
-        return loaded, collect_for(loaded, neuron.layer, corpus, config, cache_dir, None)
+        return loaded, collect_for(loaded, [neuron.layer], corpus, config, cache_dir, None)
     if loaded is not None and hasattr(store, "bind"):
         store.bind(loaded)
     return loaded, store

@@ -44,6 +44,9 @@ class Attempt:
     errors: tuple[PredictionError, ...] = ()
     """Where this attempt fails most, both ways; refinement with `feedback="errors"` sees them."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "errors", tuple(self.errors))  # read back from a checkpoint it is a list
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -57,6 +60,10 @@ class Cluster:
     """The atoms' embeddings on their two principal components, for plots."""
     noise: bool = False
     """True for the atoms that HDBSCAN left without a cluster; they become modes only with `noise="keep"`."""
+
+    def __post_init__(self) -> None:
+        # Read back from a checkpoint, pairs are lists.
+        object.__setattr__(self, "points", [(float(x), float(y)) for x, y in self.points])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,36 @@ class Excerpt:
     """The sequence's number within its corpus."""
     source: str
     """Which part of the corpus the text came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One text that an agent wrote, and what the neuron did on it."""
+
+    text: str
+    """The text as the subject read it, cut at 256 tokens."""
+    expected: bool
+    """Whether the neuron should fire in it, if the explanation is true."""
+    fired: bool
+    """Whether some token exceeds a quarter of the neuron's largest activation."""
+    token: str
+    """Where the neuron was most active; empty if it was silent throughout."""
+    activation: float
+    """How active it was there, on the scale 0-10 of the neuron's largest activation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Texts written to test an explanation, and what the neuron did on them."""
+
+    iteration: int
+    """The refinement iteration that it precedes; after the last iteration, the number that the next would have."""
+    explanation: str
+    """What was tested: the best attempt at that time."""
+    trials: list[Trial] = field(default_factory=list)
+    """The texts that should fire, then those that should not."""
+    error: str = ""
+    """Why there are no trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +136,10 @@ class Mode:
     """True if the explanation predicts the same everywhere on the test set; such a prediction scores 0."""
     excerpts: list[Excerpt] = field(default_factory=list)
     """Test exemplars of this mode, strongest first."""
+    experiments: list[Experiment] = field(default_factory=list)
+    """What the Refinement Agent tried out, with `experiments=True`."""
+    generation_score: float | None = None
+    """The share of the texts written from `explanation` in which the neuron fires; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)

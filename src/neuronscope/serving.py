@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from neuronscope.config import ExplainConfig
-from neuronscope.explain import as_subject, check_neuron, make_instruments, make_meter
+from neuronscope.runs.equipment import as_subject, check_neuron, make_instruments, make_meter
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from langchain_core.messages import AnyMessage
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
-from neuronscope.result import Attempt, Cluster, Failure, Mode, NeuronExplanation
+from neuronscope.result import Attempt, Cluster, Experiment, Failure, Mode, NeuronExplanation
 from neuronscope.units import Neuron
 
 
@@ -59,6 +59,7 @@ class RefinementState(TypedDict, total=False):
     exemplars: ExemplarIds
     mode: Mode
     history: list[Attempt]
+    experiments: list[Experiment]
     candidates: list[str]
     iteration: int
     messages: Annotated[list[AnyMessage], add]

@@ -33,7 +33,7 @@ def read_sentences(message: AIMessage, agent: str) -> list[str]:
     """
     answer = read_text(message, agent)
     parts = [fence[1] for fence in FENCE.finditer(answer)] + [answer]
-    readings = [*map(_from_json, parts), *map(_from_list, parts), _from_inline_array(answer), _from_lines(answer)]
+    readings = [*map(_from_json, parts), *map(list_items, parts), _from_inline_array(answer), _from_lines(answer)]
     for reading in readings:
         sentences = [sentence for sentence in map(tidy, reading) if sentence and not REFUSAL.match(sentence)]
         if sentences:
@@ -79,6 +79,18 @@ def distinct(sentences: list[str], known: list[str] | None = None) -> list[str]:
     return kept
 
 
+def list_items(text: str) -> list[str]:
+    """Items of a numbered or bulleted list, as they stand; indented lines below an item belong to it."""
+    items: list[str] = []
+    for line in text.splitlines():
+        match = _ITEM.match(line)
+        if match:
+            items.append(match[1])
+        elif items and line[:1].isspace() and line.strip():
+            items[-1] += " " + line.strip()
+    return [_unquoted(item) for item in items]
+
+
 def _breaks_off(message: AIMessage, answer: str) -> bool:
     """Whether the length limit has cut an answer within its last sentence."""
     return is_cut_off(message) and answer[-1] not in ".!?\"'”]}"
@@ -106,18 +118,6 @@ def _strings(value: Any) -> list[str]:
         return [value] if " " in value.strip() else []
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [sentence for member in members for sentence in _strings(member)]
-
-
-def _from_list(text: str) -> list[str]:
-    """Items of a numbered or bulleted list; indented lines below an item belong to it."""
-    items: list[str] = []
-    for line in text.splitlines():
-        match = _ITEM.match(line)
-        if match:
-            items.append(match[1])
-        elif items and line[:1].isspace() and line.strip():
-            items[-1] += " " + line.strip()
-    return [_unquoted(item) for item in items]
 
 
 def _from_lines(text: str) -> list[str]:

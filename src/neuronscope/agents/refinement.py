@@ -1,30 +1,43 @@
-"""The Refinement Agent: new explanations from the ranked history and its mistakes (paper, section 2.4)."""
+"""The Refinement Agent: new explanations from the ranked history and its mistakes (paper, section 2.4), and tests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
+from uuid import uuid4
 
+from langchain_core.messages import AIMessage, ToolCall
+
+from neuronscope.agents.experiment_prompts import N_TEXTS, experiment_messages
+from neuronscope.agents.experimenting import CAPTURE, Written, capture_tool, read_written, texts_schema
 from neuronscope.agents.parsing import distinct, read_sentence, read_sentences
 from neuronscope.agents.prompts import refinement_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
-from neuronscope.errors import LLMError
+from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
 from neuronscope.state import HasContext, RefinementState
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage
+    from langchain_core.messages import BaseMessage
 
     from neuronscope.result import Attempt, PredictionError
 
 
+NO_WRITER = (
+    'experiments=True needs a language model that writes texts, and the Refinement Agent has none (llm="offline"). '
+    "Give it one, or leave experiments off."
+)
+
+
 class RefinementAgent(LLMRole):
-    """Reads `history`; writes `candidates`: up to `config.n_candidates` new explanations, all different.
+    """Reads `history` and `experiments`; writes `candidates`: up to `config.n_candidates` new, different explanations.
 
     One request asks for all of them; what is missing afterwards is asked for once more, as several answers to one
     request where the backend can give them, else in single requests at the same time. A model that has nothing new to
     say leaves `candidates` short, or empty.
+
+    With `config.experiments` the loop first calls `experiment`, which writes texts that test the best attempt.
     """
 
     role: ClassVar[str] = "refinement"
@@ -52,12 +65,44 @@ class RefinementAgent(LLMRole):
         readable, _ = succeeded([*candidates, *singles], self.role)
         return {"candidates": distinct(readable, known)}
 
+    async def experiment(self, state: RefinementState, runtime: HasContext) -> RefinementState:
+        """Write texts in which the neuron should and should not fire, as a call of `capture_activations`.
+
+        A model that can call tools makes the call itself. One that cannot, or says something else in its place, is
+        asked for the texts as lists, and the same call is made of these.
+
+        Returns:
+            `messages`: one, with the call.
+
+        Raises:
+            LLMError: the model cannot be reached, or writes nothing that can be read as texts.
+            ConfigurationError: there is no model.
+        """
+        llm = self._model(runtime)
+        if llm == "offline":
+            raise ConfigurationError(NO_WRITER)
+        written = await self._written(llm, state, runtime)
+        call = ToolCall(name=CAPTURE, args=written._asdict(), id=uuid4().hex)
+        return {"messages": [AIMessage(content="", tool_calls=[call])]}
+
+    async def _written(self, llm: BaseChatModel, state: RefinementState, runtime: HasContext) -> Written:
+        meter, sample = runtime.context.meter, state.get("iteration", 0)
+        best = max(state["history"], key=lambda attempt: attempt.val_score)
+        messages, schema = experiment_messages(best.explanation, state.get("experiments", [])), texts_schema(N_TEXTS)
+        tools = [capture_tool()]
+        answer = await ask(llm, messages, self.role, schema=schema, tools=tools, meter=meter, sample=sample)
+        try:
+            return read_written(answer, self.role)
+        except LLMError:
+            answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=sample)
+            return read_written(answer, self.role)
+
     async def _together(
         self, llm: BaseChatModel, state: RefinementState, errors: Sequence[PredictionError], runtime: HasContext
     ) -> list[str]:
         """All candidates of one request; none if the answer cannot be read."""
         n, meter = runtime.context.config.n_candidates, runtime.context.meter
-        messages, schema = refinement_messages(state["history"], n, errors), sentences_schema("explanations", n)
+        messages, schema = _messages(state, n, errors), sentences_schema("explanations", n)
         answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=state.get("iteration", 0))
         try:
             return read_sentences(answer, self.role)
@@ -76,10 +121,14 @@ class RefinementAgent(LLMRole):
 
         A round that added nothing to the history is followed by one with the same prompt: it draws other samples.
         """
-        messages = refinement_messages(state["history"], 1, errors)
+        messages = _messages(state, 1, errors)
         first = state.get("iteration", 0) * runtime.context.config.n_candidates
         answers = await ask_many(llm, messages, self.role, n, meter=runtime.context.meter, sample=first)
         return [_read(answer, self.role) for answer in answers]
+
+
+def _messages(state: RefinementState, n: int, errors: Sequence[PredictionError]) -> list[BaseMessage]:
+    return refinement_messages(state["history"], n, errors, state.get("experiments", []))
 
 
 def _read(answer: AIMessage, role: str) -> str | LLMError:

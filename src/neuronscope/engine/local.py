@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from functools import partial, wraps
 from typing import ParamSpec, TypeVar
@@ -42,6 +42,27 @@ def blocking(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
     wait.__name__ = wait.__qualname__ = function.__name__.removeprefix("a")
     wait.__annotations__ = dict(function.__annotations__)
     return wait
+
+
+def blocking_iterator(function: Callable[P, AsyncGenerator[T, None]]) -> Callable[P, Iterator[T]]:
+    """The same generator for scripts and notebooks; leaving the loop early ends what is under way."""
+
+    @wraps(function)
+    def iterate(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        stream = function(*args, **kwargs)
+        try:
+            while True:
+                try:
+                    item = run(stream.__anext__)
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            run(stream.aclose)
+
+    iterate.__name__ = iterate.__qualname__ = function.__name__.removeprefix("a")
+    iterate.__annotations__ = dict(function.__annotations__)
+    return iterate
 
 
 def _portal() -> BlockingPortal:

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from neuronscope.errors import SubjectError
-from neuronscope.exemplars import frequency
-from neuronscope.exemplars.topk import merge, pack, sequence_ids
+from neuronscope.exemplars import frequency, processor
+from neuronscope.exemplars.topk import insert, merge, sequence_ids
 from neuronscope.units import SPLITS, Split
 
 TOTAL_UNIT = 2.0**-20
 """Sums are kept as integers in this unit: adding integers does not depend on the order."""
-_BLOCK_BYTES = 3 << 19
 
 
 @dataclass
@@ -95,31 +95,47 @@ class LayerAccumulator:
         """Take in a batch of sequences.
 
         Args:
-            activations: shape `(batch, longest, width)`, raw. Padding is overwritten.
-            padding: shape `(batch, longest)`, True where there is no token; None if there is none.
+            activations: shape `(batch, longest, width)`, raw. Padding may be overwritten.
+            padding: shape `(batch, longest)`, True behind the end of each sequence; None if all are of this length.
+
+        Raises:
+            SubjectError: an activation is infinite or not a number; on a GPU, `close_chunk` says so.
         """
-        activations = _supported(activations)
-        if padding is not None:
-            _silence(activations, padding)
-        grouped: dict[int, list[torch.Tensor]] = {sign: [] for sign in self.signs}
-        for block in _blocks(activations):
-            for sign, groups in grouped.items():
-                groups.append(frequency.grouped_extremes(block, sign))
-            self._add_sums(block)
+        if activations.device.type == "cpu":
+            self._add_on_processor(activations, padding)
+        else:
+            self._add_on_device(activations, padding)
+
+    def _add_on_processor(self, activations: torch.Tensor, padding: torch.Tensor | None) -> None:
+        size, longest, _ = activations.shape
+        lengths = np.full(size, longest) if padding is None else longest - padding.sum(1).numpy()
+        batch = processor.Batch(activations, lengths)
+        summary = batch.summarize()
+        self._check_finite(summary.maximum)
+        self._add_sums(summary.sums)
+        for number, sign in enumerate(processor.SIGNS):
+            if sign in self.signs:
+                self._maxima[sign].append(summary.maxima[number])
+                self.signs[sign].raise_maximum(summary.maximum[number])
+        counts = batch.count({sign: statistics.lowest for sign, statistics in self.signs.items()})
         for sign, statistics in self.signs.items():
-            groups_of_all = torch.cat(grouped[sign])
-            extremes = groups_of_all.amax(1) if sign > 0 else groups_of_all.amin(1).neg_()
+            statistics.counts += counts[sign]
+
+    def _add_on_device(self, activations: torch.Tensor, padding: torch.Tensor | None) -> None:
+        if activations.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+            activations = activations.float()
+        if padding is not None:
+            activations.masked_fill_(padding.unsqueeze(-1), 0)
+        for sign, statistics in self.signs.items():
+            extremes = activations.amax(1) if sign > 0 else activations.amin(1).neg_()
             self._maxima[sign].append(extremes)
             statistics.raise_maximum(extremes.amax(0).float())
-            frequency.count(activations, groups_of_all, sign, statistics.lowest, statistics.counts)
-
-    def _add_sums(self, activations: torch.Tensor) -> None:
-        """Sums of both signs, from those of values and of magnitudes.
-
-        A sequence's sums are rounded to the model's dtype, which evens out over sequences.
-        """
+            frequency.count(activations, sign, statistics.lowest, statistics.counts)
+        # Of both signs, from those of values and of magnitudes. A sequence's are rounded to the model's dtype.
         amounts = (activations.sum(1), activations.abs().sum(1))
-        sums = torch.stack([each.sum(0, dtype=torch.float32) for each in amounts])
+        self._add_sums(torch.stack([each.sum(0, dtype=torch.float32) for each in amounts]))
+
+    def _add_sums(self, sums: torch.Tensor) -> None:
         self._sums = sums if self._sums is None else self._sums + sums
 
     @torch.inference_mode()
@@ -131,7 +147,7 @@ class LayerAccumulator:
             splits: their splits.
 
         Raises:
-            SubjectError: an activation is infinite or not a number.
+            SubjectError: an activation of the chunk is infinite or not a number.
         """
         if self._sums is None:
             return
@@ -139,7 +155,8 @@ class LayerAccumulator:
         self._sums = None
         for sign, statistics in self.signs.items():
             maxima = torch.cat(self._maxima[sign])
-            self._check_finite(maxima)
+            if maxima.device.type != "cpu":
+                self._check_finite(maxima)
             self._maxima[sign].clear()
             total = ((magnitudes + sign * values) / 2).clamp_(min=0) / TOTAL_UNIT
             statistics.total = statistics.total.cpu() + total.round_().to(torch.int64)
@@ -150,12 +167,15 @@ class LayerAccumulator:
     ) -> None:
         # The lists live where the activations are, but not on Apple's devices, which cannot sort 64-bit integers.
         device = torch.device("cpu") if maxima.device.type == "mps" else maxima.device
-        keys = pack(maxima.to(device), torch.tensor(ids, device=device))
+        maxima, numbers = maxima.to(device), torch.tensor(ids, device=device)
         for split in SPLITS:
-            columns = [column for column, own in enumerate(splits) if own == split]
-            if columns:
-                chosen = keys if len(columns) == len(ids) else keys[:, torch.tensor(columns, device=device)]
-                statistics.top[split] = merge(statistics.top[split].to(device), chosen, self.top_k)
+            rows = [row for row, own in enumerate(splits) if own == split]
+            if rows:
+                chosen = torch.tensor(rows, device=device)
+                add = processor.insert if device.type == "cpu" else insert
+                statistics.top[split] = add(
+                    statistics.top[split].to(device), maxima.index_select(0, chosen), numbers[chosen], self.top_k
+                )
 
     def _check_finite(self, maxima: torch.Tensor) -> None:
         if not torch.isfinite(maxima).all():
@@ -178,27 +198,3 @@ class LayerAccumulator:
             for keys in statistics.top.values()
             for i in sequence_ids(keys).tolist()
         }
-
-
-def _supported(activations: torch.Tensor) -> torch.Tensor:
-    """The activations in a dtype whose bits are counted here, neurons side by side."""
-    if activations.dtype not in (torch.bfloat16, torch.float16, torch.float32) or activations.stride(-1) != 1:
-        return activations.float().contiguous()
-    return activations
-
-
-def _blocks(activations: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Sequences by the few, so that several passes over them find them in the processor's cache."""
-    if activations.device.type != "cpu":
-        return [activations]
-    size = activations[0].numel() * activations.element_size()
-    rows = max(1, _BLOCK_BYTES // max(1, size))
-    return [activations[start : start + rows] for start in range(0, len(activations), rows)]
-
-
-def _silence(activations: torch.Tensor, padding: torch.Tensor) -> None:
-    """Set padding to 0."""
-    if activations.device.type == "cpu":  # faster, but on a GPU the number of indices would have to be waited for
-        activations[padding.nonzero(as_tuple=True)] = 0
-    else:
-        activations.masked_fill_(padding.unsqueeze(-1), 0)

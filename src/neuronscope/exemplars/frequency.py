@@ -16,21 +16,19 @@ threshold lies between 0.235 (= 0.25 x 16/17) and 0.25 of the maximum.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 THRESHOLD = 0.25
 """A token counts as active from this share of the neuron's maximum."""
 _MANTISSA_BITS = 4
-_SHIFT = 23 - _MANTISSA_BITS
+SHIFT = 23 - _MANTISSA_BITS
+"""The bits of a float32 that say nothing of its bin."""
 _OCTAVES = 2
 _DEPTH = _OCTAVES << _MANTISSA_BITS
-_GROUP = 8
 N_BINS = _DEPTH + 1
 """Counters of a neuron: from the bin of a quarter of its maximum to that of the maximum."""
+NO_BIN = 0x7FFFFFFF >> SHIFT
+"""A bin of no finite activation."""
 
 
 def empty_counts(width: int, device: torch.device | None = None) -> torch.Tensor:
@@ -40,7 +38,7 @@ def empty_counts(width: int, device: torch.device | None = None) -> torch.Tensor
 
 def lowest_bin(maximum: torch.Tensor) -> torch.Tensor:
     """The number of the bin with a quarter of each maximum (float32), int32; at least 1, so that zeros never count."""
-    return ((maximum.contiguous().view(torch.int32) >> _SHIFT) - _DEPTH).clamp_(min=1)
+    return ((maximum.contiguous().view(torch.int32) >> SHIFT) - _DEPTH).clamp_(min=1)
 
 
 def rebase(counts: torch.Tensor, old_lowest: torch.Tensor, new_lowest: torch.Tensor) -> None:
@@ -59,106 +57,22 @@ def _shifted(counts: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(counts, (0, 1)).gather(1, columns.clamp_(max=N_BINS))
 
 
-def grouped_extremes(activations: torch.Tensor, sign: int) -> torch.Tensor:
-    """The largest (sign +1) or smallest (-1) activation in each group of up to `_GROUP` tokens of a sequence.
+def count(activations: torch.Tensor, sign: int, lowest: torch.Tensor, counts: torch.Tensor) -> None:
+    """Count tokens by bin, on a GPU.
 
-    Group g of G has the tokens g, g + G, g + 2G, ... So a reduction runs along memory.
-
-    Args:
-        activations: shape `(batch, longest, width)`.
-        sign: of which sign.
-
-    Returns:
-        Shape `(batch, G, width)`.
-    """
-    longest = activations.shape[1]
-    n_groups = -(-longest // _GROUP)
-    extremes = activations[:, :n_groups].clone()
-    larger = torch.maximum if sign > 0 else torch.minimum
-    for start in range(n_groups, longest, n_groups):
-        part = activations[:, start : start + n_groups]
-        place = extremes[:, : part.shape[1]]
-        larger(place, part, out=place)
-    return extremes
-
-
-def count(
-    activations: torch.Tensor, groups: torch.Tensor, sign: int, lowest: torch.Tensor, counts: torch.Tensor
-) -> None:
-    """Count tokens by bin.
+    Every token is sent to a counter, most of them to one that is thrown away; nothing waits for the device. Memory
+    traffic decides the time. So bfloat16, whose bits are the upper ones of float32, is never made longer.
 
     Args:
-        activations: shape `(batch, longest, width)`, raw, 0 where there is no token; bfloat16, float16 or float32,
-            neurons side by side in memory.
-        groups: their `grouped_extremes` of this sign.
+        activations: shape `(batch, longest, width)`, raw, 0 where there is no token.
         sign: of which sign.
         lowest: shape `(width,)`: the `lowest_bin` of the maximum of all tokens so far, these included.
         counts: shape `(width, N_BINS)`, beginning at `lowest`; added to.
     """
-    if activations.device.type == "cpu":
-        _count_sparse(activations, groups, sign, lowest, counts)
-    else:
-        _count_dense(activations, sign, lowest, counts)
-
-
-def _count_sparse(
-    activations: torch.Tensor, groups: torch.Tensor, sign: int, lowest: torch.Tensor, counts: torch.Tensor
-) -> None:
-    """Find the few groups, and in them the few tokens, above the lowest bin; for processors."""
-    edges = _sortable((lowest << _SHIFT).view(torch.float32).to(activations.dtype) * sign, sign)
-    width = len(edges)
-    cells, neurons = np.divmod(np.flatnonzero(_sortable(groups, sign) >= edges), width)
-    tokens = _tokens_of(_sortable(activations, sign), groups.shape[1], cells, neurons)
-    which = np.flatnonzero(tokens >= edges[neurons])
-    owners = neurons[which % max(1, len(neurons))]
-    signed = tokens.ravel()[which].view(f"i{tokens.itemsize}")
-    found = torch.from_numpy(signed).view(activations.dtype).float().abs_().view(torch.int32)
-    bins = (found >> _SHIFT).numpy() - lowest.numpy()[owners]
-    places = owners * N_BINS + np.minimum(bins, _DEPTH)  # more than that is no number, which is refused later
-    amounts = np.bincount(places[bins >= 0], minlength=width * N_BINS)
-    counts += torch.from_numpy(amounts).view(width, N_BINS)
-
-
-def _sortable(values: torch.Tensor, sign: int) -> NDArray[Any]:
-    """Floats as integers that sort like the magnitudes of the sign, all of the other sign below.
-
-    Positive floats sort like their bits, as signed integers; negative ones sort by magnitude like their bits, as
-    unsigned ones. Comparing integers is several times as fast as comparing bfloat16.
-    """
-    signed = values.view(torch.int32 if values.dtype == torch.float32 else torch.int16).numpy()
-    return signed if sign > 0 else signed.view(f"u{signed.itemsize}")
-
-
-def _tokens_of(
-    values: NDArray[Any], n_groups: int, cells: NDArray[np.int64], neurons: NDArray[np.int64]
-) -> NDArray[Any]:
-    """Values of the tokens of some groups for some neurons, `(tokens of a group, groups)`; 0 behind the end.
-
-    The rows of `values`, `(batch, longest, width)`, may be apart in memory.
-    """
-    batch, longest, width = values.shape
-    by_row, by_token = (stride // values.itemsize for stride in values.strides[:2])
-    flat = np.lib.stride_tricks.as_strided(
-        values, ((batch - 1) * by_row + (longest - 1) * by_token + width,), (values.itemsize,), writeable=False
-    )
-    firsts = (np.arange(batch)[:, None] * by_row + np.arange(n_groups) * by_token).ravel()
-    steps = np.arange(0, longest, n_groups)[:, None]
-    places = firsts[cells] + neurons + steps * by_token
-    if longest % n_groups == 0:
-        return flat[places]  # type: ignore[no-any-return]
-    inside = cells % n_groups + steps < longest
-    return np.where(inside, flat[np.where(inside, places, 0)], values.dtype.type(0))
-
-
-def _count_dense(activations: torch.Tensor, sign: int, lowest: torch.Tensor, counts: torch.Tensor) -> None:
-    """Send every token to a counter, most of them to one that is thrown away; nothing waits for the device.
-
-    Memory traffic decides the time. So bfloat16, whose bits are the upper ones of float32, is never made longer.
-    """
     if activations.dtype == torch.bfloat16:
-        bits, shift = activations.view(torch.int16), _SHIFT - 16
+        bits, shift = activations.view(torch.int16), SHIFT - 16
     else:
-        bits, shift = activations.float().view(torch.int32), _SHIFT
+        bits, shift = activations.float().view(torch.int32), SHIFT
     if sign < 0:
         bits = bits ^ torch.iinfo(bits.dtype).min  # the other sign's floats become negative integers
     bins = (bits >> shift).sub_(lowest.to(bits.dtype)).clamp_(-1, _DEPTH)

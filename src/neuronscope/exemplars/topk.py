@@ -25,9 +25,25 @@ def pack(maxima: torch.Tensor, sequence_ids: torch.Tensor) -> torch.Tensor:
     Returns:
         Shape `(width, sequences)`, int64. A key below 2**32 stands for no activation.
     """
-    bits = maxima.float().clamp_(min=0).view(torch.int32).t().to(torch.int64)
-    low = sequence_ids.to(torch.int64).bitwise_not_().bitwise_and_(0xFFFFFFFF)
-    return bits.bitwise_left_shift_(32).bitwise_or_(low)
+    bits = maxima.float().view(torch.int32).clamp(min=0).t().to(torch.int64)  # negative zeros become zeros, too
+    return bits.bitwise_left_shift_(32).bitwise_or_(lower_halves(sequence_ids))
+
+
+def lower_halves(sequence_ids: torch.Tensor) -> torch.Tensor:
+    """What keys of these sequences have below the bits of the activation; int64, greater than 0."""
+    return sequence_ids.to(torch.int64).bitwise_not().bitwise_and_(0xFFFFFFFF)
+
+
+def insert(keys: torch.Tensor, maxima: torch.Tensor, sequence_ids: torch.Tensor, k: int) -> torch.Tensor:
+    """Merge sequences into lists.
+
+    Args:
+        keys: shape `(width, up to k)`: the lists.
+        maxima: as for `pack`.
+        sequence_ids: as for `pack`.
+        k: how many to keep.
+    """
+    return merge(keys, pack(maxima, sequence_ids), k)
 
 
 def merge(keys: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The graphs, their nodes and their states, for running as they are and for composing your own."""
 
 from neuronscope.graphs.conclusion import conclude
+from neuronscope.graphs.experimenting import TryOut
 from neuronscope.graphs.neuron import (
     Guarded,
     NeuronGraph,
@@ -17,11 +18,13 @@ from neuronscope.graphs.refinement import (
     RefinementGraph,
     RefinementOutput,
     after_propose,
+    after_try_out,
     assess,
     build_refinement_graph,
     call_for_scores,
     next_step,
 )
+from neuronscope.graphs.streaming import announced, stream_events
 from neuronscope.graphs.tools import TOOLS, capture_activations, fail_in_words, score_explanations
 from neuronscope.state import ExemplarIds, Instruments, NeuronState, RefinementState
 
@@ -37,10 +40,13 @@ __all__ = [
     "RefinementGraph",
     "RefinementOutput",
     "RefinementState",
+    "TryOut",
     "after_decomposition",
     "after_hypothesis",
     "after_observe",
     "after_propose",
+    "after_try_out",
+    "announced",
     "assess",
     "build_neuron_graph",
     "build_refinement_graph",
@@ -52,4 +58,5 @@ __all__ = [
     "next_step",
     "observe",
     "score_explanations",
+    "stream_events",
 ]

@@ -12,7 +12,8 @@ from langgraph.runtime import Runtime
 from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.tools import own_sequences, representative
+from neuronscope.graphs.modes import representative
+from neuronscope.graphs.tools import own_sequences
 from neuronscope.llm import model_name
 from neuronscope.result import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage
 from neuronscope.scoring import Scorer, assign_exemplars, pearson

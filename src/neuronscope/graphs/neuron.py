@@ -14,6 +14,7 @@ from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.conclusion import conclude as default_conclude
 from neuronscope.graphs.observation import observe as default_observe
 from neuronscope.graphs.refinement import Agent, build_refinement_graph
+from neuronscope.graphs.streaming import announced
 from neuronscope.result import Failure, Mode
 from neuronscope.state import Instruments, NeuronState, RefinementState
 
@@ -100,12 +101,13 @@ def build_neuron_graph(
     clustering = Guarded("clustering", clustering or agents.ClusteringAgent())
 
     graph = StateGraph(NeuronState, context_schema=Instruments)
-    graph.add_node("observe", observe or default_observe)  # neuron → exemplars
-    graph.add_node("hypothesis", hypothesis)  # train exemplars → drafts
-    graph.add_node("decomposition", decomposition)  # drafts → atoms
-    graph.add_node("clustering", clustering)  # atoms → clusters
-    graph.add_node("refine", refinement, input_schema=RefinementState)  # one mode → the same mode, refined
-    graph.add_node("conclude", conclude or default_conclude)  # modes → explanation
+    graph.add_node("observe", announced("observe", observe or default_observe))  # neuron → exemplars
+    graph.add_node("hypothesis", announced("hypothesis", hypothesis))  # train exemplars → drafts
+    graph.add_node("decomposition", announced("decomposition", decomposition))  # drafts → atoms
+    graph.add_node("clustering", announced("clustering", clustering))  # atoms → clusters
+    refine = announced("refine", refinement)  # one mode → the same mode, refined
+    graph.add_node("refine", refine, input_schema=RefinementState)
+    graph.add_node("conclude", announced("conclude", conclude or default_conclude))  # modes → explanation
     graph.add_edge(START, "observe")
     graph.add_conditional_edges("observe", after_observe, ["hypothesis", "conclude"])  # a dead neuron is done
     graph.add_conditional_edges("hypothesis", after_hypothesis, ["decomposition", "conclude"])

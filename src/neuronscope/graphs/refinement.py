@@ -1,10 +1,9 @@
-"""The loop that refines one mode: propose candidates, score them, keep what is better."""
+"""The loop that refines one mode: try it out, propose candidates, score them, keep what is better."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from itertools import takewhile
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -18,7 +17,10 @@ from langgraph.types import Checkpointer
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.tools import TOOLS, fail_in_words, refinement_failure, representative, score_explanations
+from neuronscope.graphs.experimenting import TryOut, calls_tools, is_due, only_tries, read_experiments
+from neuronscope.graphs.modes import refined, representative
+from neuronscope.graphs.streaming import announced
+from neuronscope.graphs.tools import TOOLS, fail_in_words, refinement_failure, score_explanations
 from neuronscope.result import Attempt, Failure, Mode, PredictionError
 from neuronscope.state import Instruments, RefinementState
 
@@ -53,13 +55,9 @@ class Propose:
         except NeuronScopeError as error:
             return {"failures": [*failures, refinement_failure(error, state["mode"])]}
         messages = proposed.get("messages", [])
-        if not _calls_tools(messages):
+        if not calls_tools(messages):
             proposed = {**proposed, **call_for_scores(proposed.get("candidates", []), messages)}
         return {**proposed, "failures": [*failures, *proposed.get("failures", [])]}
-
-
-def _calls_tools(messages: list[AnyMessage]) -> bool:
-    return bool(messages) and isinstance(messages[-1], AIMessage) and bool(messages[-1].tool_calls)
 
 
 def call_for_scores(candidates: list[str], messages: Sequence[AnyMessage] = ()) -> RefinementState:
@@ -75,13 +73,14 @@ def call_for_scores(candidates: list[str], messages: Sequence[AnyMessage] = ()) 
 
 async def after_propose(state: RefinementState) -> str:
     """Call the tools, or stop if the agent failed."""
-    return "tools" if _calls_tools(state["messages"]) else END
+    return "tools" if calls_tools(state["messages"]) else END
 
 
 async def assess(state: RefinementState, runtime: Runtime[Instruments]) -> RefinementState:
-    """Read the scores, add the best candidate to the history and update the mode.
+    """Read the measurements, add the best candidate to the history and update the mode.
 
-    A round whose tool call was bad (no candidates, say) adds nothing, but counts as an iteration.
+    A round whose tool call was bad (no candidates, say) adds nothing, but counts as an iteration. An iteration's first
+    experiment does not count.
     """
     answers = _answers(state["messages"])
     history = list(state.get("history", []))
@@ -89,10 +88,12 @@ async def assess(state: RefinementState, runtime: Runtime[Instruments]) -> Refin
     attempt = _best_attempt(answers, iteration)
     if attempt is not None:
         history.append(attempt)
+    experiments = [*state.get("experiments", []), *read_experiments(state, answers)]
     return {
         "history": history,
-        "iteration": iteration + 1,
-        "modes": [refined(state["mode"], history)],
+        "experiments": experiments,
+        "iteration": iteration if only_tries(state, answers) else iteration + 1,
+        "modes": [refined(state["mode"], history, experiments)],
         "failures": [*state.get("failures", []), *_failures(answers)],
     }
 
@@ -103,8 +104,10 @@ def _answers(messages: list[AnyMessage]) -> list[ToolMessage]:
     return [message for message in answers if isinstance(message, ToolMessage)][::-1]
 
 
-def _failures(answers: list[ToolMessage]) -> list[Failure]:
-    return [message.artifact for message in answers if isinstance(message.artifact, Failure)]
+def _failures(answers: list[ToolMessage], *tools: str) -> list[Failure]:
+    """What failed in some tools, or in any."""
+    named = [message for message in answers if not tools or message.name in tools]
+    return [message.artifact for message in named if isinstance(message.artifact, Failure)]
 
 
 def _best_attempt(answers: list[ToolMessage], iteration: int) -> Attempt | None:
@@ -122,23 +125,27 @@ def _best_attempt(answers: list[ToolMessage], iteration: int) -> Attempt | None:
     return best
 
 
-def refined(mode: Mode, history: list[Attempt]) -> Mode:
-    """The mode with the best attempt of its history; the earliest of equals, so only a better one replaces it."""
-    if not history:
-        return mode
-    best = max(history, key=lambda attempt: attempt.val_score)
-    return replace(mode, explanation=best.explanation, val_score=best.val_score, history=history)
-
-
 async def next_step(state: RefinementState, runtime: Runtime[Instruments]) -> str:
-    """Go on, or stop after `max_iterations`, once the score has converged, or if a tool failed."""
-    if _failures(_answers(state["messages"])):
+    """Try the best attempt out if that is due, else go on as `after_try_out`; stop if scoring failed."""
+    if _failures(_answers(state["messages"]), score_explanations.name):
         return END
     config = runtime.context.config
+    return "try_out" if is_due(state, config, done=finished(state, config)) else _go_on(state, config)
+
+
+async def after_try_out(state: RefinementState, runtime: Runtime[Instruments]) -> str:
+    """Call the tools; without texts go on, or stop after `max_iterations` or once the score has converged."""
+    return "tools" if calls_tools(state["messages"]) else _go_on(state, runtime.context.config)
+
+
+def _go_on(state: RefinementState, config: ExplainConfig) -> str:
+    return END if finished(state, config) else "propose"
+
+
+def finished(state: RefinementState, config: ExplainConfig) -> bool:
+    """Whether the iterations are over: there were `max_iterations`, or the score has converged."""
     iterations_done = state["iteration"] - 1  # the representative's round is none
-    if iterations_done >= config.max_iterations or converged(state["history"], iterations_done, config):
-        return END
-    return "propose"
+    return iterations_done >= config.max_iterations or converged(state["history"], iterations_done, config)
 
 
 def converged(history: list[Attempt], iterations_done: int, config: ExplainConfig) -> bool:
@@ -160,7 +167,8 @@ def build_refinement_graph(*, refinement: Agent | None = None, checkpointer: Che
     does not lose the others.
 
     Args:
-        refinement: proposes candidates: `(state, runtime) -> {"candidates": [...]}`. None is `RefinementAgent()`.
+        refinement: proposes candidates: `(state, runtime) -> {"candidates": [...]}`. None is `RefinementAgent()`. With
+            `config.experiments`, its method `experiment(state, runtime)`, if it has one, is asked for texts to try out.
         checkpointer: LangGraph's; as a subgraph it inherits the parent's.
     """
     if refinement is None:
@@ -169,11 +177,14 @@ def build_refinement_graph(*, refinement: Agent | None = None, checkpointer: Che
         refinement = RefinementAgent()
 
     graph = StateGraph(RefinementState, context_schema=Instruments, output_schema=RefinementOutput)
-    graph.add_node("propose", Propose(refinement))  # candidates → tool call
-    graph.add_node("tools", ToolNode(TOOLS, awrap_tool_call=fail_in_words))  # tool call → measurements
-    graph.add_node("assess", assess)  # measurements → history
+    graph.add_node("propose", announced("propose", Propose(refinement)))  # candidates → tool call
+    graph.add_node("try_out", announced("try_out", TryOut(refinement)))  # texts of the agent's own → tool call
+    tools = ToolNode(TOOLS, awrap_tool_call=fail_in_words)
+    graph.add_node("tools", announced("tools", tools))  # tool call → measurements
+    graph.add_node("assess", announced("assess", assess))  # measurements → history
     graph.add_edge(START, "propose")
     graph.add_conditional_edges("propose", after_propose, ["tools", END])  # a failing agent ends the loop
+    graph.add_conditional_edges("try_out", after_try_out, ["tools", "propose", END])  # no texts: on without them
     graph.add_edge("tools", "assess")
-    graph.add_conditional_edges("assess", next_step, ["propose", END])  # five iterations, or converged
+    graph.add_conditional_edges("assess", next_step, ["try_out", "propose", END])  # five iterations, or converged
     return graph.compile(checkpointer=checkpointer, name="refine")

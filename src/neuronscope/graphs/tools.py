@@ -14,15 +14,18 @@ from langgraph.prebuilt import ToolRuntime
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 from numpy.typing import NDArray
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
+from neuronscope.agents.experimenting import CAPTURE, CAPTURE_DESCRIPTION, CaptureArguments, Text
 from neuronscope.errors import NeuronScopeError
+from neuronscope.graphs.modes import representative
 from neuronscope.result import Failure, Mode
 from neuronscope.scoring import Scorer, Standing, race
 from neuronscope.scoring.scorer import Predictions
 from neuronscope.state import Instruments, RefinementState
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+MOST_TOKENS = 256
+"""Tokens of a text of one's own that are read."""
 
 
 @tool
@@ -83,15 +86,12 @@ def _entry(explanation: str, standing: Standing) -> dict[str, Any]:
     }
 
 
-@tool
+@tool(CAPTURE, description=CAPTURE_DESCRIPTION, args_schema=CaptureArguments)
 async def capture_activations(
-    texts: Annotated[list[Text], Field(min_length=1, max_length=16)], runtime: ToolRuntime[Instruments]
+    texts: list[str], runtime: ToolRuntime[Instruments], near_misses: Sequence[str] = ()
 ) -> str:
-    """Run texts of your own through the language model and read the neuron's activation at every token.
-
-    Returns JSON: per text `{tokens, activations}`; the other sign counts as 0. Texts are cut at 256 tokens.
-    """
-    measured = await asyncio.to_thread(_capture, texts, runtime)
+    """Measure the neuron on texts; `CAPTURE_DESCRIPTION` says what comes of it."""
+    measured = await asyncio.to_thread(_capture, [*texts, *near_misses], runtime)
     return json.dumps(measured, ensure_ascii=False)
 
 
@@ -100,14 +100,15 @@ def _capture(texts: list[str], runtime: ToolRuntime[Instruments]) -> list[dict[s
 
     subject, neuron = runtime.context.subject, runtime.state["neuron"]
     as_text = {"add_special_tokens": False, "split_special_tokens": True}
-    token_ids = [subject.tokenizer(text, **as_text)["input_ids"][:256] for text in texts]
-    layer = subject.activations(token_ids, [neuron.layer])[neuron.layer]
+    token_ids = [subject.tokenizer(text, **as_text)["input_ids"][:MOST_TOKENS] for text in texts]
+    read = [ids for ids in token_ids if ids]  # a tokenizer may leave nothing of a text
+    layer = iter(subject.activations(read, [neuron.layer])[neuron.layer]) if read else iter(())
     return [
         {
             "tokens": token_strings(subject.tokenizer, ids),
-            "activations": np.maximum(neuron.sign * raw[:, neuron.index], 0.0).round(4).tolist(),
+            "activations": np.maximum(neuron.sign * next(layer)[:, neuron.index], 0.0).round(4).tolist() if ids else [],
         }
-        for ids, raw in zip(token_ids, layer, strict=True)
+        for ids in token_ids
     ]
 
 
@@ -154,8 +155,3 @@ def own_sequences(top: list[int], random: list[int], belongs: NDArray[np.bool_])
     """The top sequences that belong to a mode, and the random ones; all of them if none belongs to it."""
     own = [number for number, is_own in zip(top, belongs, strict=False) if is_own]
     return [*(own or top), *random]
-
-
-def representative(mode: Mode) -> str:
-    """What a mode's refinement began with."""
-    return mode.history[0].explanation if mode.history else mode.explanation

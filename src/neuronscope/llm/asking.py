@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from neuronscope.errors import LLMError
@@ -20,6 +21,7 @@ async def ask(
     agent: str,
     *,
     schema: dict[str, Any] | None = None,
+    tools: Sequence[dict[str, Any]] = (),
     meter: Any = None,
     sample: int = 0,
 ) -> AIMessage:
@@ -31,6 +33,8 @@ async def ask(
         agent: who asks, for the meter and for errors.
         schema: a JSON schema (with a title) that the answer should follow, where the model can be held to one. A model
             or server that cannot is asked again without it, so an answer is free text until it has been parsed.
+        tools: tools in OpenAI's form, of which the model should call one. The call is in the message's `tool_calls`;
+            nothing is executed. A model or server that cannot call tools is asked as if there were none.
         meter: what counts the request: a `Meter`, which may also have a budget, limits and a cache of answers; an
             object with `record(agent, message)`; or None.
         sample: which of several independent answers to the same prompt this one is; a cache keeps each.
@@ -39,7 +43,7 @@ async def ask(
         LLMError: the model cannot be reached or refuses the request; the message never contains a key.
         BudgetExceededError: the meter's budget is spent.
     """
-    (answer,) = await _conduct(one(Prompt(llm, messages, agent, schema), meter, sample), meter)
+    (answer,) = await _conduct(one(Prompt(llm, messages, agent, schema, tuple(tools)), meter, sample), meter)
     return answer
 
 

@@ -71,6 +71,13 @@ class Budget:
                 return self._spent_dollars >= self.dollars
             return self.tokens is not None and self._spent_tokens >= self.tokens
 
+    @property
+    def left(self) -> tuple[float | None, int | None]:
+        """What may still be spent: `(dollars, tokens)`, of which one is None."""
+        with self._lock:
+            dollars = None if self.dollars is None else max(0.0, self.dollars - self._spent_dollars)
+            return dollars, None if self.tokens is None else max(0, self.tokens - self._spent_tokens)
+
     def spend(self, tokens: int | None, dollars: float | None) -> None:
         """Count a request; None is what is not known."""
         with self._lock:

@@ -52,12 +52,17 @@ class AnswerCache:
             self._give_up(error)
 
     def find(
-        self, llm: BaseChatModel, messages: Sequence[BaseMessage], schema: dict[str, Any] | None, sample: int
+        self,
+        llm: BaseChatModel,
+        messages: Sequence[BaseMessage],
+        schema: dict[str, Any] | None,
+        sample: int,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> AIMessage | None:
         """The answer that was kept, or None."""
         from langchain_core.messages import AIMessage
 
-        key = _key(llm, messages, schema, sample)
+        key = _key(llm, messages, schema, sample, tools)
         rows = [] if key is None else self._execute("SELECT answer FROM answers WHERE key = ?", (key,))
         try:
             return AIMessage(**json.loads(rows[0][0])) if rows else None
@@ -72,9 +77,10 @@ class AnswerCache:
         schema: dict[str, Any] | None,
         sample: int,
         answer: AIMessage,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Keep an answer, if it is worth it; one that is there already stays."""
-        key = _key(llm, messages, schema, sample)
+        key = _key(llm, messages, schema, sample, tools)
         if key is None or not _is_whole(answer):
             return
         document = {
@@ -127,13 +133,19 @@ def shared_cache(folder: Path) -> AnswerCache:
     return AnswerCache(folder / "answers.sqlite")
 
 
-def _key(llm: BaseChatModel, messages: Sequence[BaseMessage], schema: dict[str, Any] | None, sample: int) -> str | None:
+def _key(
+    llm: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    schema: dict[str, Any] | None,
+    sample: int,
+    tools: Sequence[dict[str, Any]],
+) -> str | None:
     """A digest of everything that the answer depends on; None for a model that does not say what it is."""
     identity = llm.asdict()
     if len(identity) < 2:  # nothing but its type
         return None
     said = [(message.type, message.content, getattr(message, "tool_calls", [])) for message in messages]
-    asked = [FORM, backend_of(llm), identity, said, schema, sample]
+    asked = [FORM, backend_of(llm), identity, said, schema, sample, *([list(tools)] if tools else [])]
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from neuronscope.llm.backends import backend_of
 from neuronscope.llm.failures import model_name
+from neuronscope.llm.ledger import Entry
 from neuronscope.llm.limits import Gate, gate_of
 from neuronscope.llm.prices import is_priced, price
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from neuronscope.llm.budget import Budget
     from neuronscope.llm.cache import AnswerCache
+    from neuronscope.llm.ledger import Page
 
 
 class LLMUsage(TypedDict):
@@ -37,6 +39,10 @@ class Meter:
         cache: where answers are kept, and looked up first.
         concurrency: how many requests to one backend may be under way, in the whole process.
         requests_per_second: how many requests to one backend may start per second, in the whole process.
+        page: where it is written down, and goes on from; the budget is not charged for what stands there.
+
+    Raises:
+        ResultError: the page cannot be read.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Meter:
         cache: AnswerCache | None = None,
         concurrency: int | None = None,
         requests_per_second: float | None = None,
+        page: Page | None = None,
     ) -> None:
         self.budget = budget
         self.cache = cache
@@ -57,6 +64,9 @@ class Meter:
         self._input_tokens: Counter[str] = Counter()
         self._output_tokens: Counter[str] = Counter()
         self._dollars: dict[str, float | None] = {}
+        for entry in [] if page is None else page.read():
+            self._count(entry)
+        self._page = page
 
     def record(self, agent: str, message: AIMessage, *, llm: Any = None, answers: int = 1) -> None:
         """Count one request.
@@ -69,21 +79,35 @@ class Meter:
         """
         usage = message.usage_metadata
         cost = price(llm, message)
-        with self._lock:
-            self._requests[agent] += 1
-            self._answers[agent] += answers
-            if usage is not None:
-                self._input_tokens[agent] += usage["input_tokens"]
-                self._output_tokens[agent] += usage["output_tokens"]
-            so_far = self._dollars.get(agent, 0.0)
-            self._dollars[agent] = None if so_far is None or cost is None else so_far + cost
+        asked, answered = (0, 0) if usage is None else (usage["input_tokens"], usage["output_tokens"])
+        self._write(Entry(agent, 1, answers, 0, asked, answered, cost, counted=usage is not None))
         if self.budget is not None:
             self.budget.spend(None if usage is None else usage["total_tokens"], cost)
 
     def record_cached(self, agent: str) -> None:
         """Count an answer that came from the cache, for nothing."""
+        self._write(Entry(agent, cached=1))
+
+    def _write(self, entry: Entry) -> None:
+        self._count(entry)
+        if self._page is not None:
+            self._page.add(entry)
+
+    def _count(self, entry: Entry) -> None:
+        agent = entry.agent
         with self._lock:
-            self._cached[agent] += 1
+            for counter, amount in (
+                (self._requests, entry.requests),
+                (self._answers, entry.answers),
+                (self._cached, entry.cached),
+                (self._input_tokens, entry.input_tokens),
+                (self._output_tokens, entry.output_tokens),
+            ):
+                if amount:
+                    counter[agent] += amount
+            if entry.requests:
+                so_far = self._dollars.get(agent, 0.0)
+                self._dollars[agent] = None if so_far is None or entry.dollars is None else so_far + entry.dollars
 
     def check_budget(self, agent: str, llm: Any) -> None:
         """Refuse a request that the budget does not allow.

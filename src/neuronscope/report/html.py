@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from neuronscope.events import STEPS, NeuronProgress
 from neuronscope.report import view, words
 from neuronscope.result import NeuronExplanation
 
@@ -24,6 +25,18 @@ def render_page(explanation: NeuronExplanation) -> str:
 def render_fragment(explanation: NeuronExplanation) -> str:
     """The same content for a notebook cell: its styles apply to nothing outside it."""
     return _render("fragment.html.j2", explanation)
+
+
+def render_progress(progress: NeuronProgress, seconds: float | None = None, stopped: bool = False) -> str:
+    """How far a neuron is, for a notebook cell.
+
+    Args:
+        progress: what its events have told so far.
+        seconds: how long it took, once it is over.
+        stopped: whether it was over before it was done.
+    """
+    template = _environment().get_template("progress.html.j2")
+    return template.render(progress=progress, seconds=seconds, stopped=stopped, steps=STEPS)
 
 
 def _render(template: str, explanation: NeuronExplanation) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronscope.report import words
-from neuronscope.report.view import TokenView, tokens_of
+from neuronscope.report.view import TokenView, experiments_on, tokens_of
 from neuronscope.result import Excerpt, Mode, NeuronExplanation
 
 EXCERPTS_PER_MODE = 3
@@ -75,15 +75,18 @@ def _table(explanation: NeuronExplanation) -> Table:
     table.add_column("Explanation", ratio=1, overflow="fold")
     table.add_column("Test score", justify="right", style="bold")
     table.add_column("Subset", justify="right")
+    tested = any(mode.generation_score is not None for mode in explanation.modes)
+    if tested:
+        table.add_column("Generation", justify="right")
     for position, mode in enumerate(explanation.modes, 1):
         score = f"{words.number(mode.unrefined_score)} → {words.number(mode.score)}"
-        explanation_text = Text(words.visible(mode.explanation))
-        table.add_row(str(position), explanation_text, Text(score), Text(words.number(mode.subset_score)))
+        cells = [words.visible(mode.explanation), score, words.number(mode.subset_score)]
+        table.add_row(str(position), *map(Text, [*cells, words.share(mode.generation_score)][: 4 if tested else 3]))
     return table
 
 
 def _mode_excerpts(position: int, mode: Mode, width: int, colours: bool) -> Iterator[Text | Table]:
-    if not mode.excerpts:
+    if not (mode.excerpts or mode.experiments):
         return
     head = Text.assemble((f"{position} ", "dim"), (words.visible(mode.explanation), "bold"))
     head.truncate(width, overflow="ellipsis")
@@ -92,7 +95,25 @@ def _mode_excerpts(position: int, mode: Mode, width: int, colours: bool) -> Iter
     for excerpt in mode.excerpts[:EXCERPTS_PER_MODE]:
         rows.add_row(Text(" •", style="dim"), _excerpt(excerpt, EXCERPT_LINES * (width - 12), colours))
     yield rows
+    yield from _trials(mode)
     yield Text()
+
+
+def _trials(mode: Mode) -> Iterator[Text | Table]:
+    """What was written from the mode's explanation, and how active the neuron was.
+
+    The web page also has the texts that were written from earlier explanations.
+    """
+    trials = [trial for experiment in experiments_on(mode) for trial in experiment.trials]
+    if not trials:
+        return
+    yield Text("   texts written to test it, with the largest activation:", style="dim")
+    rows = Table.grid(padding=(0, 1))
+    for trial in trials:
+        outcome = f"{words.expectation(trial)}, {words.outcome(trial)}"
+        style = "" if trial.fired == trial.expected else "yellow"
+        rows.add_row(Text("  ", style="dim"), Text(outcome, style=style), Text(words.visible(trial.text)))
+    yield rows
 
 
 def _excerpt(excerpt: Excerpt, budget: int, colours: bool) -> Text:

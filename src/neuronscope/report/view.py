@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from neuronscope.report.words import level, number
-from neuronscope.result import Attempt, Excerpt, Mode
+from neuronscope.result import Attempt, Excerpt, Experiment, Mode
 
 OPEN_EXCERPTS = 5
 """Excerpts of a mode shown at once; the others unfold."""
@@ -90,6 +90,11 @@ def strongest(tokens: list[TokenView]) -> list[TokenView]:
 def best_so_far(history: list[Attempt]) -> list[float]:
     """The running maximum of the validation score."""
     return list(accumulate((attempt.val_score for attempt in history), max))
+
+
+def experiments_on(mode: Mode) -> list[Experiment]:
+    """The experiments whose texts were written from the mode's explanation: those that its generation score counts."""
+    return [experiment for experiment in mode.experiments if experiment.explanation == mode.explanation]
 
 
 def sparkline(mode: Mode) -> Sparkline | None:

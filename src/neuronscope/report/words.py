@@ -6,7 +6,7 @@ import math
 import unicodedata
 from typing import Literal
 
-from neuronscope.result import NeuronExplanation
+from neuronscope.result import NeuronExplanation, Trial
 
 _SYMBOLS = {"\n": "↵", "\t": "⇥", "\x7f": "␡"}
 _JOINERS = {"\u200c", "\u200d"}
@@ -44,6 +44,22 @@ def number(value: float, digits: int = 2) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def share(value: float | None) -> str:
+    """A share in percent; a dash for one that is not known."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.0%}"
+
+
+def expectation(trial: Trial) -> str:
+    """What a written text should do."""
+    return "should fire" if trial.expected else "should not"
+
+
+def outcome(trial: Trial) -> str:
+    """What the neuron did on a written text: `fires at "unknown" (7.2)`."""
+    peak = f" at “{visible(trial.token.strip() or trial.token)}”" if trial.token else ""
+    return f"{'fires' if trial.fired else 'silent'}{peak} ({number(trial.activation, 1)})"
 
 
 def change(before: float, after: float) -> str:

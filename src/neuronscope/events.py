@@ -1,0 +1,111 @@
+"""What a run says while it is under way: one small event when a node of the graph starts, and one when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from neuronscope.units import Neuron
+
+Phase = Literal["started", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """One step of one neuron's explanation, as `astream(..., stream_mode="custom", subgraphs=True)` yields it.
+
+    Modes are refined at the same time, so their events interleave: `mode` says whose an event is.
+    """
+
+    neuron: Neuron
+    """The neuron being explained."""
+    node: str
+    """The graph's node: observe, hypothesis, decomposition, clustering, refine (one mode's whole loop; within it
+    propose, tools, assess), conclude."""
+    phase: Phase
+    """Whether the node has just started or has finished. One that raises an error never finishes."""
+    mode: str | None = None
+    """The representative of the mode that the node works on; it stays the same from the mode's first event to its
+    last. None in nodes that work on the whole neuron."""
+    iteration: int | None = None
+    """The mode's round of refinement; round 0 scores the representative. None where `mode` is."""
+    score: float | None = None
+    """The mode's best validation score so far, None before its first; when conclude has finished, the neuron's score
+    on test text."""
+    explanation: str | None = None
+    """The mode's best explanation so far: at first its representative."""
+    n_modes: int | None = None
+    """How many modes the neuron has, in events that know it: those of a mode, and the one that ends conclude."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data that JSON can hold."""
+        return asdict(self)
+
+
+STEPS = {
+    "observe": "drawing exemplars",
+    "hypothesis": "drafting what the exemplars have in common",
+    "decomposition": "splitting the drafts into single conditions",
+    "clustering": "grouping the conditions into modes",
+    "refine": "refining the modes",
+    "conclude": "scoring on the test set",
+}
+"""The nodes of the whole graph in order, and what each is doing, in words."""
+
+_IN_THE_LOOP = {"propose": "proposing", "tools": "scoring", "assess": "comparing"}
+
+
+class NeuronProgress:
+    """The step at work and the latest of every mode, gathered from one neuron's events.
+
+    Args:
+        neuron: whose events these are.
+    """
+
+    def __init__(self, neuron: Neuron) -> None:
+        self.neuron = neuron
+        self.node: str | None = None
+        """The node of the whole graph that is at work; None before the first and after the last."""
+        self.modes: dict[str, ProgressEvent] = {}
+        """The latest event of every mode, by its representative, in the order of their first events."""
+        self.passed: list[str] = []
+        """The nodes of the whole graph that have been at work, in order."""
+        self.n_modes: int | None = None
+        """How many modes there are, once that is known."""
+        self.score: float | None = None
+        """The neuron's score on test text, at the end."""
+
+    def take(self, event: ProgressEvent) -> None:
+        """Take in one event."""
+        if event.n_modes is not None:
+            self.n_modes = event.n_modes
+        if event.mode is not None:
+            self.modes[event.mode] = event
+        node = event.node if event.mode is None else "refine"
+        if node not in self.passed:
+            self.passed.append(node)
+        self.node = node
+        if node == "conclude" and event.phase == "finished":
+            self.node, self.score = None, event.score
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last node has finished."""
+        return self.node is None and bool(self.passed)
+
+    @property
+    def doing(self) -> str:
+        """What is going on, or how it ended, in words."""
+        if self.is_done:
+            counted = "1 mode" if self.n_modes == 1 else f"{self.n_modes or 0} modes"
+            return counted if self.score is None else f"{counted}, test score {self.score:.2f}"
+        if self.node is None:
+            return "starting"
+        return STEPS.get(self.node, self.node)
+
+    @staticmethod
+    def doing_in(event: ProgressEvent) -> str:
+        """What is going on in a mode whose latest event this is; nothing once its refinement is done."""
+        if event.node == "refine":
+            return "starting" if event.phase == "started" else "done"
+        return _IN_THE_LOOP.get(event.node, event.node)

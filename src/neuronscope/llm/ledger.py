@@ -1,0 +1,110 @@
+"""What a run's neurons have cost so far, kept on disk: a run that is killed and started again goes on counting."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from neuronscope.errors import ResultError
+
+
+class Entry(NamedTuple):
+    """What one agent has asked, or one request of it."""
+
+    agent: str
+    requests: int = 0
+    answers: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    dollars: float | None = 0.0
+    """None if it is not known."""
+    counted: int = True
+    """Whether the provider said how many tokens it took."""
+
+
+class Ledger:
+    """Every request of every neuron of a run, in an SQLite file.
+
+    Args:
+        path: the file; made if it is missing.
+
+    Raises:
+        ResultError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS requests (neuron TEXT, agent TEXT, requests INT, answers INT, cached INT, "
+                "input_tokens INT, output_tokens INT, dollars REAL, counted INT)"
+            )
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def page(self, neuron: str) -> Page:
+        """The part of one neuron."""
+        return Page(self, neuron)
+
+    def add(self, neuron: str, entry: Entry) -> None:
+        """Write a request down.
+
+        Raises:
+            ResultError: the file cannot be written.
+        """
+        self._execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (neuron, *entry))
+
+    def read(self, neuron: str | None = None) -> list[Entry]:
+        """What each agent has cost: for one neuron, or for all together.
+
+        Raises:
+            ResultError: the file cannot be read.
+        """
+        which = "" if neuron is None else "WHERE neuron = ?"
+        rows = self._execute(
+            "SELECT agent, sum(requests), sum(answers), sum(cached), sum(input_tokens), sum(output_tokens), "
+            "CASE WHEN count(*) = count(dollars) THEN sum(dollars) END, min(counted) "  # NULL is "not known"
+            f"FROM requests {which} GROUP BY agent",
+            () if neuron is None else (neuron,),
+        )
+        return [Entry(*row) for row in rows]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                with closing(self._database.execute(statement, values)) as cursor:
+                    return cursor.fetchall()
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> ResultError:
+        return ResultError(
+            f"The run's costs cannot be kept in {self.path}: {error}. Check the disk, and the folder's permissions."
+        )
+
+
+class Page(NamedTuple):
+    """One neuron's part of a ledger."""
+
+    ledger: Ledger
+    neuron: str
+
+    def add(self, entry: Entry) -> None:
+        """Write a request down."""
+        self.ledger.add(self.neuron, entry)
+
+    def read(self) -> list[Entry]:
+        """What each agent has cost so far."""
+        return self.ledger.read(self.neuron)

@@ -1,0 +1,14 @@
+"""What a person sees while a neuron is being explained: displays that read `ProgressEvent`s and nothing else."""
+
+from neuronscope.progress.choice import Listener, Progress, watching
+from neuronscope.progress.notebook import NotebookProgress, in_notebook
+from neuronscope.progress.terminal import GraphProgress
+
+__all__ = [
+    "GraphProgress",
+    "Listener",
+    "NotebookProgress",
+    "Progress",
+    "in_notebook",
+    "watching",
+]

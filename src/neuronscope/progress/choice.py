@@ -1,0 +1,41 @@
+"""Which display a run has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from rich.console import Console
+
+from neuronscope.events import ProgressEvent
+from neuronscope.progress.notebook import NotebookProgress, in_notebook
+from neuronscope.progress.terminal import GraphProgress
+from neuronscope.units import Neuron
+
+Listener: TypeAlias = Callable[[ProgressEvent], object]
+"""What takes events; what it returns does not matter."""
+Progress: TypeAlias = bool | Listener | None
+"""What a caller can ask for: a display or none, a listener of their own, or what fits where the program runs."""
+
+
+@contextmanager
+def watching(progress: Progress, neuron: Neuron) -> Iterator[Listener]:
+    """Open the display that was asked for, and give what is to be called with every event.
+
+    Args:
+        progress: None is a display in a notebook and in a terminal and none elsewhere; True one everywhere; False none;
+            a listener takes the display's place.
+        neuron: the neuron that is being explained.
+    """
+    if callable(progress):
+        yield progress
+    elif progress is False or not (progress or in_notebook() or Console(stderr=True).is_terminal):
+        yield _ignore
+    else:
+        with NotebookProgress(neuron) if in_notebook() else GraphProgress(neuron) as display:
+            yield display
+
+
+def _ignore(event: ProgressEvent) -> None:
+    """Nobody watches."""

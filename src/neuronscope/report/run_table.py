@@ -1,0 +1,74 @@
+"""Many explanations as one table for the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from neuronscope.report import words
+from neuronscope.result import NeuronExplanation
+
+
+class RunTable:
+    """A rich renderable: a line per neuron, and the means.
+
+    Args:
+        results: in the order in which they are shown.
+        cost: of a neuron, in words; an empty column is left out.
+    """
+
+    def __init__(self, results: Sequence[NeuronExplanation], cost: Sequence[str]) -> None:
+        self.results = results
+        self.cost = cost
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render for the console's width."""
+        table = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False)
+        table.add_column("Neuron", no_wrap=True)
+        table.add_column("Modes", justify="right")
+        table.add_column("Score", justify="right", no_wrap=True)
+        table.add_column("Together", justify="right", style="bold")
+        if any(self.cost):
+            table.add_column("Cost", justify="right", no_wrap=True)
+        table.add_column("Best explanation", ratio=1, no_wrap=True, overflow="ellipsis")
+        for result, cost in zip(self.results, self.cost, strict=True):
+            table.add_row(*_row(result, cost if any(self.cost) else None))
+        yield table
+        yield Text(words.visible(_means(self.results)))
+
+
+def _row(result: NeuronExplanation, cost: str | None) -> list[Text]:
+    neuron = result.neuron
+    name = f"{neuron.layer}/{neuron.index}" + ("" if neuron.sign > 0 else "/-")
+    if result.modes:
+        score = f"{words.number(result.unrefined_score)} → {words.number(result.score)}"
+        numbers = [str(result.number), score, words.number(result.joint_score)]
+        best = result.modes[0].explanation
+    else:
+        numbers, best = ["0", "", ""], result.status
+    if result.status == "partial":
+        numbers[0] += " (partial)"
+        best = best if result.modes or not result.failures else result.failures[0].message
+    cells = [name, *numbers, *([] if cost is None else [cost]), " ".join(best.split())]
+    style = {"partial": "yellow", "dead": "dim"}.get(result.status, "")
+    return [Text(words.visible(cell), style=style) for cell in cells]
+
+
+def _means(results: Sequence[NeuronExplanation]) -> str:
+    scored = [result for result in results if result.modes]
+    tally = Counter(result.status for result in results)
+    counts = [f"{len(results)} neurons", *(f"{tally[name]} {name}" for name in ("dead", "partial") if tally[name])]
+    if not scored:
+        return ", ".join(counts)
+    before, after = fmean(each.unrefined_score for each in scored), fmean(each.score for each in scored)
+    return (
+        f"{', '.join(counts)}. Means of those with modes: {fmean(each.number for each in scored):.2f} modes, score "
+        f"{words.number(before)} before and {words.number(after)} after refinement, all together "
+        f"{words.number(fmean(each.joint_score for each in scored))}."
+    )

@@ -1,0 +1,1 @@
+"""Many neurons: what they share, where their results go, and how they are worked on side by side."""

@@ -1,0 +1,235 @@
+"""From names to objects, once for all neurons of a call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuronscope.config import ExplainConfig
+from neuronscope.errors import ConfigurationError, SubjectError
+from neuronscope.files import cache_folder
+from neuronscope.protocols import ExemplarSource, Simulator, Subject
+from neuronscope.units import Neuron
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.language_models import BaseChatModel
+
+    from neuronscope.llm import Budget, Meter
+    from neuronscope.llm.ledger import Page
+    from neuronscope.state import AnyLLM, Instruments
+
+    AnySubject = str | os.PathLike[str] | tuple[Any, Any] | Subject
+    LLMs = str | BaseChatModel | Mapping[str, str | BaseChatModel]
+
+DEFAULT_TOP_K = 100
+"""Top sequences that a store keeps per neuron and split, unless the settings ask for more."""
+
+
+@dataclass(kw_only=True)
+class Equipment:
+    """What the neurons of a call share."""
+
+    shared: Instruments
+    """Models, store and settings; of the meter it has none, since each neuron is counted apart."""
+    budget: Budget | None = None
+    """What all neurons together may cost."""
+
+    def instruments(self, page: Page | None = None) -> Instruments:
+        """The instruments for one neuron.
+
+        A simulator that asks a language model is counted with the neuron that it works for, so such neurons have a
+        scorer each. All others meet in one, where their requests are batched together.
+
+        Args:
+            page: where the neuron's costs are written down, if anywhere.
+        """
+        from neuronscope.scoring import Scorer
+
+        own = replace(self.shared, meter=make_meter(self.shared.config, self.budget, page))
+        if hasattr(self.shared.simulator, "metered"):
+            return replace(own, scorer=None)
+        return replace(own, scorer=Scorer.of(self.shared))
+
+    @property
+    def asks_models(self) -> bool:
+        """Whether any agent or the simulator asks a language model."""
+        llm = self.shared.llm
+        models = list(llm.values()) if isinstance(llm, dict) else [llm]
+        return any(model != "offline" for model in models) or hasattr(self.shared.simulator, "metered")
+
+
+def equip(
+    subject: AnySubject,
+    neurons: Sequence[Neuron],
+    *,
+    corpus: Any = "builtin",
+    store: ExemplarSource | None = None,
+    llm: LLMs = "auto",
+    base_url: str | None = None,
+    budget: str | Budget | None = None,
+    embeddings: str | Embeddings = "auto",
+    simulator: str | Simulator = "auto",
+    config: ExplainConfig | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool | None = None,
+) -> Equipment:
+    """Resolve every name, load the subject, and find or collect the exemplars; the arguments are `explain_neurons`'s.
+
+    Raises:
+        NeuronScopeError: something cannot be found, loaded or reached.
+    """
+    from neuronscope.agents.refinement import NO_WRITER
+    from neuronscope.embeddings import resolve_embeddings
+    from neuronscope.llm import Budget, check_reachable, resolve_llm
+    from neuronscope.simulators import resolve_simulator
+    from neuronscope.state import Instruments
+
+    config = config or ExplainConfig()
+    limit = None if budget is None else Budget.parse(budget)
+    models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
+    if config.experiments and _refines_offline(models):
+        raise ConfigurationError(NO_WRITER)
+    check_reachable(models)
+    vectors = resolve_embeddings(embeddings, models)
+    simulates = resolve_simulator(simulator, llm=models)
+    loaded = as_subject(subject)
+    for neuron in neurons:
+        check_neuron(loaded, neuron)
+    if store is None:
+        layers = sorted({neuron.layer for neuron in neurons})
+        store = collect_for(loaded, layers, corpus, config, cache_dir, progress)
+    elif hasattr(store, "bind"):
+        store.bind(loaded)
+    return Equipment(
+        shared=Instruments(
+            subject=loaded, store=store, simulator=simulates, embeddings=vectors, llm=models, config=config
+        ),
+        budget=limit,
+    )
+
+
+def make_instruments(
+    subject: AnySubject,
+    neuron: Neuron,
+    *,
+    corpus: Any = "builtin",
+    store: ExemplarSource | None = None,
+    llm: LLMs = "auto",
+    base_url: str | None = None,
+    budget: str | Budget | None = None,
+    embeddings: str | Embeddings = "auto",
+    simulator: str | Simulator = "auto",
+    config: ExplainConfig | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool | None = None,
+) -> Instruments:
+    """Turn names into what a graph works with: `graph.ainvoke({"neuron": neuron}, context=make_instruments(...))`.
+
+    It loads, and collects exemplars, which takes a while: call it in a thread where an event loop must go on. The
+    arguments are those of `explain_neuron`.
+
+    Raises:
+        NeuronScopeError: something cannot be found, loaded or reached.
+    """
+    equipment = equip(
+        subject,
+        [neuron],
+        corpus=corpus,
+        store=store,
+        llm=llm,
+        base_url=base_url,
+        budget=budget,
+        embeddings=embeddings,
+        simulator=simulator,
+        config=config,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+    return equipment.instruments()
+
+
+def make_meter(config: ExplainConfig, budget: str | Budget | None = None, page: Page | None = None) -> Meter:
+    """What counts one run's requests, with the settings' limits, cache and budget.
+
+    Args:
+        config: the limits, and whether answers are kept.
+        budget: what may be spent.
+        page: where the costs are written down, if anywhere.
+    """
+    from neuronscope.llm import Budget, Meter, shared_cache
+
+    return Meter(
+        budget=None if budget is None else Budget.parse(budget),
+        cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
+        concurrency=config.max_concurrency,
+        requests_per_second=config.requests_per_second,
+        page=page,
+    )
+
+
+def check_neuron(subject: Subject, neuron: Neuron) -> None:
+    """Say in words which neurons there are, if this is none of them.
+
+    Raises:
+        SubjectError: the layer or the neuron does not exist.
+    """
+    name = getattr(subject, "name", type(subject).__name__)
+    if neuron.layer >= subject.n_layers:
+        raise SubjectError(
+            f"{name} has layers 0 to {subject.n_layers - 1}; there is no layer {neuron.layer}. Choose one of these."
+        )
+    width = subject.width(neuron.layer)
+    if neuron.index >= width:
+        raise SubjectError(
+            f"Layer {neuron.layer} of {name} has neurons 0 to {width - 1}; there is no neuron {neuron.index}. Choose "
+            "one of these."
+        )
+
+
+def as_subject(subject: AnySubject) -> Subject:
+    """Load what `load_subject` takes; a subject is taken as it is.
+
+    Raises:
+        SubjectError: it is neither, or cannot be loaded.
+    """
+    if isinstance(subject, (str, os.PathLike, tuple)):
+        from neuronscope.subject.loading import load_subject
+
+        return load_subject(subject)
+    if isinstance(subject, Subject):
+        return subject
+    raise SubjectError(
+        f"A {type(subject).__name__} is no subject: give a name, a folder, a (model, tokenizer) pair, or an object "
+        "with tokenizer, n_layers, width and activations."
+    )
+
+
+def collect_for(
+    subject: Subject,
+    layers: Sequence[int],
+    corpus: Any,
+    config: ExplainConfig,
+    cache_dir: str | Path | None,
+    progress: bool | None,
+) -> ExemplarSource:
+    """The exemplars of some layers as the settings want them: collected now, or before."""
+    from neuronscope.exemplars.collector import collect_exemplars
+
+    return collect_exemplars(
+        subject,
+        corpus=corpus,
+        layers=layers,
+        seq_len=config.seq_len,
+        top_k=max(DEFAULT_TOP_K, config.n_train_exemplars, config.heldout_top),
+        n_tokens=config.n_tokens,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+
+
+def _refines_offline(models: AnyLLM | Mapping[str, AnyLLM]) -> bool:
+    return (models["refinement"] if isinstance(models, Mapping) else models) == "offline"

@@ -1,0 +1,143 @@
+"""A run's folder: what it is a run of, a result per neuron, its checkpoints, and what it has cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from neuronscope.errors import ConfigurationError, ResultError
+from neuronscope.files import write_atomically
+from neuronscope.llm.ledger import Ledger
+from neuronscope.result import NeuronExplanation
+from neuronscope.units import Neuron
+
+RUN_FILE = "run.json"
+RESULTS = "results"
+_FREE = ("max_concurrency", "requests_per_second", "request_timeout", "cache_answers")
+"""Settings that change how fast a run is and not what it finds."""
+
+
+class RunFolder:
+    """Where a run keeps everything that it must not lose; one process works in it at a time.
+
+    `run.json` names what the run is made with; `results/` has one file per neuron, written when it is done;
+    `checkpoints.sqlite` the neurons under way; `costs.sqlite` every request so far.
+
+    Args:
+        path: the folder; made if it is missing.
+
+    Raises:
+        ConfigurationError: it is no folder, or another process is at work in it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        try:
+            (self.path / RESULTS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The run's folder {self.path} cannot be made: {error.strerror}. Name another with out=."
+            ) from error
+        self._lock = FileLock(self.path / ".lock", thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigurationError(
+                f"Another process is at work in {self.path}. Wait for it, stop it, or name another folder with out=."
+            ) from error
+        self.ledger = Ledger(self.path / "costs.sqlite")
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ledger.close()
+        self._lock.release()
+
+    @property
+    def checkpoints(self) -> Path:
+        """The file with the neurons that are under way."""
+        return self.path / "checkpoints.sqlite"
+
+    def continue_as(self, provenance: dict[str, Any]) -> None:
+        """Start a run with these origins, or go on with one.
+
+        Args:
+            provenance: what a result of this run says about its origins.
+
+        Raises:
+            ConfigurationError: the folder belongs to a run with other origins; the message names the difference.
+            ResultError: the folder's description of the run is damaged.
+        """
+        own = json.loads(json.dumps(provenance, default=str))
+        file = self.path / RUN_FILE
+        if not file.exists():
+            write_atomically(file, json.dumps(own, ensure_ascii=False, indent=1))
+            return
+        try:
+            known = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise ResultError(f"{file} is damaged. Delete it to go on with the run's results as they are.") from error
+        differences = [line for line in _differences(known, own) if line]
+        if differences:
+            raise ConfigurationError(
+                f"The folder {self.path} belongs to a run with another {'; '.join(differences)}. Name another folder "
+                "with out=, or give the settings that the run was begun with."
+            )
+
+    def path_of(self, neuron: Neuron) -> Path:
+        """The file of a neuron's result."""
+        side = "" if neuron.sign > 0 else "-negative"
+        site = "" if neuron.site == "mlp" else f"-{neuron.site}"
+        return self.path / RESULTS / f"layer{neuron.layer}-neuron{neuron.index}{side}{site}.json"
+
+    def finished(self, neurons: Iterable[Neuron]) -> dict[Neuron, NeuronExplanation]:
+        """The results of those that are done; one that was left partial is not.
+
+        Raises:
+            ResultError: a result is damaged; the message names the file.
+        """
+        found = {}
+        for neuron in neurons:
+            file = self.path_of(neuron)
+            if file.exists():
+                result = _load(file)
+                if result.status != "partial":
+                    found[neuron] = result
+        return found
+
+    def results(self) -> Iterator[NeuronExplanation]:
+        """Every result so far, partial ones included, by layer and index.
+
+        Raises:
+            ResultError: a result is damaged; the message names the file.
+        """
+        found = [_load(file) for file in (self.path / RESULTS).glob("*.json")]
+        yield from sorted(found, key=lambda result: result.neuron)
+
+
+def _load(file: Path) -> NeuronExplanation:
+    try:
+        return NeuronExplanation.load(file)
+    except ResultError as error:
+        raise ResultError(f"{file}: {error} Delete the file, and the run explains the neuron again.") from error
+
+
+def _differences(known: dict[str, Any], own: dict[str, Any], place: str = "") -> Iterator[str]:
+    """What differs between two descriptions, in words; the version of neuronscope may."""
+    for name in sorted({*known, *own} - {"neuronscope", *_FREE}):
+        before, now = known.get(name), own.get(name)
+        path = f"{place}{name}"
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _differences(before, now, f"{path}.")
+        elif before != now:
+            yield f"{path} ({_short(before)} then, {_short(now)} now)"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:60] + "…"

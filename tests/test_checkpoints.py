@@ -1,0 +1,140 @@
+"""Where steps are kept: SQLite files and a real Postgres, with nothing in them that could run code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ormsgpack import MsgpackEncodeError
+
+import neuronscope as ns
+from neuronscope.graphs import build_neuron_graph
+from neuronscope.graphs.checkpoints import open_checkpoints, serializer
+from neuronscope.result import Attempt, Cluster, Mode, PredictionError
+from neuronscope.state import ExemplarIds
+from planted import AGENTS, BOTH, instruments
+
+POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+@dataclass
+class Stranger:
+    """A type that no state of ours holds."""
+
+    text: str = "rm -rf"
+
+
+def test_our_states_come_back_as_they_were() -> None:
+    error = PredictionError("the ", "cat", 1.0, 9.0)
+    mode = Mode("It fires.", history=[Attempt(0, "It fires.", 0.5, (error,))], atoms=["a"], siblings=["It fires."])
+    state = {
+        "neuron": BOTH,
+        "exemplars": ExemplarIds(train=[1, 2], maximum=3.5),
+        "clusters": [Cluster(["a"], "a", [(0.1, 0.2)])],
+        "modes": [mode],
+    }
+    kept = serializer()
+    assert kept.loads_typed(kept.dumps_typed(state)) == state
+
+
+def test_what_is_none_of_our_types_is_neither_pickled_nor_made_again() -> None:
+    kept = serializer()
+    with pytest.raises((TypeError, MsgpackEncodeError)):
+        kept.dumps_typed(lambda: None)
+    assert not isinstance(kept.loads_typed(kept.dumps_typed(Stranger())), Stranger)
+
+
+class Killed(BaseException):
+    """Ends a run as a kill would, as far as one process can."""
+
+
+async def _continued(place: str | Path) -> tuple[Any, list[str]]:
+    """Run until a refinement dies, then go on; the explanation, and which agents were asked the second time."""
+    asked: list[str] = []
+
+    def counted(name: str, dies: bool) -> Any:
+        async def agent(state: Any, runtime: Any) -> Any:
+            if dies and name == "refinement" and len(state["history"]) > 1:
+                raise Killed
+            asked.append(name)
+            return await AGENTS[name](state, runtime)
+
+        return agent
+
+    config: Any = {"configurable": {"thread_id": "one"}}
+    settings = instruments(config=ns.ExplainConfig(max_iterations=3, patience=None))
+    async with open_checkpoints(place) as saver:
+        graph = build_neuron_graph(**{name: counted(name, True) for name in AGENTS}, checkpointer=saver)
+        with pytest.raises(Killed):
+            await graph.ainvoke({"neuron": BOTH}, config, context=settings, durability="sync")
+    asked.clear()
+    async with open_checkpoints(place) as saver:
+        graph = build_neuron_graph(**{name: counted(name, False) for name in AGENTS}, checkpointer=saver)
+        state = await graph.ainvoke(None, config, context=settings, durability="sync")
+        await saver.adelete_thread("one")
+        assert (await graph.aget_state(config)).values == {}
+    return state["explanation"], asked
+
+
+async def test_a_graph_goes_on_from_a_file(tmp_path: Path) -> None:
+    explanation, asked = await _continued(tmp_path / "steps.sqlite")
+    assert explanation.number == 2
+    assert set(asked) == {"refinement"}
+    assert len(asked) <= 2 * 2, "two of three rounds for each of two modes"
+
+
+async def test_a_file_that_cannot_be_made_and_an_address_of_something_else_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ns.ConfigurationError, match="cannot be kept"):
+        async with open_checkpoints(tmp_path / "missing" / "steps.sqlite"):
+            pass
+    with pytest.raises(ns.ConfigurationError, match=r"mysql://…: give a file, or postgresql://"):
+        async with open_checkpoints("mysql://user:hunter2@host/db"):
+            pass
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of a Postgres server of the test's own."""
+    if not POSTGRES or shutil.which("runuser") is None or os.geteuid() != 0:
+        pytest.skip("needs Debian's postgresql, and root to start it as another user")
+    programs = POSTGRES[-1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o777)
+        data = f"{folder}/data"
+
+        def do(*command: str) -> None:
+            subprocess.run(
+                ["runuser", "-u", "nobody", "--", *command], check=True, capture_output=True, cwd="/", timeout=60
+            )
+
+        do(str(programs / "initdb"), "-D", data, "-U", "tester", "--auth=trust", "--no-sync")
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+        do(str(programs / "pg_ctl"), "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "start")
+        try:
+            yield f"postgresql://tester@127.0.0.1:{port}/postgres"
+        finally:
+            do(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
+
+
+async def test_a_graph_goes_on_from_postgres(postgres: str) -> None:
+    explanation, asked = await _continued(postgres)
+    assert explanation.number == 2
+    assert set(asked) == {"refinement"}
+
+
+async def test_a_postgres_that_is_not_there_is_told_without_its_password() -> None:
+    with pytest.raises(ns.ConfigurationError, match="Postgres database cannot be used") as raised:
+        async with open_checkpoints("postgresql://tester:hunter2secret@127.0.0.1:9/postgres?connect_timeout=1"):
+            pass
+    assert "hunter2secret" not in str(raised.value)

@@ -1,0 +1,101 @@
+"""Progress in a notebook: a real kernel, whose cells show one display that changes in place."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+SETUP = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import neuronscope as ns
+import neuronscope.graphs
+from neuronscope.engine import run
+from neuronscope.explain import run_graph
+from planted import AGENTS, BOTH, DEAD, instruments
+
+build = neuronscope.graphs.build_neuron_graph
+neuronscope.graphs.build_neuron_graph = lambda **options: build(**AGENTS, **options)
+context = instruments()
+world = dict(subject=context.subject, store=context.store, simulator=context.simulator,
+             embeddings=context.embeddings, llm="offline")
+"""
+FAILING = """
+async def fails(state, runtime):
+    raise TypeError("a bug")
+
+neuronscope.graphs.build_neuron_graph = lambda: build(**(AGENTS | {"clustering": fails}))
+ns.explain_neuron(**world, layer=0, neuron=0)
+"""
+CELLS = {
+    "setup": SETUP,
+    "waiting": "x = ns.explain_neuron(**world, layer=0, neuron=0)",
+    "awaiting": "y = await ns.aexplain_neuron(**world, layer=0, neuron=1)",
+    "silent": "ns.explain_neuron(**world, layer=0, neuron=0, progress=False).number",
+    "own": "seen = []\nz = ns.explain_neuron(**world, layer=0, neuron=0, progress=seen.append)\nlen(seen)",
+    "failing": FAILING,
+}
+
+
+class Watched(NotebookClient):
+    """Runs a notebook as Jupyter would, and keeps what the kernel says."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.messages = {}
+
+    def process_message(self, msg, cell, cell_index):
+        self.messages.setdefault(cell_index, []).append(msg["msg_type"])
+        return super().process_message(msg, cell, cell_index)
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    """Every cell's outputs, and the kinds of messages that made them, by the cell's name."""
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
+    client = Watched(nbformat.v4.new_notebook(cells=cells), timeout=120, kernel_name="python3", allow_errors=True)
+    run = client.execute()
+    return {
+        name: (cell.outputs, client.messages.get(number, []))
+        for number, (name, cell) in enumerate(zip(CELLS, run.cells, strict=True))
+    }
+
+
+def html_of(outputs):
+    return [output["data"]["text/html"] for output in outputs if output.output_type == "display_data"]
+
+
+def test_a_cell_has_one_display_that_ends_with_what_was_found(notebook):
+    outputs, messages = notebook["waiting"]
+    (html,) = html_of(outputs)
+    assert len(outputs) == 1  # nothing on standard error, no second display
+    assert "Layer 0, neuron 0 (+)" in html
+    assert "2 modes, test score 0.68" in html
+    assert "&#34;red&#34;, &#34;green&#34; or &#34;blue&#34;" in html
+    assert messages.count("display_data") == 1
+    assert messages.count("update_display_data") >= 1
+
+
+def test_updates_are_few_however_many_events_there_are(notebook):
+    events = int(notebook["own"][0][0]["data"]["text/plain"])
+    assert events > 40
+    assert notebook["waiting"][1].count("update_display_data") < events / 2
+
+
+def test_it_works_where_the_call_is_awaited(notebook):
+    (html,) = html_of(notebook["awaiting"][0])
+    assert "0 modes" in html
+
+
+def test_no_display_when_it_is_unwanted_or_a_function_takes_its_place(notebook):
+    for name in ("silent", "own"):
+        assert [output.output_type for output in notebook[name][0]] == ["execute_result"]
+    assert notebook["silent"][0][0]["data"]["text/plain"] == "2"
+
+
+def test_a_run_that_fails_leaves_a_display_that_says_where(notebook):
+    outputs, _ = notebook["failing"]
+    (html,) = html_of(outputs)
+    assert "stopped</span> while grouping the conditions into modes" in html
+    assert [output.ename for output in outputs if output.output_type == "error"] == ["TypeError"]
