@@ -33,7 +33,9 @@ from neuronscope.graphs import (
     RefinementGraph,
     RefinementOutput,
     RefinementState,
+    TryOut,
     after_propose,
+    after_try_out,
     assess,
     build_neuron_graph,
     call_for_scores,
@@ -117,15 +119,18 @@ def rule(candidate: str) -> str:
 def refinement_with_critic(agent: Agent | None = None) -> RefinementGraph:
     """The refinement loop with the critic between `propose` and `tools`."""
     graph = StateGraph(CriticState, context_schema=Instruments, output_schema=CriticOutput)
-    graph.add_node("propose", Propose(agent or RefinementAgent()))  # candidates → tool call
+    agent = agent or RefinementAgent()
+    graph.add_node("propose", Propose(agent))  # candidates → tool call
     graph.add_node("critic", critic)  # tool call → tool call with fewer candidates
+    graph.add_node("try_out", TryOut(agent))  # texts of the agent's own → tool call, with `config.experiments`
     graph.add_node("tools", ToolNode(TOOLS, awrap_tool_call=fail_in_words))  # tool call → measurements
     graph.add_node("assess", assess)  # measurements → history
     graph.add_edge(START, "propose")
     graph.add_conditional_edges("propose", after_propose, {"tools": "critic", END: END})  # what led to the tools
     graph.add_edge("critic", "tools")
+    graph.add_conditional_edges("try_out", after_try_out, ["tools", "propose", END])
     graph.add_edge("tools", "assess")
-    graph.add_conditional_edges("assess", next_step, ["propose", END])  # five iterations, or converged
+    graph.add_conditional_edges("assess", next_step, ["try_out", "propose", END])  # five iterations, or converged
     return graph.compile(name="refine")
 
 
