@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
@@ -32,7 +33,9 @@ from neuronscope.graphs import (
     RefinementGraph,
     RefinementOutput,
     RefinementState,
+    TryOut,
     after_propose,
+    after_try_out,
     assess,
     build_neuron_graph,
     call_for_scores,
@@ -49,11 +52,14 @@ from neuronscope.simulators.grammar import read
 MOST_CONDITIONS = 16
 """An explanation that lists more than this commits itself to nothing."""
 HEDGES = re.compile(r"\b(?:various|several|certain|different|general|some|many|etc|and so on|or similar)\b", re.I)
-QUESTION = """Is an explanation of a neuron specific or vague? Specific: it names words or one topic, so that two
-readers mark the same words of a text. Vague: it could mean almost any text. Answer with that word; if vague, say why.
-This neuron activates on names of months and days. -> specific
-This neuron activates on words that matter in their context. -> vague: every word matters in some context
-{candidate} ->"""
+PROMPT = "Vague: could mean almost any text. Specific: names words or one topic. Answer with that word, and why."
+EXAMPLES = [
+    SystemMessage(PROMPT),
+    HumanMessage("This neuron activates on names of months and days."),
+    AIMessage("specific: anybody can tell such a name"),
+    HumanMessage("This neuron activates on words that matter in their context."),
+    AIMessage("vague: every word matters in some context"),
+]
 
 
 # The state: what the loop has, and what the critic adds to it
@@ -95,8 +101,7 @@ async def objection(candidate: str, llm: BaseChatModel | str, meter: Any) -> str
     fault = rule(candidate)
     if fault or isinstance(llm, str):  # "offline": there is nobody to ask
         return fault
-    message = await ask(llm, [("user", QUESTION.format(candidate=candidate))], "critic", meter=meter)
-    answer = read_text(message, "critic")
+    answer = read_text(await ask(llm, [*EXAMPLES, HumanMessage(candidate)], "critic", meter=meter), "critic")
     return answer if answer.casefold().startswith("vague") else ""
 
 
@@ -114,15 +119,18 @@ def rule(candidate: str) -> str:
 def refinement_with_critic(agent: Agent | None = None) -> RefinementGraph:
     """The refinement loop with the critic between `propose` and `tools`."""
     graph = StateGraph(CriticState, context_schema=Instruments, output_schema=CriticOutput)
-    graph.add_node("propose", Propose(agent or RefinementAgent()))  # candidates → tool call
+    agent = agent or RefinementAgent()
+    graph.add_node("propose", Propose(agent))  # candidates → tool call
     graph.add_node("critic", critic)  # tool call → tool call with fewer candidates
+    graph.add_node("try_out", TryOut(agent))  # texts of the agent's own → tool call, with `config.experiments`
     graph.add_node("tools", ToolNode(TOOLS, awrap_tool_call=fail_in_words))  # tool call → measurements
     graph.add_node("assess", assess)  # measurements → history
     graph.add_edge(START, "propose")
     graph.add_conditional_edges("propose", after_propose, {"tools": "critic", END: END})  # what led to the tools
     graph.add_edge("critic", "tools")
+    graph.add_conditional_edges("try_out", after_try_out, ["tools", "propose", END])
     graph.add_edge("tools", "assess")
-    graph.add_conditional_edges("assess", next_step, ["propose", END])  # five iterations, or converged
+    graph.add_conditional_edges("assess", next_step, ["try_out", "propose", END])  # five iterations, or converged
     return graph.compile(name="refine")
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
 
 import critic
 import no_decomposition
 from agent_helpers import answering
+from neuronscope.config import ExplainConfig
 from neuronscope.errors import LLMError
 from neuronscope.graphs import build_neuron_graph
 from planted import (
@@ -105,8 +107,6 @@ async def test_a_critic_that_cannot_be_asked_is_reported_and_the_loop_goes_on() 
 
 
 async def test_calls_of_an_agents_own_pass_the_critic() -> None:
-    from langchain_core.messages import AIMessage
-
     async def curious(state: Any, runtime: Any) -> dict[str, Any]:
         if len(state["messages"]) > 2:
             return {"candidates": [BETTER_COLOURS]}
@@ -115,6 +115,22 @@ async def test_calls_of_an_agents_own_pass_the_critic() -> None:
 
     _, vetoes = await explain_with_critic(instruments(), curious)
     assert vetoes == {}
+
+
+async def test_experiments_pass_the_critic() -> None:
+    class Experimenter:
+        async def __call__(self, state: Any, runtime: Any) -> dict[str, Any]:
+            return await both_kinds(state, runtime)
+
+        async def experiment(self, state: Any, runtime: Any) -> dict[str, Any]:
+            call = {"name": "capture_activations", "args": {"texts": ["a red house"], "near_misses": []}, "id": "1"}
+            return {"messages": [AIMessage(content="", tool_calls=[call])]}
+
+    context = instruments(config=ExplainConfig(experiments=True))
+    x, vetoes = await explain_with_critic(context, Experimenter())
+    assert list(vetoes) == [HEDGED, LISTED]
+    assert x.status == "explained"
+    assert all(mode.experiments for mode in x.modes)
 
 
 async def drafts(state: Any, runtime: Any) -> dict[str, Any]:
