@@ -34,6 +34,7 @@ CELLS = {
     "awaiting": "y = await ns.aexplain_neuron(**world, layer=0, neuron=1)",
     "silent": "ns.explain_neuron(**world, layer=0, neuron=0, progress=False).number",
     "own": "seen = []\nz = ns.explain_neuron(**world, layer=0, neuron=0, progress=seen.append)\nlen(seen)",
+    "many": "found = list(ns.explain_neurons([(0, 0), (0, 1)], **world))\nlen(found)",
     "failing": FAILING,
 }
 
@@ -99,3 +100,11 @@ def test_a_run_that_fails_leaves_a_display_that_says_where(notebook):
     (html,) = html_of(outputs)
     assert "stopped</span> while grouping the conditions into modes" in html
     assert [output.ename for output in outputs if output.output_type == "error"] == ["TypeError"]
+
+
+def test_many_neurons_have_one_display_too(notebook):
+    outputs, messages = notebook["many"]
+    (page,) = html_of(outputs)
+    assert "2/2" in page
+    assert messages.count("update_display_data") >= 1
+    assert outputs[-1].data["text/plain"] == "2"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from types import TracebackType
 from typing import Any
+
+from rich.console import Console, RenderableType
 
 from neuronscope.events import NeuronProgress, ProgressEvent
 from neuronscope.report.html import render_progress
@@ -77,6 +81,36 @@ class NotebookProgress:
         if self._later is not None:
             self._later.cancel()
             self._later = None
+
+
+class NotebookPicture:
+    """What rich would draw in a terminal, below the notebook's cell, changed in place.
+
+    Args:
+        draw: makes the picture as it is now.
+    """
+
+    def __init__(self, draw: Callable[[], RenderableType]) -> None:
+        self._draw = draw
+        self._handle: Any = None
+        self._shown_at = 0.0
+
+    def show(self, interval: float = 0.0) -> None:
+        """Bring it up to date, unless that was done less than `interval` seconds ago."""
+        if time.monotonic() - self._shown_at < interval:
+            return
+        self._shown_at = time.monotonic()
+        page = _jupyter().HTML(self._html())
+        if self._handle is None:
+            self._handle = _jupyter().display(page, display_id=True)
+        else:
+            self._handle.update(page)
+
+    def _html(self) -> str:
+        console = Console(record=True, file=io.StringIO(), width=110, force_jupyter=False, color_system="truecolor")
+        console.print(self._draw())
+        form = '<pre style="line-height:1.25;overflow-x:auto">{code}</pre>'
+        return console.export_html(code_format=form, inline_styles=True)  # which escapes the text
 
 
 def _jupyter() -> Any:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronscope.events import NeuronProgress, ProgressEvent
+from neuronscope.progress.notebook import NotebookPicture, in_notebook
 from neuronscope.report.words import visible
 from neuronscope.result import NeuronExplanation, Usage
 from neuronscope.runs.costs import Cost
@@ -21,6 +22,8 @@ from neuronscope.units import Neuron
 
 logger = logging.getLogger(__name__)
 
+MIN_INTERVAL = 1.0
+"""Seconds between two updates in a notebook."""
 _SHOWN = 12
 """Neurons under way that are shown."""
 
@@ -28,17 +31,19 @@ _SHOWN = 12
 class Board:
     """Counts neurons, and shows them on standard error: what each is at, its modes and scores, cost and time left.
 
-    Where standard error is no terminal, every finished neuron is one line of the log.
+    In a notebook the same stands below the cell. Elsewhere every finished neuron is one line of the log.
 
     Args:
         total: how many neurons there are.
-        progress: whether to draw; None draws if standard error is a terminal; or what every event is passed to.
+        progress: whether to draw; None draws in a terminal and in a notebook; or what every event is passed to.
     """
 
     def __init__(self, total: int, progress: bool | Callable[[ProgressEvent], None] | None = None) -> None:
         console = Console(stderr=True)
         self._listener = progress if callable(progress) else None
-        self._show = progress if isinstance(progress, bool) else progress is None and console.is_terminal
+        self._notebook = NotebookPicture(self._picture) if in_notebook() and progress in (None, True) else None
+        in_terminal = console.is_terminal if progress is None else progress is True
+        self._show = in_terminal and self._notebook is None
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -63,6 +68,8 @@ class Board:
     def __enter__(self) -> Board:
         if self._show:
             self._live.start()
+        if self._notebook is not None:
+            self._notebook.show()
         return self
 
     def __exit__(
@@ -70,6 +77,8 @@ class Board:
     ) -> None:
         if self._show:
             self._live.stop()
+        if self._notebook is not None:
+            self._notebook.show()
         if self.n_put_off:
             logger.warning(
                 "The budget is spent: %d neurons were not begun. Run the same again with a larger one; what is "
@@ -101,6 +110,8 @@ class Board:
             self._under_way[event.neuron].take(event)
         if self._listener is not None:
             self._listener(event)
+        if self._notebook is not None:
+            self._notebook.show(MIN_INTERVAL)
 
     def put_off(self, neuron: Neuron) -> None:
         """Say that a neuron is not begun, since the budget is spent."""
@@ -113,7 +124,7 @@ class Board:
         self._cost = self._cost.plus(Cost.of(result.usage))
         self._n_done += 1
         self._bar.update(self._task, completed=self._n_done)
-        if not self._show:
+        if not self._show and self._notebook is None:
             logger.info("%d/%d  %s", self._n_done, self._total, in_a_line(result))
 
     def _picture(self) -> Group:
