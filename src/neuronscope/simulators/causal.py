@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from neuronscope.errors import SimulatorError, SubjectError
 from neuronscope.simulators.packing import pack
+from neuronscope.subject.capture import cache_argument
 from neuronscope.subject.loading import load_model
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
@@ -194,7 +195,7 @@ class CausalModel:
                 input_ids=ids.to(self.device),
                 attention_mask=None if mask is None else mask.to(self.device),
                 position_ids=positions.to(self.device),
-                past_key_values=cache,
+                **{cache_argument(self._decoder): cache},
                 use_cache=True,
             )
         return cache, output.last_hidden_state

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -107,7 +108,8 @@ def visit_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[
     hooks = [layout.projections[layer].register_forward_pre_hook(reader(layer)) for layer in set(layers)]
     try:
         with torch.inference_mode(), suppress(_DeepestLayerReached):
-            layout.decoder(input_ids=input_ids, past_key_values=_forgetful_cache(), use_cache=False)
+            memory = cache_argument(layout.decoder)
+            layout.decoder(input_ids=input_ids, use_cache=False, **{memory: _forgetful_cache()})
     finally:
         for hook in hooks:
             hook.remove()
@@ -119,7 +121,12 @@ def visit_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[
         )
 
 
-@lru_cache(maxsize=1)
+def cache_argument(decoder: torch.nn.Module) -> str:
+    """What a decoder calls the cache that it is given: newer versions of transformers have renamed it."""
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+
+
+@cache
 def _forgetful_cache() -> Any:
     """A cache that keeps nothing.
 
