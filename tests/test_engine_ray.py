@@ -430,5 +430,5 @@ def test_a_budget_is_kept_by_giving_no_more_out(tmp_path: Path) -> None:
         whole = list(ns.explain_neurons(neurons, **settings, budget="1M tokens"))
         assert {x.status for x in whole} == {"explained", "dead"}
         assert len(server.requests) > asked
-    with pytest.raises(ns.ConfigurationError, match="cannot share checkpoints in a file"):
-        list(ns.explain_neurons([ns.Neuron(0, 9)], **settings, checkpoints=tmp_path / "steps.sqlite"))
+        with pytest.raises(ns.ConfigurationError, match="cannot share checkpoints in a file"):
+            list(ns.explain_neurons([ns.Neuron(0, 9)], **settings, checkpoints=tmp_path / "steps.sqlite"))
