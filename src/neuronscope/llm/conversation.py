@@ -26,7 +26,7 @@ Bind = Callable[["BaseChatModel"], "Runnable[LanguageModelInput, Any]"]
 unable: set[tuple[str, str]] = set()
 """What backends cannot do, as this process has found out: ("schema", "tools", "n" or "temperature", backend)."""
 
-LONGEST_CALL = 1024
+LONGEST_CALL = 512
 """Tokens of an answer that should call a tool: small models that say something else in its place may find no end."""
 
 _UNSUPPORTED = (400, 415, 422, 501)
