@@ -10,9 +10,9 @@ Neurons, text and simulator are planted: nothing is computed but what the graph 
 of which needs the answer before it, or all requests to a backend divided by how many may be under way, whichever is
 longer.
 
-**The graph's own cost** is processor time per neuron with answers that come at once, divided into the graph alone, and
-what checkpoints in SQLite, written before each step is left, add to it. The time of the answering server, which is a
-process of its own, is not in it.
+**The graph's own cost** is processor time per neuron with answers that come at once: from a chat model in this process,
+then from the server (a process of its own, whose time is not counted) through OpenAI's client, then with checkpoints in
+SQLite, written before each step is left.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 
 import neuronscope as ns
 
@@ -109,6 +112,26 @@ def serve(delay: float, ready: Any) -> None:
     server.daemon_threads = True
     ready.send(server.server_address[1])
     server.serve_forever(poll_interval=0.05)
+
+
+class Instant(BaseChatModel):
+    """The same answers without a server."""
+
+    agent: str
+    asked: int = 0
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        self.asked += 1
+        prompt = json.dumps([message.content for message in messages])
+        message = AIMessage(answer(self.agent, prompt, self.asked))
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _agenerate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        return self._generate(messages)
+
+    @property
+    def _llm_type(self) -> str:
+        return "instant"
 
 
 class Tokenizer:
@@ -200,8 +223,11 @@ class ByKind(Embeddings):
         return self.embed_documents([text])[0]
 
 
-def run(n: int, port: int, config: ns.ExplainConfig, parallel: int, out: Path | None) -> tuple[float, float, int]:
-    """Explain neurons; wall and processor seconds, and how many modes they have together."""
+def run(
+    n: int, port: int | None, config: ns.ExplainConfig, parallel: int, out: Path | None
+) -> tuple[float, float, int]:
+    """Explain neurons, with a server or without; wall and processor seconds, and how many modes they have together."""
+    agents = ("hypothesis", "decomposition", "refinement")
     wall, busy = time.perf_counter(), time.process_time()
     results = list(
         ns.explain_neurons(
@@ -210,8 +236,8 @@ def run(n: int, port: int, config: ns.ExplainConfig, parallel: int, out: Path | 
             store=Source(),
             simulator=Quoting(),
             embeddings=ByKind(),
-            llm={agent: f"openai:{agent}" for agent in ("hypothesis", "decomposition", "refinement")},
-            base_url=f"http://127.0.0.1:{port}/v1",
+            llm={agent: f"openai:{agent}" if port else Instant(agent=agent) for agent in agents},
+            base_url=f"http://127.0.0.1:{port}/v1" if port else None,
             config=config,
             parallel=parallel,
             out=out,
@@ -272,10 +298,15 @@ def main() -> None:
                 print(f"critical path {bound:6.2f} s   run {wall:6.2f} s   ratio {wall / bound:.3f}", flush=True)
             else:
                 n = arguments.neurons
-                _, bare, _ = run(n, port, config, arguments.parallel, None)
+                run(2, None, config, 2, None)
+                _, alone, _ = run(n, None, config, arguments.parallel, None)
+                _, asking, _ = run(n, port, config, arguments.parallel, None)
                 _, kept, _ = run(n, port, config, arguments.parallel, Path(folder) / "run")
-                print(f"the graph alone           {1e3 * bare / n:6.0f} ms of processor time a neuron")
-                print(f"with checkpoints in SQLite {1e3 * kept / n:5.0f} ms: they add {1e3 * (kept - bare) / n:.0f} ms")
+                print(f"the graph alone             {1e3 * alone / n:5.0f} ms of processor time a neuron")
+                print(f"through OpenAI's client     {1e3 * asking / n:5.0f} ms")
+                print(
+                    f"with checkpoints in SQLite  {1e3 * kept / n:5.0f} ms: they add {1e3 * (kept - asking) / n:.0f} ms"
+                )
             server.terminate()
 
 
