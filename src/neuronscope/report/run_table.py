@@ -14,6 +14,9 @@ from rich.text import Text
 from neuronscope.report import words
 from neuronscope.result import NeuronExplanation
 
+COMMON = "This neuron activates "
+"""How explanations begin, which a narrow column has no room for."""
+
 
 class RunTable:
     """A rich renderable: a line per neuron, and the means.
@@ -36,7 +39,7 @@ class RunTable:
         table.add_column("Together", justify="right", style="bold")
         if any(self.cost):
             table.add_column("Cost", justify="right", no_wrap=True)
-        table.add_column("Best explanation", ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column("Activates (best mode)", ratio=1, no_wrap=True, overflow="ellipsis")
         for result, cost in zip(self.results, self.cost, strict=True):
             table.add_row(*_row(result, cost if any(self.cost) else None))
         yield table
@@ -49,7 +52,7 @@ def _row(result: NeuronExplanation, cost: str | None) -> list[Text]:
     if result.modes:
         score = f"{words.number(result.unrefined_score)} → {words.number(result.score)}"
         numbers = [str(result.number), score, words.number(result.joint_score)]
-        best = result.modes[0].explanation
+        best = result.modes[0].explanation.removeprefix(COMMON)
     else:
         numbers, best = ["0", "", ""], result.status
     if result.status == "partial":
