@@ -1,5 +1,12 @@
 """The errors users see: each message names the thing, what was wrong, and what to do next."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class NeuronScopeError(Exception):
     """Base of every error of ours."""
@@ -35,3 +42,10 @@ class ResultError(NeuronScopeError):
 
 class SimulatorError(NeuronScopeError):
     """A simulator failed, or its predictions cannot be used."""
+
+
+def first_problem(error: ValidationError) -> str:
+    """What pydantic found wrong first, and where: `config.max_iterations: Input should be ...`."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]

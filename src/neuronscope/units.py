@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -39,6 +40,18 @@ class Neuron:
 
     def __str__(self) -> str:
         return f"layer {self.layer}, neuron {self.index} ({'+' if self.sign > 0 else '-'})"
+
+
+_NAME = re.compile(r"(?P<layer>\d+)/(?:-(?P<negative>\d+)|(?P<index>\d+)(?:/(?P<sign>[+-])1?)?)")
+
+
+def neuron_named(name: str) -> Neuron | None:
+    """`9/740` as a neuron, and `9/740/-` or `9/-740` for its negative side; None if it is no such name."""
+    match = _NAME.fullmatch(name.strip())
+    if match is None:
+        return None
+    negative = match["negative"] is not None or match["sign"] == "-"
+    return Neuron(int(match["layer"]), int(match["negative"] or match["index"]), -1 if negative else 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,7 @@ _OWN = [
     if isinstance(kind, type) and kind.__module__ == module.__name__ and hasattr(kind, "__dataclass_fields__")
     if kind is not state.Instruments
 ]
-"""Our own types that states hold; a checkpoint with any other is refused, since reading it could run code."""
+"""Our own types that states hold; anything of another type is read as plain data, since making it could run code."""
 
 
 def serializer() -> JsonPlusSerializer:
@@ -82,9 +82,8 @@ async def _postgres(url: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     pool: Any = AsyncConnectionPool(url, min_size=1, max_size=8, open=False, kwargs=settings)
     try:
         try:
-            await (
-                await psycopg.AsyncConnection.connect(url, connect_timeout=15)
-            ).close()  # the pool would try for long
+            first = await psycopg.AsyncConnection.connect(url, connect_timeout=15)  # the pool would try for long
+            await first.close()
             await pool.open(wait=True, timeout=15)
             saver = AsyncPostgresSaver(pool, serde=serializer())
             await saver.setup()

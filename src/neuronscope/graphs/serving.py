@@ -17,10 +17,10 @@ from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 
-from neuronscope.errors import ConfigurationError, NeuronScopeError
+from neuronscope.errors import ConfigurationError, NeuronScopeError, first_problem
 from neuronscope.graphs.observation import observe
 from neuronscope.state import Instruments
-from neuronscope.units import Neuron
+from neuronscope.units import Neuron, neuron_named
 
 Equip = Callable[[Any, Neuron], Instruments]
 """Makes instruments of settings, for one neuron; it is called in a worker thread."""
@@ -165,7 +165,7 @@ def read_settings(kind: Any, context: Any) -> Any:
     try:
         return kind.model_validate(context or {})
     except ValidationError as error:
-        raise ConfigurationError(f"The settings cannot be read: {_first(error)}.") from error
+        raise ConfigurationError(f"The settings cannot be read: {first_problem(error)}.") from error
 
 
 def read_state(plain: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def read_state(plain: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, 
         try:
             state[key] = TypeAdapter(types[key]).validate_python(value)
         except ValidationError as error:
-            raise ConfigurationError(f"{key} cannot be read: {_first(error)}.") from error
+            raise ConfigurationError(f"{key} cannot be read: {first_problem(error)}.") from error
     return state
 
 
@@ -199,20 +199,11 @@ def read_neuron(plain: Any) -> Neuron:
     Raises:
         ConfigurationError: it is none of these.
     """
-    fields = plain
-    if isinstance(plain, str):
-        layer, _, index = plain.strip().partition("/")
-        fields = {"layer": layer, "index": index.removeprefix("-"), "sign": -1 if index.startswith("-") else 1}
+    named = neuron_named(plain) if isinstance(plain, str) else None
     try:
-        return TypeAdapter(Neuron).validate_python(fields)
+        return named or TypeAdapter(Neuron).validate_python(plain)
     except ValidationError as error:
         raise ConfigurationError(
-            f'{plain!r} is no neuron: {_first(error)}. Write {{"layer": 9, "index": 740, "sign": 1}}, "9/740" or, for '
-            'the negative side, "9/-740".'
+            f'{plain!r} is no neuron: {first_problem(error)}. Write {{"layer": 9, "index": 740, "sign": 1}}, "9/740" '
+            'or, for the negative side, "9/-740".'
         ) from error
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from rich.console import Console
 
@@ -28,13 +28,23 @@ def watching(progress: Progress, neuron: Neuron) -> Iterator[Listener]:
             a listener takes the display's place.
         neuron: the neuron that is being explained.
     """
+    place = place_of(progress)
     if callable(progress):
         yield progress
-    elif progress is False or not (progress or in_notebook() or Console(stderr=True).is_terminal):
+    elif place is None:
         yield _ignore
     else:
-        with NotebookProgress(neuron) if in_notebook() else GraphProgress(neuron) as display:
+        with NotebookProgress(neuron) if place == "notebook" else GraphProgress(neuron) as display:
             yield display
+
+
+def place_of(progress: Progress) -> Literal["notebook", "terminal"] | None:
+    """Where a run is shown, if it is."""
+    if callable(progress) or progress is False:
+        return None
+    if in_notebook():
+        return "notebook"
+    return "terminal" if progress or Console(stderr=True).is_terminal else None
 
 
 def _ignore(event: ProgressEvent) -> None:

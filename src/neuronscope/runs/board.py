@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronscope.events import NeuronProgress, ProgressEvent
-from neuronscope.progress.notebook import NotebookPicture, in_notebook
+from neuronscope.progress.choice import Progress as Wish
+from neuronscope.progress.choice import place_of
+from neuronscope.progress.notebook import NotebookPicture
 from neuronscope.report.words import visible
 from neuronscope.result import NeuronExplanation, Usage
 from neuronscope.runs.costs import Cost
@@ -38,12 +39,12 @@ class Board:
         progress: whether to draw; None draws in a terminal and in a notebook; or what every event is passed to.
     """
 
-    def __init__(self, total: int, progress: bool | Callable[[ProgressEvent], None] | None = None) -> None:
+    def __init__(self, total: int, progress: Wish = None) -> None:
         console = Console(stderr=True)
         self._listener = progress if callable(progress) else None
-        self._notebook = NotebookPicture(self._picture) if in_notebook() and progress in (None, True) else None
-        in_terminal = console.is_terminal if progress is None else progress is True
-        self._show = in_terminal and self._notebook is None
+        place = place_of(progress)
+        self._notebook = NotebookPicture(self._picture) if place == "notebook" else None
+        self._show = place == "terminal"
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

@@ -80,9 +80,7 @@ async def explain_on_ray(
     )
     budget = equipment.budget if equipment.asks_models else None
     shards = _shards(neurons, engine.shard_size or parallel, budget, board)
-    async with AsyncExitStack() as stack:
-        workers = await asyncio.to_thread(RayWorkers, engine, partial(_get_ready, place))
-        stack.enter_context(workers)
+    with await asyncio.to_thread(RayWorkers, engine, partial(_get_ready, place)) as workers:
         finished = workers.map(_explain, shards)
         while (texts := await asyncio.to_thread(next, finished, _END)) is not _END:
             for text in texts:

@@ -51,7 +51,7 @@ class Equipment:
 
         own = replace(self.shared, meter=make_meter(self.shared.config, self.budget, page))
         if hasattr(self.shared.simulator, "metered"):
-            return replace(own, scorer=None)
+            return own
         return replace(own, scorer=Scorer.of(self.shared))
 
     @property

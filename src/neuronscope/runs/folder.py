@@ -110,15 +110,6 @@ class RunFolder:
                     found[neuron] = result
         return found
 
-    def results(self) -> Iterator[NeuronExplanation]:
-        """Every result so far, partial ones included, by layer and index.
-
-        Raises:
-            ResultError: a result is damaged; the message names the file.
-        """
-        found = [_load(file) for file in (self.path / RESULTS).glob("*.json")]
-        yield from sorted(found, key=lambda result: result.neuron)
-
 
 def _load(file: Path) -> NeuronExplanation:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from neuronscope.graphs.observation import draw_exemplars
+from neuronscope.graphs.observation import ListsIds, draw_exemplars
 from neuronscope.state import Instruments
 from neuronscope.units import Neuron
 
@@ -14,17 +14,11 @@ GROUP = 256
 
 
 @runtime_checkable
-class Prefetches(Protocol):
+class Prefetches(ListsIds, Protocol):
     """A source that computes activations of many neurons in common forward passes, as an `ExemplarStore` does."""
 
     def prefetch(self, wanted: Mapping[Neuron, Iterable[int]]) -> None:
         """Compute the activations of these sequences."""
-
-    def top_ids(self, neuron: Neuron, split: str, n: int) -> list[int]:
-        """Ids of the neuron's top sequences of a split."""
-
-    def random_ids(self, neuron: Neuron, split: str, n: int, seed: int) -> list[int]:
-        """Ids of sequences drawn without regard to activation."""
 
 
 def groups(neurons: Sequence[Neuron], first: int) -> Iterator[Sequence[Neuron]]:

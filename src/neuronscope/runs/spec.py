@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuronscope.config import ExplainConfig
-from neuronscope.errors import ConfigurationError
-from neuronscope.units import Neuron
+from neuronscope.errors import ConfigurationError, first_problem
+from neuronscope.units import Neuron, neuron_named
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
-
-_NAME = re.compile(r"(?P<layer>\d+)/(?P<index>\d+)(?:/(?P<sign>[+-])1?)?")
 
 
 class Selection(BaseModel):
@@ -104,9 +101,7 @@ class RunSpec(BaseModel):
                 if isinstance(each, str):
                     neuron_of(each)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "its top"
-            raise ConfigurationError(f"{name}: {place}: {first['msg']}. See docs/runs.md for the fields.") from error
+            raise ConfigurationError(f"{name}: {first_problem(error)}. See docs/runs.md for the fields.") from error
         return spec
 
     def settings(self) -> ExplainConfig:
@@ -138,12 +133,12 @@ def neuron_of(name: str) -> Neuron:
     Raises:
         ConfigurationError: it is neither.
     """
-    match = _NAME.fullmatch(name.strip())
-    if match is None:
+    neuron = neuron_named(name)
+    if neuron is None:
         raise ConfigurationError(
             f"{name!r} names no neuron: write layer/index, such as 9/740, or 9/740/- for its large negative values."
         )
-    return Neuron(int(match["layer"]), int(match["index"]), -1 if match["sign"] == "-" else 1)
+    return neuron
 
 
 def _layers(each: str | Selection) -> Sequence[int]:

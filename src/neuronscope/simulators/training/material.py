@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from neuronscope.corpus.documents import digest_of, split_of
-from neuronscope.errors import ConfigurationError
+from neuronscope.errors import ConfigurationError, first_problem
 from neuronscope.result import NeuronExplanation
 from neuronscope.simulators.training.settings import TrainingSettings
 from neuronscope.units import SPLITS, Exemplar, Neuron, Split
@@ -141,10 +141,8 @@ def _lines(path: Path) -> Iterator[tuple[int, _Line]]:
         try:
             line = _Line.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
             raise ConfigurationError(
-                f"{path}, line {number}: {place + ': ' if place else ''}{first['msg']}. Expected an explanation "
+                f"{path}, line {number}: {first_problem(error)}. Expected an explanation "
                 "(text), tokens (texts) and activations (numbers)."
             ) from error
         if len(line.tokens) != len(line.activations):
