@@ -5,7 +5,6 @@ Results go to standard output, everything else to standard error, so that `--jso
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,13 +26,11 @@ from neuronscope.cli_options import (
 from neuronscope.cli_output import DebugFlag, JsonFlag, prepare, print_json
 from neuronscope.cli_run import run
 from neuronscope.cli_settings import config_from, with_settings
+from neuronscope.cli_signals import INTERRUPTED, MESSAGE, interrupted, is_watched, leaving_on_signals
 from neuronscope.cli_simulator import simulator_app
 from neuronscope.cli_store import store_app
 from neuronscope.errors import NeuronScopeError
 from neuronscope.result import NeuronExplanation
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 
 class _Group(TyperGroup):
@@ -44,11 +41,11 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _fail("Interrupted.", INTERRUPTED)
+            if not is_watched():
+                _fail(MESSAGE, INTERRUPTED)
+            raise
         except (NeuronScopeError, OSError) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            if ctx.meta.get("debug"):
+            if isinstance(error, BrokenPipeError) or ctx.meta.get("debug") or interrupted():
                 raise
             _fail(f"Error: {_one_line(error)}", 1)
 
@@ -68,27 +65,13 @@ app.add_typer(simulator_app)
 
 
 def main() -> None:
-    """Run the command line; the console script `neuronscope`."""
+    """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    try:
+    with leaving_on_signals():
         app()
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            _leave_at_once()
-        raise
-
-
-def _leave_at_once() -> None:
-    """Exit without waiting for worker threads: a forward pass or a request cannot be interrupted, and may take long."""
-    from rich.console import Console
-
-    Console(stderr=True).show_cursor()  # a progress bar in one of the threads has hidden it
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)
 
 
 def _print_version(value: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +17,7 @@ from neuronscope.runs.equipment import as_subject, check_neuron, collect_for
 from neuronscope.scoring.evaluation.items import FIRING_SHARE
 from neuronscope.scoring.evaluation.resampling import Resampling
 from neuronscope.scoring.evaluation.table import Evaluation
+from neuronscope.stopping import stopping_threads
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -85,22 +85,23 @@ async def aevaluate(
     model = resolve_llm(llm, temperature=0.0)
     families, unavailable = available(metrics, has_llm=model != "offline", has_subject=_has_subject(subject, store))
     vectors, meter = resolve_embeddings(embeddings, model), Meter()
-    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=model))
-    loaded, source = await asyncio.to_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
-    bench = Bench(
-        neuron=unit,
-        subject=loaded,
-        store=source,
-        simulator=simulates,
-        embeddings=vectors,
-        judge=None if isinstance(model, str) else LLMJudge(model, meter),
-        config=config,
-        firing_share=firing_share,
-        resampling=Resampling(n_bootstrap, seed),
-    )
-    ids = await asyncio.to_thread(draw_exemplars, source, unit, config)
-    material = await bench.gather(ids, texts, families)
-    measurements = [row for family in families for row in await bench.measure(family, material)]
+    with stopping_threads():
+        simulates = await local.in_callers_thread(resolve_simulator, simulator, llm=model)
+        loaded, source = await local.in_callers_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
+        bench = Bench(
+            neuron=unit,
+            subject=loaded,
+            store=source,
+            simulator=simulates,
+            embeddings=vectors,
+            judge=None if isinstance(model, str) else LLMJudge(model, meter),
+            config=config,
+            firing_share=firing_share,
+            resampling=Resampling(n_bootstrap, seed),
+        )
+        ids = await asyncio.to_thread(draw_exemplars, source, unit, config)
+        material = await bench.gather(ids, texts, families)
+        measurements = [row for family in families for row in await bench.measure(family, material)]
     provenance = bench.provenance(material) | {"usage": dict(meter.usage())}
     return Evaluation(unit, texts, measurements, unavailable, provenance)
 

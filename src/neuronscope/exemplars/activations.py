@@ -18,6 +18,7 @@ from safetensors.numpy import load, save
 
 from neuronscope.files import write_atomically
 from neuronscope.protocols import Subject
+from neuronscope.stopping import check_stopped
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def compute(
     found = {neuron: _room(ids, sequences) for neuron, ids in wanted.items()}
     for group in depths.values():
         for batch in batches(group, BATCH_TOKENS):
+            check_stopped()
             _compute_batch(subject, batch, sequences, takers, found)
     return found
 

@@ -30,6 +30,7 @@ from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.exemplars.writing import write_store
 from neuronscope.files import cache_folder
 from neuronscope.protocols import Subject
+from neuronscope.stopping import check_stopped
 from neuronscope.subject.tokens import token_strings
 
 
@@ -129,6 +130,7 @@ def _read(
     def counted() -> Iterator[Document]:
         nonlocal characters
         for document in corpus:
+            check_stopped()
             characters += len(document.text)
             yield document
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -17,6 +16,7 @@ from neuronscope.result import NeuronExplanation
 from neuronscope.runs.equipment import Equipment, as_subject, collect_for, equip
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.spec import RunSpec, neuron_of
+from neuronscope.stopping import stopping_threads
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -90,27 +90,28 @@ async def aexplain_neurons(
     if parallel < 1:
         raise ConfigurationError(f"parallel must be at least 1, not {parallel}.")
     cluster = ray_engine(engine)
-    equipment = await asyncio.to_thread(
-        equip,
-        subject,
-        chosen,
-        corpus=corpus,
-        store=store,
-        llm=llm,
-        base_url=base_url,
-        budget=budget,
-        embeddings=embeddings,
-        simulator=simulator,
-        config=config,
-        cache_dir=cache_dir,
-        progress=progress if isinstance(progress, bool) else None,
-    )
+    with stopping_threads():
+        equipment = await local.in_callers_thread(
+            equip,
+            subject,
+            chosen,
+            corpus=corpus,
+            store=store,
+            llm=llm,
+            base_url=base_url,
+            budget=budget,
+            embeddings=embeddings,
+            simulator=simulator,
+            config=config,
+            cache_dir=cache_dir,
+            progress=progress if isinstance(progress, bool) else None,
+        )
     from neuronscope.runs.board import Board
     from neuronscope.runs.running import Runner
 
     async with AsyncExitStack() as stack:
         folder = None if out is None else stack.enter_context(RunFolder(out))
-        finished = {} if folder is None else await asyncio.to_thread(_resume, folder, equipment, chosen)
+        finished = {} if folder is None else await local.in_callers_thread(_resume, folder, equipment, chosen)
         board = stack.enter_context(Board(len(chosen), progress))
         board.known(len(finished))
         for neuron in chosen:
@@ -146,9 +147,12 @@ async def arun(
     """
     if not isinstance(spec, RunSpec):
         spec = RunSpec.load(spec)
-    settings, subject = spec.settings(), await asyncio.to_thread(as_subject, spec.subject)
-    show = progress if isinstance(progress, bool) else None
-    store: Any = await asyncio.to_thread(collect_for, subject, spec.layers, spec.corpus, settings, spec.cache_dir, show)
+    settings, show = spec.settings(), progress if isinstance(progress, bool) else None
+    with stopping_threads():
+        subject = await local.in_callers_thread(as_subject, spec.subject)
+        store: Any = await local.in_callers_thread(
+            collect_for, subject, spec.layers, spec.corpus, settings, spec.cache_dir, show
+        )
     results = aexplain_neurons(
         spec.chosen(store),
         subject,

@@ -20,6 +20,7 @@ from neuronscope.runs.equipment import Equipment
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.prefetching import groups, prefetch
 from neuronscope.state import Instruments
+from neuronscope.stopping import stoppable_context
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Runner:
         waiting: asyncio.Queue[Neuron | None] = asyncio.Queue(maxsize=max(1, n_workers))
         done: asyncio.Queue[NeuronExplanation | None] = asyncio.Queue()
         workers = [self._feed(neurons, waiting, n_workers), *(self._work(waiting, done) for _ in range(n_workers))]
-        tasks = [asyncio.create_task(worker) for worker in workers]
+        context, stopped = stoppable_context()
+        tasks = [asyncio.create_task(worker, context=context.copy()) for worker in workers]
         for task in tasks:
             task.add_done_callback(lambda _: done.put_nowait(None))
         ended = 0
@@ -81,6 +83,7 @@ class Runner:
                     if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                         raise error
         finally:
+            stopped.set()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
