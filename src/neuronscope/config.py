@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from neuronscope.validation import Settings
 
 
-class ExplainConfig(BaseModel):
+class ExplainConfig(Settings):
     """How a neuron is explained. `ExplainConfig.paper()` is the paper's appendix B."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     n_tokens: int = Field(250_000, ge=1)
     """Corpus tokens to collect exemplars from, when no store is given."""

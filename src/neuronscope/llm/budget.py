@@ -47,6 +47,8 @@ class Budget:
         """
         if isinstance(text, Budget):
             return text
+        if not isinstance(text, str):
+            raise ConfigurationError(f'The budget is {text!r}: expected text such as "5$" or "200k tokens".')
         dollars, tokens = _DOLLARS.fullmatch(text.strip()), _TOKENS.fullmatch(text.strip())
         try:
             if dollars:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuronscope.arguments import dimensions, integer, short
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
 from neuronscope.engine.ray import RayEngine, ray_engine
@@ -59,7 +60,8 @@ async def aexplain_neurons(
     result is partial, since something failed or the budget was spent, are tried again.
 
     Args:
-        neurons: which: `Neuron` objects, `(layer, index)` or `(layer, index, sign)`, or text such as `"9/740"`.
+        neurons: which: `Neuron` objects, `(layer, index)` or `(layer, index, sign)`, or text such as `"9/740"`; also
+            rows of arrays and tables, with the columns "layer" and "neuron".
         subject: the model: anything `load_subject` takes, or a subject.
         corpus: the text to look at, if no store is given; exemplars of all layers are collected in one pass.
         store: exemplars collected before.
@@ -86,9 +88,7 @@ async def aexplain_neurons(
         NeuronScopeError: something cannot be found, loaded or reached. What fails for one neuron is no exception: its
             result is partial and says what happened.
     """
-    chosen = list(dict.fromkeys(map(as_neuron, neurons)))
-    if parallel < 1:
-        raise ConfigurationError(f"parallel must be at least 1, not {parallel}.")
+    chosen, parallel = as_neurons(neurons), integer(parallel, "parallel", least=1)
     cluster = ray_engine(engine)
     with stopping_threads():
         equipment = await local.in_callers_thread(
@@ -188,9 +188,41 @@ def as_neuron(neuron: AnyNeuron) -> Neuron:
         return neuron
     if isinstance(neuron, str):
         return neuron_of(neuron)
-    if isinstance(neuron, Sequence) and len(neuron) in (2, 3) and all(isinstance(part, int) for part in neuron):
-        return Neuron(*neuron)
-    raise ConfigurationError(f"{neuron!r} is no neuron: give ns.Neuron(9, 740), (9, 740), (9, 740, -1) or '9/740'.")
+    reason, parts = "", _parts(neuron)
+    if len(parts) in (2, 3):
+        try:
+            return Neuron(*parts)
+        except ConfigurationError as error:
+            reason = f" {error}"
+    raise ConfigurationError(
+        f"{short(neuron)} is no neuron.{reason} Give ns.Neuron(9, 740), (9, 740), (9, 740, -1) or '9/740'."
+    )
+
+
+def as_neurons(neurons: Iterable[AnyNeuron]) -> list[Neuron]:
+    """Each neuron once, in order; a table has columns "layer" and "neuron", and "sign" if it likes.
+
+    Raises:
+        ConfigurationError: one of them is no neuron.
+    """
+    given: Any = neurons
+    if isinstance(given, (str, Neuron, Mapping)) or not isinstance(given, Iterable):
+        given = [given]
+    elif hasattr(given, "columns") and hasattr(given, "to_dict"):
+        given = given.to_dict("records")
+    return list(dict.fromkeys(map(as_neuron, given)))
+
+
+def _parts(neuron: Any) -> Sequence[Any]:
+    """Layer, index and perhaps sign of a row: of a table, by its columns' names; or of numbers, by their order."""
+    for name in ("_asdict", "to_dict"):  # as `itertuples` and `iterrows` of pandas give them
+        if callable(read := getattr(neuron, name, None)):
+            named = read()
+            return _parts(named) if "layer" in named else list(named.values())
+    if isinstance(neuron, Mapping):
+        index = neuron.get("neuron", neuron.get("index"))
+        return [neuron.get("layer"), index, neuron.get("sign", 1)]
+    return list(neuron) if isinstance(neuron, Iterable) and dimensions(neuron) in (1, None) else []
 
 
 def _resume(folder: RunFolder, equipment: Equipment, neurons: Sequence[Neuron]) -> dict[Neuron, NeuronExplanation]:
