@@ -32,7 +32,7 @@ def run(
 
     given = {"out": out, "budget": budget, "parallel": parallel, "engine": engine}
     changes = {name: value for name, value in given.items() if value is not None}
-    chosen = ns.RunSpec.of(ns.RunSpec.load(spec).model_dump() | changes)
+    chosen = ns.RunSpec.load(spec, **changes)
     prepare()
     results = sorted(ns.run(chosen), key=lambda result: result.neuron)
     if context.meta.get("as_json"):
