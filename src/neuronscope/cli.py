@@ -15,15 +15,19 @@ from typer.core import TyperGroup
 from neuronscope.cli_evaluate import evaluate
 from neuronscope.cli_llm import BaseURLOption, BudgetOption, LLMOption, llm_from
 from neuronscope.cli_options import (
+    ENGINE,
     CacheOption,
     CorpusOption,
     EmbeddingsOption,
     HtmlOption,
+    LayerOption,
+    NeuronOption,
     OutOption,
+    SignOption,
     SimulatorOption,
     SubjectArgument,
 )
-from neuronscope.cli_output import DebugFlag, JsonFlag, prepare, print_json
+from neuronscope.cli_output import DebugFlag, JsonFlag, load_result, prepare, print_json
 from neuronscope.cli_run import run
 from neuronscope.cli_settings import config_from, with_settings
 from neuronscope.cli_signals import INTERRUPTED, MESSAGE, interrupted, is_watched, leaving_on_signals
@@ -104,9 +108,7 @@ def collect(
     seq_len: Annotated[int, typer.Option(min=8, help="Tokens of a sequence.")] = 64,
     top_k: Annotated[int, typer.Option(min=1, help="Sequences kept per neuron, sign and split.")] = 100,
     cache_dir: CacheOption = None,
-    engine: Annotated[
-        str, typer.Option(help="local, or ray for the machines of a Ray cluster (RAY_ADDRESS says which).")
-    ] = "local",
+    engine: Annotated[str, ENGINE] = "local",
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -114,10 +116,14 @@ def collect(
     numbers = _layer_numbers(layers)
     prepare()
     import neuronscope as ns
+    from neuronscope.corpus.sources import open_corpus
+    from neuronscope.runs.equipment import check_before_loading
 
+    texts = open_corpus(corpus)
+    check_before_loading(subject, [(number, 0) for number in numbers])
     store = ns.collect_exemplars(
         ns.load_subject(subject),
-        corpus=corpus,
+        corpus=texts,
         layers=numbers,
         seq_len=seq_len,
         top_k=top_k,
@@ -141,9 +147,9 @@ def collect(
 def explain(
     context: typer.Context,
     subject: SubjectArgument,
-    layer: Annotated[int, typer.Option(min=0, help="The neuron's layer, counted from 0.")],
-    neuron: Annotated[int, typer.Option(min=0, help="The neuron's index within the layer, counted from 0.")],
-    sign: Annotated[int, typer.Option(help="1 explains large positive values, -1 large negative ones.")] = 1,
+    layer: LayerOption,
+    neuron: NeuronOption,
+    sign: SignOption = 1,
     corpus: CorpusOption = "builtin",
     llm: LLMOption = None,
     base_url: BaseURLOption = None,
@@ -192,7 +198,9 @@ def show(
     debug: DebugFlag = False,
 ) -> None:
     """Show a saved result."""
-    _show(context, NeuronExplanation.load(file), html)
+    explanation = load_result(file)
+    prepare(html)
+    _show(context, explanation, html)
 
 
 def _show(context: typer.Context, explanation: NeuronExplanation, html: Path | None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.embeddings import Embeddings
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, LLMError
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def _initialise(name: str) -> Embeddings:
         raise LLMError(f"Embeddings {name!r} need a package that is not installed. {error}") from error
     except Exception as error:
         raise LLMError(
-            f"Embeddings {name!r} cannot be used: {type(error).__name__}. Names look like {OPENAI_EMBEDDINGS!r}; a "
+            f"Embeddings {name!r} cannot be used: {type(error).__name__}.{did_you_mean(name, ('auto', 'minilm'))} "
+            f"Names look like {OPENAI_EMBEDDINGS!r}; a "
             'provider\'s key is in a variable such as OPENAI_API_KEY; "minilm" needs neither.'
         ) from error
     if not isinstance(embeddings, Embeddings):

@@ -14,7 +14,7 @@ from neuronscope.engine import local
 from neuronscope.errors import ConfigurationError
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import Mode, NeuronExplanation
-from neuronscope.runs.equipment import as_subject, check_neuron, collect_for
+from neuronscope.runs.equipment import as_subject, check_before_loading, check_neuron, checked_config, collect_for
 from neuronscope.runs.many import AnyNeuron, as_neuron
 from neuronscope.scoring.evaluation.items import FIRING_SHARE
 from neuronscope.scoring.evaluation.resampling import Resampling
@@ -25,6 +25,8 @@ from neuronscope.units import Neuron
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
+
+_NOTHING = "There is nothing to evaluate on: pass subject=..., or store=..., or both."
 Explanations = str | Mode | NeuronExplanation | Sequence[str | Mode]
 
 
@@ -75,20 +77,28 @@ async def aevaluate(
         NeuronScopeError: something cannot be found, loaded or reached.
     """
     from neuronscope.agents.judging import LLMJudge
+    from neuronscope.corpus.sources import open_corpus
     from neuronscope.embeddings import resolve_embeddings
     from neuronscope.graphs.observation import draw_exemplars
     from neuronscope.llm import Meter, resolve_llm
     from neuronscope.scoring.evaluation.bench import Bench, available
     from neuronscope.simulators import resolve_simulator
+    from neuronscope.simulators.base import check_simulator
 
-    config = config or _own_config(explanations)
+    config = _own_config(explanations) if config is None else checked_config(config)
     texts, unit = _sentences(explanations), _neuron(explanations, neuron)
     firing_share = _checked_share(firing_share)
     n_bootstrap, seed = integer(n_bootstrap, "n_bootstrap", least=1), integer(seed, "seed")
     model = resolve_llm(llm, temperature=0.0)
     families, unavailable = available(metrics, has_llm=model != "offline", has_subject=_has_subject(subject, store))
     vectors, meter = resolve_embeddings(embeddings, model), Meter()
+    check_simulator(simulator)
+    if store is None:
+        if subject is None:
+            raise ConfigurationError(_NOTHING)
+        corpus = open_corpus(corpus)
     with stopping_threads():
+        await local.in_callers_thread(check_before_loading, subject, [(unit.layer, unit.index)])
         simulates = await local.in_callers_thread(resolve_simulator, simulator, llm=model)
         loaded, source = await local.in_callers_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
         bench = Bench(
@@ -173,7 +183,7 @@ def _prepare(
         check_neuron(loaded, neuron)
     if store is None:
         if loaded is None:
-            raise ConfigurationError("There is nothing to evaluate on: pass subject=..., or store=..., or both.")
+            raise ConfigurationError(_NOTHING)
         return loaded, collect_for(loaded, [neuron.layer], corpus, config, cache_dir, None)
     if loaded is not None and hasattr(store, "bind"):
         store.bind(loaded)

@@ -12,9 +12,9 @@ from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
 from neuronscope.engine.ray import RayEngine, ray_engine
 from neuronscope.errors import ConfigurationError
-from neuronscope.protocols import ExemplarSource, Simulator
+from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import NeuronExplanation
-from neuronscope.runs.equipment import Equipment, as_subject, collect_for, equip
+from neuronscope.runs.equipment import Equipment, as_subject, collect_for, equip, resolve_names
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.spec import RunSpec, neuron_of
 from neuronscope.stopping import stopping_threads
@@ -90,27 +90,27 @@ async def aexplain_neurons(
     """
     chosen, parallel = as_neurons(neurons), integer(parallel, "parallel", least=1)
     cluster = ray_engine(engine)
-    with stopping_threads():
-        equipment = await local.in_callers_thread(
-            equip,
-            subject,
-            chosen,
-            corpus=corpus,
-            store=store,
-            llm=llm,
-            base_url=base_url,
-            budget=budget,
-            embeddings=embeddings,
-            simulator=simulator,
-            config=config,
-            cache_dir=cache_dir,
-            progress=progress if isinstance(progress, bool) else None,
-        )
     from neuronscope.runs.board import Board
     from neuronscope.runs.running import Runner
 
     async with AsyncExitStack() as stack:
-        folder = None if out is None else stack.enter_context(RunFolder(out))
+        folder = None if out is None else stack.enter_context(RunFolder(out))  # before the work: it may be in use
+        with stopping_threads():
+            equipment = await local.in_callers_thread(
+                equip,
+                subject,
+                chosen,
+                corpus=corpus,
+                store=store,
+                llm=llm,
+                base_url=base_url,
+                budget=budget,
+                embeddings=embeddings,
+                simulator=simulator,
+                config=config,
+                cache_dir=cache_dir,
+                progress=progress if isinstance(progress, bool) else None,
+            )
         finished = {} if folder is None else await local.in_callers_thread(_resume, folder, equipment, chosen)
         board = stack.enter_context(Board(len(chosen), progress))
         board.known(len(finished))
@@ -147,12 +147,9 @@ async def arun(
     """
     if not isinstance(spec, RunSpec):
         spec = RunSpec.load(spec)
-    settings, show = spec.settings(), progress if isinstance(progress, bool) else None
+    show = progress if isinstance(progress, bool) else None
     with stopping_threads():
-        subject = await local.in_callers_thread(as_subject, spec.subject)
-        store: Any = await local.in_callers_thread(
-            collect_for, subject, spec.layers, spec.corpus, settings, spec.cache_dir, show
-        )
+        subject, store = await local.in_callers_thread(_load, spec, show)
     results = aexplain_neurons(
         spec.chosen(store),
         subject,
@@ -162,7 +159,7 @@ async def arun(
         budget=spec.budget,
         embeddings=spec.embeddings,
         simulator=spec.simulator,
-        config=settings,
+        config=spec.settings(),
         out=spec.out,
         checkpoints=spec.checkpoints,
         parallel=spec.parallel,
@@ -176,6 +173,26 @@ async def arun(
 
 run = local.blocking_iterator(arun)
 """`arun` for scripts and notebooks: it waits."""
+
+
+def _load(spec: RunSpec, progress: bool | None) -> tuple[Subject, Any]:
+    """The model of a description, and the exemplars of all its layers; all else in it is looked at before."""
+    ray_engine(spec.engine)
+    with RunFolder(spec.out):  # it can be used, and nobody does
+        named = resolve_names(
+            spec.subject,
+            spec.places,
+            corpus=spec.corpus,
+            store=None,
+            llm=spec.llm,
+            base_url=spec.base_url,
+            budget=spec.budget,
+            embeddings=spec.embeddings,
+            simulator=spec.simulator,
+            config=spec.settings(),
+        )
+    subject = as_subject(spec.subject)
+    return subject, collect_for(subject, spec.layers, named.corpus, named.config, spec.cache_dir, progress)
 
 
 def as_neuron(neuron: AnyNeuron) -> Neuron:

@@ -110,7 +110,7 @@ class Runner:
                 continue
             result = await self._attempt(neuron)
             if self._folder is not None:
-                await asyncio.to_thread(result.save, self._folder.path_of(neuron))
+                await asyncio.to_thread(self._folder.save, result)
             if self._checkpointer is not None:
                 await self._checkpointer.adelete_thread(self._thread(neuron))
             self._board.finished(result)

@@ -158,8 +158,12 @@ class RunSpec(Settings):
     @property
     def layers(self) -> list[int]:
         """Every layer that the neurons are in."""
-        found = {layer for each in self._listed() for layer in _layers(each)}
-        return sorted(found)
+        return sorted({layer for layer, _ in self.places})
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The neurons by layer and index; of a selection each layer's first."""
+        return [place for each in self._listed() for place in _places(each)]
 
     def chosen(self, store: ExemplarStore) -> list[Neuron]:
         """The neurons, each once.
@@ -225,8 +229,11 @@ def neuron_of(name: str) -> Neuron:
     return neuron
 
 
-def _layers(each: str | Selection) -> Sequence[int]:
-    return each.layers if isinstance(each, Selection) else [neuron_of(each).layer]
+def _places(each: str | Selection) -> Sequence[tuple[int, int]]:
+    if isinstance(each, Selection):
+        return [(layer, 0) for layer in each.layers]
+    neuron = neuron_of(each)
+    return [(neuron.layer, neuron.index)]
 
 
 def _chosen(each: str | Selection, store: ExemplarStore) -> list[Neuron]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.subject.gguf import converted_folder
 from neuronscope.subject.loaded import LoadedSubject
@@ -161,8 +162,8 @@ def _require_on_hub(model_id: str) -> None:
         HfApi().model_info(model_id, timeout=10)
     except RepositoryNotFoundError as error:
         raise SubjectError(
-            f"The Hugging Face hub has no model {model_id!r} that you may see. Check the spelling; if it is private, "
-            "log in with `hf auth login`."
+            f"The Hugging Face hub has no model {model_id!r} that you may see.{did_you_mean(model_id, _ALIASES)} Check "
+            "the spelling; if it is private, log in with `hf auth login`."
         ) from error
     except (network_error, OSError) as error:
         packaged = [alias for alias in _ALIASES.values() if alias.hub_id == model_id]
@@ -172,7 +173,8 @@ def _require_on_hub(model_id: str) -> None:
             else "Connect, or give a folder or .gguf file; `smollm2-135m` needs no hub."
         )
         raise SubjectError(
-            f"{model_id} is not on this machine, and the Hugging Face hub cannot be reached. {remedy}"
+            f"{model_id} is not on this machine, and the Hugging Face hub cannot be reached."
+            f"{did_you_mean(model_id, _ALIASES)} {remedy}"
         ) from error
 
 
@@ -203,7 +205,8 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
     if dtype not in _DTYPES:
-        raise ConfigurationError(f"There is no dtype {dtype!r} for a subject. Choose auto, {', '.join(_DTYPES)}.")
+        hint = did_you_mean(dtype, _DTYPES)
+        raise ConfigurationError(f"There is no dtype {dtype!r} for a subject.{hint} Choose auto, {', '.join(_DTYPES)}.")
     return _DTYPES[dtype]
 
 
