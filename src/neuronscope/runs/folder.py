@@ -91,9 +91,7 @@ class RunFolder:
 
     def path_of(self, neuron: Neuron) -> Path:
         """The file of a neuron's result."""
-        side = "" if neuron.sign > 0 else "-negative"
-        site = "" if neuron.site == "mlp" else f"-{neuron.site}"
-        return self.path / RESULTS / f"layer{neuron.layer}-neuron{neuron.index}{side}{site}.json"
+        return self.path / RESULTS / f"{neuron.file_name}.json"
 
     def finished(self, neurons: Iterable[Neuron]) -> dict[Neuron, NeuronExplanation]:
         """The results of those that are done; one that was left partial is not.
