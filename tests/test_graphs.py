@@ -160,7 +160,7 @@ async def test_a_saved_result_loads_as_it_was(tmp_path):
 async def test_a_dead_neuron_goes_from_observe_to_conclude():
     x = await explain(DEAD, hypothesis=fails(AssertionError("nobody may draft")))
     assert (x.status, x.number, x.modes) == ("dead", 0, [])
-    assert (x.score, x.joint_score, x.unrefined_score) == (0.0, 0.0, 0.0)
+    assert (x.score, x.joint_score, x.unrefined_score, x.failures) == (None, None, None, [])
 
 
 async def test_no_modes_is_a_result_too():
@@ -168,7 +168,8 @@ async def test_no_modes_is_a_result_too():
         return {"clusters": []}
 
     x = await explain(clustering=nothing)
-    assert (x.status, x.number, x.score) == ("explained", 0, 0.0)
+    assert (x.status, x.number, x.score) == ("partial", 0, None)
+    assert [failure.agent for failure in x.failures] == ["clustering"]
     assert x.atoms == [COLOUR_MODE, ANIMAL_MODE]
 
 
@@ -207,7 +208,9 @@ async def test_a_simulator_that_fails_on_one_mode_spares_the_others():
     context = instruments(config=ExplainConfig(objective="neuron"))
     context.simulator.fail_on = "cat"
     x = await explain(context=context)
-    assert {mode.explanation: mode.score > 0 for mode in x.modes} == {BETTER_COLOURS: True, ANIMAL_MODE: False}
+    assert [mode.explanation for mode in x.modes] == [BETTER_COLOURS, ANIMAL_MODE]
+    assert x.modes[1].score is None
+    assert x.score == x.modes[0].score > 0
     assert [failure.agent for failure in x.failures] == ["refinement", "conclude"]
 
 

@@ -71,7 +71,7 @@ def test_a_cell_has_one_display_that_ends_with_what_was_found(notebook):
     outputs, messages = notebook["waiting"]
     (html,) = html_of(outputs)
     assert len(outputs) == 1  # nothing on standard error, no second display
-    assert "Layer 0, neuron 0 (+)" in html
+    assert "Layer 0, neuron 0, large positive values" in html
     assert "2 modes, test score 0.68" in html
     assert "&#34;red&#34;, &#34;green&#34; or &#34;blue&#34;" in html
     assert messages.count("display_data") == 1

@@ -289,7 +289,7 @@ def test_an_excerpt_keeps_its_text_exactly() -> None:
 def test_tokens_carry_shade_underline_and_numbers() -> None:
     page = Page(explained().to_html())
     because = next(attrs for tag, attrs in page.elements if attrs.get("title") == "activation 9.7, predicted 8.6")
-    assert because["class"] == "nsc-t nsc-a10 nsc-p9"
+    assert because["style"] == f"{view.token_style(10, 0)};{view.token_style(0, 9)}"
 
 
 def test_a_token_without_text_of_its_own_is_still_seen() -> None:
@@ -297,9 +297,13 @@ def test_a_token_without_text_of_its_own_is_still_seen() -> None:
     assert Page(replace(explained(), modes=[mode]).to_html()).excerpts == [view.PART_OF_CHARACTER + "🙂"]
 
 
-def test_missing_predictions_count_as_silence() -> None:
+def test_what_was_not_predicted_is_no_silence() -> None:
     mode = Mode("by hand", excerpts=[Excerpt(["a", " b"], [9.0, 3.0], [], 1, "")])
-    assert Page(replace(explained(), modes=[mode]).to_html()).excerpts == ["a b"]
+    page = Page(replace(explained(), modes=[mode]).to_html())
+    assert page.excerpts == ["a b"]
+    assert {"activation 9.0, not predicted"} <= {attributes.get("title") for _, attributes in page.elements}
+    with pytest.raises(ns.ConfigurationError, match="an activation for each token"):
+        Excerpt(["a", " b"], [9.0], [1.0, 0.0], 1, "")
 
 
 def test_the_page_asks_nobody_for_anything_and_runs_no_script() -> None:
@@ -406,10 +410,10 @@ def test_a_fragment_is_not_a_document_and_repeats_no_id() -> None:
     assert not [attributes for _, attributes in tags if "id" in attributes]
 
 
-def test_to_html_writes_the_page_it_returns(tmp_path) -> None:
+def test_to_html_returns_the_page_or_where_it_has_written_it(tmp_path) -> None:
     path = tmp_path / "new" / "n.html"
-    page = explained().to_html(path)
-    assert path.read_text("utf-8") == page
+    assert explained().to_html(str(path)) == path
+    assert path.read_text("utf-8") == explained().to_html()
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------------

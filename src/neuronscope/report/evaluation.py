@@ -49,6 +49,8 @@ def cell(measurement: Measurement | None) -> str:
     """A value with its interval, and a star where a note belongs to it."""
     if measurement is None:
         return ""
+    if measurement.value is None:
+        return f"{words.NOT_MEASURED}*"
     value, low, high = (words.number(number) for number in (measurement.value, measurement.low, measurement.high))
     return f"{value} ({low} to {high}){'*' if measurement.note or measurement.abstentions else ''}"
 
@@ -78,7 +80,7 @@ class EvaluationReport:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the console's width: as many explanations side by side as fit."""
         evaluation = self.evaluation
-        yield Text(str(evaluation.neuron), style="bold")
+        yield Text(words.neuron_name(evaluation.neuron), style="bold")
         for number, explanation in enumerate(evaluation.explanations, start=1):
             yield Text(f"{number}  {words.visible(explanation)}")
         columns = list(enumerate(evaluation.explanations, start=1))
@@ -101,7 +103,7 @@ def render_table(evaluation: Evaluation) -> str:
     listed = "".join(f"<li>{_safe(explanation)}</li>" for explanation in evaluation.explanations)
     remarks = "".join(f"<p>{_safe(note)}</p>" for note in notes(evaluation))
     return (
-        f"<p><b>{_safe(str(evaluation.neuron))}</b></p><ol>{listed}</ol>"
+        f"<p><b>{_safe(words.neuron_name(evaluation.neuron))}</b></p><ol>{listed}</ol>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{remarks}"
     )
 
