@@ -142,7 +142,7 @@ def _score(
         scored[number] = replace(
             modes[number],
             score=whole.value,
-            constant=whole.constant,
+            constant=whole.constant and whole.value is not None,
             unrefined_score=pearson(pooled[1], truth).value,
             subset_score=pearson(
                 np.concatenate([rows[place][0] for place in subset]),

@@ -95,10 +95,12 @@ def render_table(evaluation: Evaluation) -> str:
     """The table for a notebook cell; every text is escaped."""
     columns = list(enumerate(evaluation.explanations, start=1))
     head = "".join(
-        f"<th>{_safe(name)}</th>" for name in ["metric", "judge", "against", "n", "chance", *_heads(columns)]
+        f"<th{_side(place)}>{_safe(name)}</th>"
+        for place, name in enumerate(["metric", "judge", "against", "n", "chance", *_heads(columns)])
     )
     body = "".join(
-        "<tr>" + "".join(f"<td>{_safe(text)}</td>" for text in line) + "</tr>" for line in _lines(evaluation, columns)
+        "<tr>" + "".join(f"<td{_side(place)}>{_safe(text)}</td>" for place, text in enumerate(line)) + "</tr>"
+        for line in _lines(evaluation, columns)
     )
     listed = "".join(f"<li>{_safe(explanation)}</li>" for explanation in evaluation.explanations)
     remarks = "".join(f"<p>{_safe(note)}</p>" for note in notes(evaluation))
@@ -144,6 +146,11 @@ def _about(measurements: list[Measurement]) -> list[str]:
 
 def _padded(cells: list[str], n: int) -> list[str]:
     return [*cells, *[""] * (max(1, n) - len(cells))]
+
+
+def _side(column: int) -> str:
+    """Words are aligned on the left, numbers on the right, as notebooks do with everything."""
+    return ' style="text-align:left"' if column < 3 else ""
 
 
 def _safe(text: str) -> str:

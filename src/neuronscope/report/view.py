@@ -18,7 +18,7 @@ PART_OF_CHARACTER = "▯"
 """Stands for a token without text of its own: one of several tokens that make up one character."""
 
 _ACTIVATION, _PREDICTION = "245,148,20", "64,120,240"
-_OPACITY = (0.12, 0.2, 0.28, 0.36, 0.44, 0.66, 0.74, 0.82, 0.91, 1)
+_OPACITY = (0.12, 0.2, 0.28, 0.36, 0.44, 0.72, 0.78, 0.85, 0.92, 1)
 """Of the backgrounds, by step; from `_STRONG` on they need dark letters, whatever the page's are."""
 _STRONG = 6
 
