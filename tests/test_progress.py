@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import neuronscope as ns
+from neuronscope import bars
 from neuronscope.events import NeuronProgress
 from neuronscope.explain import run_graph
 from neuronscope.progress import GraphProgress, NotebookProgress, in_notebook, notebook, watching
@@ -39,7 +40,7 @@ def jupyter(monkeypatch):
         shown.append(html)
         return SimpleNamespace(update=shown.append)
 
-    monkeypatch.setattr(notebook, "_jupyter", lambda: SimpleNamespace(display=display, HTML=str))
+    monkeypatch.setattr(bars, "jupyter", lambda: SimpleNamespace(display=display, HTML=str))
     return shown
 
 

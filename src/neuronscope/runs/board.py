@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from neuronscope.bars import NotebookPicture
 from neuronscope.events import NeuronProgress, ProgressEvent
 from neuronscope.progress.choice import Progress as Wish
 from neuronscope.progress.choice import place_of
-from neuronscope.progress.notebook import NotebookPicture
 from neuronscope.report.words import score, visible
 from neuronscope.result import NeuronExplanation, Usage
 from neuronscope.runs.costs import Cost
