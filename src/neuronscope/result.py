@@ -183,7 +183,7 @@ class Mode:
     """The share of the texts written from `explanation` in which the neuron fires; None where there are none."""
 
     def __repr__(self) -> str:
-        return f"Mode({shortened(self.explanation)!r}, score {_shown(self.score)})"
+        return f"Mode({shortened(self.explanation, 80)!r}, score {_shown(self.score)})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
