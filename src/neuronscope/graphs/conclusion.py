@@ -59,7 +59,7 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
         atoms=list(state.get("atoms", [])),
         clusters=list(state.get("clusters", [])),
         failures=failures,
-        usage=_usage(scorer, neuron, instruments),
+        usage=usage_of(neuron, instruments),
         provenance=provenance(instruments),
     )
     scorer.forget(neuron)
@@ -163,7 +163,9 @@ def _excerpt(exemplar: Exemplar, predicted: NDArray[np.float32], maximum: float)
     )
 
 
-def _usage(scorer: Scorer, neuron: Neuron, instruments: Instruments) -> Usage:
+def usage_of(neuron: Neuron, instruments: Instruments) -> Usage:
+    """What a neuron has cost so far."""
+    scorer = Scorer.of(instruments)
     counted = {} if instruments.meter is None else instruments.meter.usage()
     return Usage(**counted, simulated_tokens=scorer.simulated_tokens(neuron), seconds=round(scorer.seconds(neuron), 3))
 
