@@ -67,7 +67,7 @@ def collect_exemplars(
         signs: 1 for large values, -1 for large negative values.
         cache_dir: the folder that holds stores; None is the user's cache folder.
         batch_size: full sequences of a forward pass; shorter ones are grouped to the same number of tokens.
-        progress: whether to show a progress bar; None shows it in a terminal.
+        progress: whether to show a progress bar; None shows it in a terminal and in a notebook.
         engine: `"local"` runs the subject in this process; `"ray"`, or a `RayEngine` with settings, in workers on a Ray
             cluster, each with a copy of the model. The store is the same, bit for bit, and either goes on from where
             the other was interrupted.

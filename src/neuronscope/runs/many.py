@@ -16,7 +16,7 @@ from neuronscope.protocols import ExemplarSource, Simulator
 from neuronscope.result import NeuronExplanation
 from neuronscope.runs.equipment import Equipment, as_subject, collect_for, equip
 from neuronscope.runs.folder import RunFolder
-from neuronscope.runs.spec import RunSpec, neuron_of
+from neuronscope.runs.spec import RunSpec
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def as_neuron(neuron: AnyNeuron) -> Neuron:
     if isinstance(neuron, Neuron):
         return neuron
     if isinstance(neuron, str):
-        return neuron_of(neuron)
+        return Neuron.parse(neuron)
     if isinstance(neuron, Sequence) and len(neuron) in (2, 3) and all(isinstance(part, int) for part in neuron):
         return Neuron(*neuron)
     raise ConfigurationError(f"{neuron!r} is no neuron: give ns.Neuron(9, 740), (9, 740), (9, 740, -1) or '9/740'.")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError, first_problem
-from neuronscope.units import Neuron, neuron_named
+from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
@@ -41,7 +41,7 @@ class RunSpec(BaseModel):
     subject: str
     """The model: an alias, a Hugging Face id, a folder, a GGUF file."""
     neurons: Selection | list[str | Selection]
-    """A selection; or a list of neurons as layer/index or layer/index/-, and of selections."""
+    """A selection; or a list of neurons by their written names (9/740, 9/740/-, sae:9/740), and of selections."""
     corpus: str = "builtin"
     """The text to look at."""
     llm: str | dict[str, str] = "auto"
@@ -99,7 +99,7 @@ class RunSpec(BaseModel):
             spec.settings()
             for each in spec._listed():
                 if isinstance(each, str):
-                    neuron_of(each)
+                    Neuron.parse(each)
         except ValidationError as error:
             raise ConfigurationError(f"{name}: {first_problem(error)}. See docs/runs.md for the fields.") from error
         return spec
@@ -127,27 +127,13 @@ class RunSpec(BaseModel):
         return list(dict.fromkeys(neuron for each in self._listed() for neuron in _chosen(each, store)))
 
 
-def neuron_of(name: str) -> Neuron:
-    """`9/740`, or `9/740/-` for the negative side, as a neuron.
-
-    Raises:
-        ConfigurationError: it is neither.
-    """
-    neuron = neuron_named(name)
-    if neuron is None:
-        raise ConfigurationError(
-            f"{name!r} names no neuron: write layer/index, such as 9/740, or 9/740/- for its large negative values."
-        )
-    return neuron
-
-
 def _layers(each: str | Selection) -> Sequence[int]:
-    return each.layers if isinstance(each, Selection) else [neuron_of(each).layer]
+    return each.layers if isinstance(each, Selection) else [Neuron.parse(each).layer]
 
 
 def _chosen(each: str | Selection, store: ExemplarStore) -> list[Neuron]:
     if isinstance(each, str):
-        return [neuron_of(each)]
+        return [Neuron.parse(each)]
     return [
         neuron
         for layer in each.layers
