@@ -97,8 +97,8 @@ def test_predictions_are_those_of_the_whole_prompt_read_once_per_text(make_token
         for explanation, row in zip(explanations, matrix, strict=True):
             pieces, places = prompt_pieces(top, explanation, exemplar.tokens)
             ids = [tokenizer(piece)["input_ids"] for piece in pieces]
-            ends = np.cumsum([1, *map(len, ids)])[1:] - 1  # behind BOS
-            logits = plain_logits(model, [tokenizer.bos_token_id, *(each for piece in ids for each in piece)])
+            ends = np.cumsum([0, *map(len, ids)])[1:] - 1  # these tokenizers name a BOS, and put none in front
+            logits = plain_logits(model, [each for piece in ids for each in piece])
             chances = logits[ends[places]][:, levels].softmax(-1)
             assert row == pytest.approx((chances @ torch.linspace(0, 10, top + 1)).numpy(), abs=1e-3)
 
