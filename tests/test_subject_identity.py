@@ -17,6 +17,7 @@ from torch.nn.utils import prune
 import neuronscope as ns
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.identity import identify
+from neuronscope.subject.digests import _bits, _sum, digest_of_tensor
 from test_subject_capture import FAMILIES
 
 IDS = [[5, 6, 7, 8, 9], [10, 11, 12]]
@@ -393,3 +394,17 @@ def test_a_model_that_travelled_has_the_same_identity(subject: Any) -> None:
     buffer.seek(0)
     travelled = torch.load(buffer, weights_only=False)
     assert ns.load_subject((travelled, subject.tokenizer)).fingerprint == subject.fingerprint
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int8, torch.bool])
+def test_a_digest_sees_every_bit_and_the_order(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    tensor = (torch.randn(5, 7) * 3).clamp(min=0).to(dtype)
+    changed = tensor.clone()
+    changed[4, 6] = 1 - tensor[4, 6].to(torch.int64)
+    exchanged = tensor[torch.tensor([0, 1, 3, 2, 4])]
+    negated = tensor.logical_not() if dtype is torch.bool else -tensor
+    others = [tensor, changed, exchanged, negated, tensor.reshape(7, 5), tensor[:, :6], tensor[:0]]
+    for digest in (digest_of_tensor, lambda each: (each.shape, _sum(_bits(each)))):  # here, and on a GPU
+        assert len({digest(each) for each in others}) == len(others)
+        assert digest(tensor.t().contiguous().t()) == digest(tensor)

@@ -329,8 +329,8 @@ def test_tied_weights_and_tensors_outside_the_decoder_are_no_fault(
         ns.load_subject(rewarded)
 
 
-def small_gguf(path: Path, *, left_out: str = "") -> Path:
-    """A llama of one layer as llama.cpp writes it, less one tensor."""
+def small_gguf(path: Path, *, left_out: str = "", **more: tuple[int, ...]) -> Path:
+    """A llama of one layer as llama.cpp writes it, less one tensor, or with more."""
     import gguf
 
     writer = gguf.GGUFWriter(path, "llama")
@@ -358,7 +358,7 @@ def small_gguf(path: Path, *, left_out: str = "") -> Path:
         "blk.0.ffn_gate": (32, 16),
     }
     shapes |= {f"blk.0.attn_{each}": (16, 16) for each in ("q", "k", "v", "output")}
-    for name, shape in shapes.items():
+    for name, shape in (shapes | more).items():
         if name != left_out:
             writer.add_tensor(f"{name}.weight", drawn.normal(size=shape).astype(np.float32))
     writer.write_header_to_file()
@@ -379,6 +379,8 @@ def test_a_gguf_file_that_lacks_a_tensor_is_refused_and_nothing_is_cached(
         ns.load_subject(lacking)
     assert list(cache_folder("subjects").iterdir()) == []
     assert ns.load_subject(small_gguf(tmp_path / "whole.gguf")).width(0) == 32
+    with pytest.warns(UserWarning, match=r"long\.gguf stretches its rotary embedding \(rope_freqs\.weight\)"):
+        ns.load_subject(small_gguf(tmp_path / "long.gguf", rope_freqs=(4,)))
 
 
 @pytest.fixture
