@@ -103,6 +103,18 @@ def test_predictions_are_those_of_the_whole_prompt_read_once_per_text(make_token
             assert row == pytest.approx((chances @ torch.linspace(0, 10, top + 1)).numpy(), abs=1e-3)
 
 
+def test_autocast_and_training_mode_around_a_call_change_no_prediction():
+    tokenizer = number_tokenizer()
+    model = random_gpt2(len(tokenizer))  # with dropout
+    simulator, exemplars = PromptedSimulator((model, tokenizer)), [exemplar_of("The", " roof", " leaks")]
+    (expected,) = simulator.simulate(["fires at roofs"], exemplars)
+    model.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (found,) = simulator.simulate(["fires at roofs"], exemplars)
+    np.testing.assert_array_equal(found, expected)
+    assert model.training
+
+
 @settings(max_examples=30)
 @given(tokens=st.lists(st.text(max_size=6) | st.sampled_from(["\t", "\n", "\n\n", " ", "unknown", "<s>", "10"])))
 def test_every_token_is_read_at_the_tab_behind_it(simulator, tokens):

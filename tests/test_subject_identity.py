@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -160,6 +161,17 @@ def test_a_compiled_model_is_the_same(subject: Any) -> None:
     compiled = ns.load_subject((torch.compile(subject.model), subject.tokenizer))
     assert compiled.fingerprint == subject.fingerprint
     np.testing.assert_array_equal(activations(compiled), activations(subject))
+
+
+def test_hooks_that_move_tensors_and_our_own_make_no_other_subject(subject: Any) -> None:
+    expected, read = subject.fingerprint, activations(subject)
+    for module in subject.model.modules():
+        accelerate.hooks.add_hook_to_module(module, accelerate.hooks.AlignDevicesHook(execution_device="cpu"))
+    inside: list[str] = []
+    subject.visit(IDS, [1], lambda _layer, _activations: inside.append("read"))
+    assert inside
+    assert subject.fingerprint == expected
+    np.testing.assert_array_equal(activations(subject), read)
 
 
 def test_a_hook_is_told_by_what_it_does_and_what_it_reaches(subject: Any) -> None:
@@ -383,8 +395,9 @@ def test_prompt_tuning_is_refused_by_name_while_it_is_active(
         with model.disable_adapter():
             subject = ns.load_subject((model, tiny_tokenizer))
             assert subject.activations([[5, 6]], [1])
-        with pytest.raises(SubjectError, match="PROMPT_TUNING"):
-            subject.fingerprint  # noqa: B018
+        for read in (subject.identity, lambda: subject.activations([[5, 6]], [1])):
+            with pytest.raises(SubjectError, match="PROMPT_TUNING"):
+                read()
 
 
 def test_a_model_that_travelled_has_the_same_identity(subject: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neuronscope.errors import SubjectError
+from neuronscope.subject.adapters import refuse_unread_adapters
 from neuronscope.subject.architectures import find_layout
 from neuronscope.subject.capture import Captured, Visitor, length_mask, to_device, visit_projections
 from neuronscope.subject.conditions import plain_pass
@@ -102,7 +103,6 @@ class LoadedSubject:
         Raises:
             SubjectError: the weights are not in memory, or an adapter is active that is not read here.
         """
-        from neuronscope.subject.adapters import refuse_unread_adapters
         from neuronscope.subject.fingerprint import fingerprint, parts
 
         refuse_unread_adapters(self.name, self.model)
@@ -183,6 +183,7 @@ class LoadedSubject:
             SubjectError: a layer or a token id does not exist, or a sequence is longer than the model's context.
         """
         self.check_layers(layers)
+        refuse_unread_adapters(self.name, self.model)
         rows = self._with_bos(token_ids, length_mask([len(sequence) for sequence in token_ids]))
         self._check_input(rows)
         first = len(self.leading_ids)
