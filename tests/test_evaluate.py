@@ -370,6 +370,19 @@ def test_untrusted_text_can_neither_style_a_terminal_nor_a_notebook() -> None:
     assert "&lt;script&gt;" in html
 
 
+def test_both_models_are_named_where_a_result_is_evaluated_on_another_than_its_own() -> None:
+    def of(subject: dict[str, str]) -> NeuronExplanation:
+        return NeuronExplanation(BOTH, "explained", [Mode(BETTER_COLOURS)], provenance={"subject": subject})
+
+    own = evaluated(of({"name": "planted"}), None, ["correlation"])
+    assert "explained_subject" not in own.provenance
+    assert "explained in" not in printed(own, 140)
+    table = evaluated(of({"name": "<i>other</i>", "fingerprint": "abc123"}), None, ["correlation"])
+    assert ns.Evaluation.from_json(table.to_json()).provenance["explained_subject"]["name"] == "<i>other</i>"
+    assert "explained in <i>other</i> (fingerprint abc123), measured in planted" in printed(table, 140)
+    assert "explained in &lt;i&gt;other&lt;/i&gt; (fingerprint abc123), measured in planted" in table._repr_html_()
+
+
 # On a real model
 
 

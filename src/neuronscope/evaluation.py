@@ -102,6 +102,7 @@ async def aevaluate(
     material = await bench.gather(ids, texts, families)
     measurements = [row for family in families for row in await bench.measure(family, material)]
     provenance = bench.provenance(material) | {"usage": dict(meter.usage())}
+    provenance |= _explained_elsewhere(explanations, provenance["subject"])
     return Evaluation(unit, texts, measurements, unavailable, provenance)
 
 
@@ -121,6 +122,15 @@ def _sentences(explanations: Explanations) -> list[str]:
             "explain_neuron."
         )
     return list(dict.fromkeys(texts))
+
+
+def _explained_elsewhere(explanations: Explanations, measured: dict[str, Any]) -> dict[str, Any]:
+    """The model that a result explains, if it is not the one that it is measured on."""
+    own = explanations.provenance.get("subject") if isinstance(explanations, NeuronExplanation) else None
+    if not isinstance(own, dict) or measured.get("name") == "unknown":
+        return {}
+    same = all(own[key] == measured[key] for key in own.keys() & measured.keys())
+    return {} if same else {"explained_subject": own}
 
 
 def _neuron(explanations: Explanations, neuron: Neuron | None) -> Neuron:

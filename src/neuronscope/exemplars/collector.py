@@ -23,7 +23,7 @@ from neuronscope.errors import ConfigurationError, CorpusError, SubjectError
 from neuronscope.exemplars.checkpoints import Checkpoints
 from neuronscope.exemplars.collection import Collection, FinishedChunks, chunks
 from neuronscope.exemplars.frequency import THRESHOLD
-from neuronscope.exemplars.identity import folder_name, identify
+from neuronscope.exemplars.identity import folder_name, identify, require_unchanged
 from neuronscope.exemplars.layout import FORMAT, INFO_FILE
 from neuronscope.exemplars.progress import TokenProgress
 from neuronscope.exemplars.store import ExemplarStore, open_store
@@ -57,7 +57,8 @@ def collect_exemplars(
     the finished store is the same, bit for bit. The text before it is read and tokenized again, not run.
 
     Args:
-        subject: the model; its fingerprint, if it has one, lets a later call find the store again.
+        subject: the model; its fingerprint, if it has one, lets a later call find the store again, if the model still
+            computes the same then.
         corpus: `"builtin"`, a file, a folder, a dataset such as `"hf:owner/name"`, a mixture, an iterable of strings;
             see `neuronscope.corpus.open_corpus`.
         layers: layer numbers, from 0; None is every layer.
@@ -84,8 +85,9 @@ def collect_exemplars(
     layers = _checked_layers(subject, layers)
     signs = _checked_settings(signs, seq_len=seq_len, top_k=top_k, batch_size=batch_size, n_tokens=n_tokens)
     opened = open_corpus(corpus)
+    identity = identify(subject)
     settings = {
-        "subject": identify(subject),
+        "subject": identity,
         "corpus": {"name": opened.name, "key": opened.key()},
         "chat_format": chat_format(subject.tokenizer),
         "widths": {str(layer): subject.width(layer) for layer in layers},
@@ -103,6 +105,7 @@ def collect_exemplars(
         with TokenProgress("Collecting exemplars", n_tokens, opened.n_characters, progress) as bar:
             stream = _read(opened, subject, seq_len, n_tokens, bar)
             collection = _gather(start, subject, stream, bar, checkpoints, cluster)
+        require_unchanged(subject, identity, "while exemplars were collected")
         if not collection.source_tokens:
             raise CorpusError(
                 f"The corpus {opened.name!r} has no document long enough for a sequence. Give it longer documents."
@@ -132,7 +135,8 @@ def _read(
             characters += len(document.text)
             yield document
 
-    for chunk in chunks(windows(counted(), subject.tokenizer, seq_len, n_tokens)):
+    leading = getattr(subject, "leading_ids", None)
+    for chunk in chunks(windows(counted(), subject.tokenizer, seq_len, n_tokens, leading)):
         tokens += sum(len(window.token_ids) for window in chunk)
         bar.estimate(tokens, characters)
         yield chunk

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -55,6 +56,20 @@ def cell(measurement: Measurement | None) -> str:
     return f"{value} ({low} to {high}){'*' if measurement.note or measurement.abstentions else ''}"
 
 
+def heading(evaluation: Evaluation) -> str:
+    """The neuron, and both models where the explanations were made on another than they are measured on."""
+    neuron = words.neuron_name(evaluation.neuron)
+    explained, measured = (evaluation.provenance.get(key) for key in ("explained_subject", "subject"))
+    if not explained or not measured:
+        return neuron
+    return f"{neuron}, explained in {_subject(explained)}, measured in {_subject(measured)}"
+
+
+def _subject(described: dict[str, Any]) -> str:
+    fingerprint = described.get("fingerprint")
+    return f"{described.get('name', 'unknown')}{f' (fingerprint {fingerprint})' if fingerprint else ''}"
+
+
 def notes(evaluation: Evaluation) -> list[str]:
     """What the stars mean, and what could not be had; the same remark once."""
     found: dict[str, list[str]] = {}
@@ -80,7 +95,7 @@ class EvaluationReport:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the console's width: as many explanations side by side as fit."""
         evaluation = self.evaluation
-        yield Text(words.neuron_name(evaluation.neuron), style="bold")
+        yield Text(words.visible(heading(evaluation)), style="bold")
         for number, explanation in enumerate(evaluation.explanations, start=1):
             yield Text(f"{number}  {words.visible(explanation)}")
         columns = list(enumerate(evaluation.explanations, start=1))
@@ -105,7 +120,7 @@ def render_table(evaluation: Evaluation) -> str:
     listed = "".join(f"<li>{_safe(explanation)}</li>" for explanation in evaluation.explanations)
     remarks = "".join(f"<p>{_safe(note)}</p>" for note in notes(evaluation))
     return (
-        f"<p><b>{_safe(words.neuron_name(evaluation.neuron))}</b></p><ol>{listed}</ol>"
+        f"<p><b>{_safe(heading(evaluation))}</b></p><ol>{listed}</ol>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{remarks}"
     )
 
