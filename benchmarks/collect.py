@@ -44,12 +44,11 @@ class _Deep(Exception):  # noqa: N818 - a signal, not an error
 
 
 def inputs(subject: LoadedSubject, chunk: Sequence[Window]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The chunk's batches as the collector forms them: input ids with BOS, and the attention mask."""
+    """The chunk's batches as the collector forms them: input ids with what stands in front, and the attention mask."""
     by_id = {window.sequence_id: window.token_ids for window in chunk}
-    bos = [subject.tokenizer.bos_token_id]
     found = []
     for batch in batches(by_id, BATCH_TOKENS):
-        rows = [torch.tensor(bos + list(by_id[i])) for i in batch]
+        rows = [torch.tensor([*subject.leading_ids, *by_id[i]]) for i in batch]
         masks = [torch.ones_like(row) for row in rows]
         pad = torch.nn.utils.rnn.pad_sequence
         found.append((pad(rows, batch_first=True), pad(masks, batch_first=True)))

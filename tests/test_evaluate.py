@@ -110,10 +110,13 @@ def test_a_right_explanation_is_told_from_a_wrong_one_by_every_metric(table: ns.
 
 
 def test_every_number_is_finite_within_its_interval_and_rests_on_sequences(table: ns.Evaluation) -> None:
-    for row in table.measurements:
+    measured = [row for row in table.measurements if row.value is not None]
+    assert len(measured) > 40
+    for row in measured:
         assert np.isfinite([row.value, row.low, row.high, row.chance]).all()
         assert row.low <= row.value <= row.high
-        assert row.n > 0 or row.note
+        assert row.n > 0
+    assert all(row.note and row.low is row.high is None for row in table.measurements if row.value is None)
 
 
 def test_an_explanation_that_predicts_nothing_gets_chance_and_a_note(table: ns.Evaluation) -> None:
@@ -159,10 +162,13 @@ def test_the_same_seed_gives_the_same_table() -> None:
 
 
 @pytest.mark.parametrize("neuron", [DEAD, ns.Neuron(0, 0, sign=-1)])
-def test_a_dead_neuron_gets_chance_and_notes_never_nan(neuron: ns.Neuron) -> None:
+def test_of_a_dead_neuron_nothing_is_measured_and_the_notes_say_why(neuron: ns.Neuron) -> None:
     table = evaluated([RIGHT, WRONG], neuron)
     assert table.provenance["sequences"]["firing"] == 0
-    assert all(row.note and row.value == row.chance for row in table.measurements)
+    assert {(row.value, row.low, row.high) for row in table.measurements} == {(None, None, None)}
+    assert all(row.note for row in table.measurements)
+    assert ns.Evaluation.from_json(table.to_json()) == table
+    assert "not measured" in table._repr_html_()
 
 
 # Intruders
@@ -209,7 +215,7 @@ def test_answers_that_cannot_be_read_are_counted_and_left_out() -> None:
     table = evaluated([RIGHT], metrics=["detection", "fuzzing", "intruder"], llm=answering(lambda messages: "Hm."))
     for row in table.measurements:
         if row.judge == "scripted":
-            assert (row.n, row.value) == (0, row.chance)
+            assert (row.n, row.value) == (0, None)
             assert row.abstentions > 0
             assert row.note
 
@@ -295,7 +301,7 @@ def test_a_dead_result_has_a_table_without_explanations() -> None:
         ({"explanations": []}, "empty explanation"),
         ({"explanations": [RIGHT, 3]}, "empty explanation"),
         ({"neuron": None}, "which neuron"),
-        ({"explanations": NeuronExplanation(DEAD, "dead")}, "explains layer 0, neuron 1"),
+        ({"explanations": NeuronExplanation(DEAD, "dead")}, "explains 0/1"),
         ({"metrics": ["correlation", "charm"]}, "no metric 'charm'.*Known: correlation, r2"),
         ({"metrics": []}, "no metric"),
         ({"firing_share": 1.0}, "firing_share is 1.0"),
@@ -364,6 +370,19 @@ def test_untrusted_text_can_neither_style_a_terminal_nor_a_notebook() -> None:
     assert "&lt;script&gt;" in html
 
 
+def test_both_models_are_named_where_a_result_is_evaluated_on_another_than_its_own() -> None:
+    def of(subject: dict[str, str]) -> NeuronExplanation:
+        return NeuronExplanation(BOTH, "explained", [Mode(BETTER_COLOURS)], provenance={"subject": subject})
+
+    own = evaluated(of({"name": "planted"}), None, ["correlation"])
+    assert "explained_subject" not in own.provenance
+    assert "explained in" not in printed(own, 140)
+    table = evaluated(of({"name": "<i>other</i>", "fingerprint": "abc123"}), None, ["correlation"])
+    assert ns.Evaluation.from_json(table.to_json()).provenance["explained_subject"]["name"] == "<i>other</i>"
+    assert "explained in <i>other</i> (fingerprint abc123), measured in planted" in printed(table, 140)
+    assert "explained in &lt;i&gt;other&lt;/i&gt; (fingerprint abc123), measured in planted" in table._repr_html_()
+
+
 # On a real model
 
 
@@ -386,7 +405,7 @@ def test_a_real_neuron_is_evaluated_with_the_hybrid_simulator(smollm2: Any, real
     assert only(table, "correlation", told).value > only(table, "correlation", WRONG).value
     assert only(table, "detection_balanced_accuracy", told, "random").n == 12
     assert {row.judge for row in table.measurements} == {"HybridSimulator", "MiniLM"}
-    assert all(row.low <= row.value <= row.high for row in table.measurements)
+    assert all(row.low <= row.value <= row.high for row in table.measurements if row.value is not None)
     assert list(table.unavailable) == ["concept"]
 
 

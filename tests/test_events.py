@@ -89,7 +89,7 @@ async def test_the_last_event_has_the_neurons_score():
 async def test_a_dead_neuron_is_told_in_four_events():
     events = await events_of(build_neuron_graph(**AGENTS), DEAD)
     assert steps(events) == both_phases(["observe", "conclude"])
-    assert (events[-1].score, events[-1].n_modes) == (0.0, 0)
+    assert (events[-1].score, events[-1].n_modes) == (None, 0)
 
 
 async def test_events_are_plain_data_and_cannot_be_changed():
@@ -100,7 +100,7 @@ async def test_events_are_plain_data_and_cannot_be_changed():
         "phase": "finished",
         "mode": None,
         "iteration": None,
-        "score": 0.0,
+        "score": None,
         "explanation": None,
         "n_modes": 0,
     }

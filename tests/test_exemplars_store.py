@@ -16,6 +16,7 @@ import pytest
 
 import neuronscope as ns
 from neuronscope.exemplars import ExemplarStore, sequences, topk
+from neuronscope.exemplars.activations import ActivationCache
 from neuronscope.units import SPLITS
 from table_subject import TableSubject
 
@@ -266,3 +267,14 @@ def test_merging_top_lists_is_associative() -> None:
     parts = [topk.merge(keys[:, :0], keys[:, i : i + 30], 7) for i in (60, 0, 30)]
     merged = topk.unpack(topk.merge(parts[0], topk.merge(parts[1], parts[2], 7), 7), 7)
     assert all(torch.equal(a, b) for a, b in zip(whole, merged, strict=True))
+
+
+def test_cached_activations_of_different_neurons_are_in_different_files(tmp_path: Path) -> None:
+    neurons = [
+        ns.Neuron(layer, 1, sign, site) for layer in (0, 1) for sign in (1, -1) for site in ("mlp", "sae", "attn.out")
+    ]
+    cache = ActivationCache(tmp_path)
+    for number, neuron in enumerate(neurons):
+        cache.add(neuron, {7: np.array([number], np.float32)})
+    again = ActivationCache(tmp_path)
+    assert [float(again.get(neuron)[7][0]) for neuron in neurons] == list(range(len(neurons)))

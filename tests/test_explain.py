@@ -29,7 +29,7 @@ def world():
 
 def test_a_dead_neuron_is_answered_not_refused(world):
     x = ns.explain_neuron(**world, layer=DEAD.layer, neuron=DEAD.index)
-    assert (x.status, x.number, x.score, x.neuron) == ("dead", 0, 0.0, DEAD)
+    assert (x.status, x.number, x.score, x.neuron) == ("dead", 0, None, DEAD)
 
 
 def test_it_works_twice_in_a_row_on_one_event_loop(world):
@@ -123,7 +123,7 @@ async def test_progress_is_shown_when_asked_for_and_silent_otherwise(capsys, mon
     await run_graph(ns.Neuron(0, 0), instruments(), progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "layer 0, neuron 0 (+): 2 modes, test score 0.68" in shown.err
+    assert "0/0: 2 modes, test score 0.68" in shown.err
     assert BETTER_COLOURS in shown.err
 
 

@@ -160,7 +160,7 @@ async def test_a_saved_result_loads_as_it_was(tmp_path):
 async def test_a_dead_neuron_goes_from_observe_to_conclude():
     x = await explain(DEAD, hypothesis=fails(AssertionError("nobody may draft")))
     assert (x.status, x.number, x.modes) == ("dead", 0, [])
-    assert (x.score, x.joint_score, x.unrefined_score) == (0.0, 0.0, 0.0)
+    assert (x.score, x.joint_score, x.unrefined_score, x.failures) == (None, None, None, [])
 
 
 async def test_no_modes_is_a_result_too():
@@ -168,7 +168,8 @@ async def test_no_modes_is_a_result_too():
         return {"clusters": []}
 
     x = await explain(clustering=nothing)
-    assert (x.status, x.number, x.score) == ("explained", 0, 0.0)
+    assert (x.status, x.number, x.score) == ("partial", 0, None)
+    assert [failure.agent for failure in x.failures] == ["clustering"]
     assert x.atoms == [COLOUR_MODE, ANIMAL_MODE]
 
 
@@ -207,7 +208,9 @@ async def test_a_simulator_that_fails_on_one_mode_spares_the_others():
     context = instruments(config=ExplainConfig(objective="neuron"))
     context.simulator.fail_on = "cat"
     x = await explain(context=context)
-    assert {mode.explanation: mode.score > 0 for mode in x.modes} == {BETTER_COLOURS: True, ANIMAL_MODE: False}
+    assert [mode.explanation for mode in x.modes] == [BETTER_COLOURS, ANIMAL_MODE]
+    assert x.modes[1].score is None
+    assert x.score == x.modes[0].score > 0
     assert [failure.agent for failure in x.failures] == ["refinement", "conclude"]
 
 
@@ -484,3 +487,65 @@ def test_a_diagram_is_drawn_anew_in_its_place():
     drawn = redraw(page)
     assert drawn == page.replace("graph TD;\n", draw("refinement"))
     assert redraw(drawn) == drawn
+
+
+# What cannot be measured
+
+
+def only_in(store, *splits):
+    """The same store, whose other splits have no document."""
+    of = store._of
+    store._of = lambda split: of(split) if split in splits else []
+    return store
+
+
+async def test_without_test_text_there_is_no_score_and_the_failures_say_why():
+    context = instruments()
+    only_in(context.store, "train", "validation")
+    x = await explain(context=context)
+    assert (x.status, x.score, x.joint_score, x.unrefined_score) == ("partial", None, None, None)
+    assert [(mode.score, mode.subset_score, mode.unrefined_score) for mode in x.modes] == [(None, None, None)] * 2
+    assert all(mode.val_score > 0 and mode.explanation in (BETTER_COLOURS, BETTER_ANIMALS) for mode in x.modes)
+    assert [failure.agent for failure in x.failures] == ["conclude"]
+    assert "no test document" in x.failures[0].message
+
+
+async def test_without_validation_text_nothing_is_refined_and_nobody_is_asked():
+    context = instruments(config=ExplainConfig(patience=None))
+    only_in(context.store, "train", "test")
+    x = await explain(context=context, refinement=fails(AssertionError("nobody may propose")))
+    assert (x.status, [mode.val_score for mode in x.modes]) == ("partial", [None, None])
+    assert [[attempt.val_score for attempt in mode.history] for mode in x.modes] == [[None]] * 2
+    assert x.score == x.unrefined_score > 0
+    assert [(failure.agent, "no validation document" in failure.message) for failure in x.failures] == [
+        ("refinement", True)
+    ]
+
+
+async def test_where_the_neuron_does_the_same_on_all_test_text_nothing_is_correlated_with_it():
+    context = instruments()
+    texts = context.store.documents
+    for number in range(2, len(texts), 3):  # the test split
+        texts[number] = "the long road and it " * 2
+    x = await explain(context=context)
+    assert (x.status, x.score, x.joint_score) == ("partial", None, None)
+    assert not any(mode.constant for mode in x.modes)
+    assert "does the same on all 8 test sequences" in x.failures[0].message
+
+
+async def test_a_constant_prediction_was_measured_and_scores_0():
+    async def empty(state, runtime):
+        return {"atoms": ['This neuron activates on "zebra".']}
+
+    x = await explain(decomposition=empty, refinement=None, context=instruments(config=ExplainConfig(max_iterations=0)))
+    assert (x.status, x.score, x.failures) == ("explained", 0.0, [])
+    assert x.modes[0].constant
+
+
+async def test_a_simulator_that_always_fails_leaves_no_number():
+    context = instruments()
+    context.simulator.fail_on = "neuron"
+    x = await explain(context=context)
+    assert (x.status, x.score, x.joint_score, x.unrefined_score) == ("partial", None, None, None)
+    assert {mode.score for mode in x.modes} == {mode.val_score for mode in x.modes} == {None}
+    assert "out of memory" in x.failures[0].message

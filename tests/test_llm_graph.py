@@ -187,7 +187,7 @@ async def test_a_key_that_the_server_echoes_is_in_no_artefact(
     x: ns.NeuronExplanation = state["explanation"]
     assert x.status == "partial"
     assert "***" in x.failures[0].message
-    page, saved = x.to_html(tmp_path / "n.html"), x.save(tmp_path / "n.json").read_text()
+    page, saved = x.to_html(tmp_path / "n.html").read_text(), x.save(tmp_path / "n.json").read_text()
     Console(file=(screen := StringIO())).print(TerminalReport(x))
     shown = [page, saved, repr(x), str(history), repr(context), screen.getvalue(), caplog.text, *capfd.readouterr()]
     files = everything_in(tmp_path)

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr
 
 from neuronscope.scoring import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
+from neuronscope.scoring.metrics import varies
 from neuronscope.units import Exemplar
 
 values = arrays(np.float64, 20, elements=st.floats(-1e3, 1e3, allow_subnormal=False))
@@ -23,8 +24,8 @@ def test_it_is_the_pearson_correlation(predicted, actual):
 @given(anything, anything)
 def test_it_is_a_number_between_minus_one_and_one_whatever_comes(predicted, actual):
     value, constant = pearson(predicted, actual)
-    assert -1 <= value <= 1
-    assert value == 0 or not constant
+    assert value is None or -1 <= value <= 1
+    assert value in (0, None) or not constant
 
 
 @given(values, st.floats(1e-6, 1e6), st.floats(-100, 100))
@@ -42,7 +43,14 @@ def test_it_is_signed():
 @pytest.mark.parametrize("predicted", [np.full(5, 3.0), np.full(5, 0.1, np.float32), np.zeros(5), np.full(5, 1e308)])
 def test_a_constant_prediction_scores_zero_and_is_flagged(predicted):
     assert pearson(predicted, np.arange(5.0)) == Correlation(0.0, constant=True)
-    assert pearson(np.arange(5.0), predicted) == Correlation(0.0, constant=True)
+
+
+@pytest.mark.parametrize("actual", [np.full(5, 3.0), np.zeros(5), np.array([0, 1, 0, np.nan, 0])])
+def test_nothing_can_be_measured_against_a_constant_truth(actual):
+    assert pearson(np.arange(5.0), actual) == Correlation(None, constant=False)
+    assert pearson(np.ones(5), actual) == Correlation(None, constant=True)
+    assert not varies(actual)
+    assert varies(np.arange(5.0))
 
 
 def test_rounding_noise_on_a_constant_is_no_signal():
@@ -57,7 +65,7 @@ def test_very_small_and_very_large_values_correlate_like_others(size):
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_fewer_than_two_tokens_have_no_correlation(n):
-    assert pearson(np.ones(n), np.ones(n)) == Correlation(0.0, constant=True)
+    assert pearson(np.ones(n), np.ones(n)) == Correlation(None, constant=True)
 
 
 def test_different_lengths_are_an_error_not_a_broadcast():

@@ -28,6 +28,13 @@ async def fails(state, runtime):
 neuronscope.graphs.build_neuron_graph = lambda: build(**(AGENTS | {"clustering": fails}))
 ns.explain_neuron(**world, layer=0, neuron=0)
 """
+COLLECTING = """
+import numpy as np
+from table_subject import TableSubject
+tables = [np.random.default_rng(0).random((20, 6), dtype=np.float32)]
+texts = ["abcdefghij" * 30 + letter for letter in "abcdefgh"]
+store = ns.collect_exemplars(TableSubject("abcdefghijklmnopqrst", tables), texts, seq_len=16, cache_dir=FOLDER)
+"""
 CELLS = {
     "setup": SETUP,
     "waiting": "x = ns.explain_neuron(**world, layer=0, neuron=0)",
@@ -36,6 +43,13 @@ CELLS = {
     "own": "seen = []\nz = ns.explain_neuron(**world, layer=0, neuron=0, progress=seen.append)\nlen(seen)",
     "many": "found = list(ns.explain_neurons([(0, 0), (0, 1)], **world))\nlen(found)",
     "failing": FAILING,
+    "warning": "import warnings\nfrom tqdm.auto import tqdm",
+    "collecting": COLLECTING,
+    "parts": "[x, x.modes, x.clusters, store, x.modes[0].history, x.modes[0].excerpts]",
+    "page": "x.to_html(FOLDER + '/x.html')",
+    "no key": "ns.explain_neuron(**{**world, 'llm': 'openai:gpt-4o'}, layer=0, neuron=0)",
+    "no layer": "await ns.aexplain_neuron(**world, layer=7, neuron=0)",
+    "verbose": "%xmode Verbose\nns.explain_neuron(**world, layer=7, neuron=0)",
 }
 
 
@@ -52,11 +66,16 @@ class Watched(NotebookClient):
 
 
 @pytest.fixture(scope="module")
-def notebook():
+def notebook(tmp_path_factory):
     """Every cell's outputs, and the kinds of messages that made them, by the cell's name."""
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
+    monkeypatch = pytest.MonkeyPatch()
+    folder = f"FOLDER = {str(tmp_path_factory.mktemp('notebook'))!r}\n"
+    sources = [folder * (name == "setup") + source for name, source in CELLS.items()]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     client = Watched(nbformat.v4.new_notebook(cells=cells), timeout=120, kernel_name="python3", allow_errors=True)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     run = client.execute()
+    monkeypatch.undo()
     return {
         name: (cell.outputs, client.messages.get(number, []))
         for number, (name, cell) in enumerate(zip(CELLS, run.cells, strict=True))
@@ -71,7 +90,7 @@ def test_a_cell_has_one_display_that_ends_with_what_was_found(notebook):
     outputs, messages = notebook["waiting"]
     (html,) = html_of(outputs)
     assert len(outputs) == 1  # nothing on standard error, no second display
-    assert "Layer 0, neuron 0 (+)" in html
+    assert "Layer 0, neuron 0, large positive values" in html
     assert "2 modes, test score 0.68" in html
     assert "&#34;red&#34;, &#34;green&#34; or &#34;blue&#34;" in html
     assert messages.count("display_data") == 1
@@ -108,3 +127,47 @@ def test_many_neurons_have_one_display_too(notebook):
     assert "2/2" in page
     assert messages.count("update_display_data") >= 1
     assert outputs[-1].data["text/plain"] == "2"
+
+
+def test_collecting_exemplars_has_a_bar_and_nothing_is_red(notebook):
+    outputs, messages = notebook["collecting"]
+    (html,) = html_of(outputs)
+    assert "Collecting exemplars" in html
+    assert "tokens" in html
+    assert messages.count("update_display_data") >= 1
+    assert len(outputs) == 1
+    assert notebook["warning"][0] == notebook["setup"][0] == []
+
+
+def test_results_and_their_parts_are_short_lines(notebook):
+    (output,) = notebook["parts"][0]
+    shown = output["data"]["text/plain"]
+    assert len(shown) < 2500
+    assert "NeuronExplanation(0/0 of planted: explained, 2 modes, score 0.68)" in shown
+    assert "\\x1b" not in shown
+
+
+def test_a_page_that_is_written_is_not_shown(notebook):
+    (output,) = notebook["page"][0]
+    assert output["data"]["text/plain"].endswith("x.html')")
+    assert list(output["data"]) == ["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "says"), [("no key", "LLMError", "openai"), ("no layer", "SubjectError", "layer 7")]
+)
+def test_an_error_of_ours_is_one_line_and_no_screen_of_frames(notebook, name, kind, says):
+    (error,) = [output for output in notebook[name][0] if output.output_type == "error"]
+    (line,) = error.traceback
+    assert "\n" not in line
+    assert kind in line
+    assert says in line
+    assert error.ename == kind
+
+
+def test_the_frames_are_there_for_who_wants_them(notebook):
+    (error,) = [output for output in notebook["verbose"][0] if output.output_type == "error"]
+    assert "Traceback" in "\n".join(error.traceback)
+    assert "SubjectError" in error.traceback[-1]
+    (bug,) = [output for output in notebook["failing"][0] if output.output_type == "error"]
+    assert len(bug.traceback) > 3

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import neuronscope as ns
+from neuronscope import bars
 from neuronscope.events import NeuronProgress
 from neuronscope.explain import run_graph
 from neuronscope.progress import GraphProgress, NotebookProgress, in_notebook, notebook, watching
@@ -39,7 +40,7 @@ def jupyter(monkeypatch):
         shown.append(html)
         return SimpleNamespace(update=shown.append)
 
-    monkeypatch.setattr(notebook, "_jupyter", lambda: SimpleNamespace(display=display, HTML=str))
+    monkeypatch.setattr(bars, "jupyter", lambda: SimpleNamespace(display=display, HTML=str))
     return shown
 
 
@@ -137,8 +138,8 @@ async def test_many_events_make_few_updates_and_the_last_is_always_shown(jupyter
 
 def test_without_an_event_loop_the_end_is_shown_all_the_same(jupyter):
     with NotebookProgress(BOTH) as display:
-        display(event("conclude", "finished", score=0.0, n_modes=0))
-    assert "0 modes, test score 0.00" in jupyter[-1]
+        display(event("conclude", "finished", score=None, n_modes=2))
+    assert "2 modes, test score not measured" in jupyter[-1]
 
 
 def test_an_interrupted_run_says_where_it_stopped(jupyter):
@@ -183,7 +184,7 @@ def test_the_terminal_shows_every_mode_and_nothing_that_controls_it(capsys, monk
         display(event("refine", "started", "first", 0, None, "first", 2))
         display(event("tools", "started", "second", 3, 0.25, HOSTILE, 2))
     shown = capsys.readouterr().err
-    assert "layer 0, neuron 0 (+): refining the modes" in shown
+    assert "0/0: refining the modes" in shown
     assert re.search(r"iteration 3 +0\.25 .*scoring.*<img src=x", shown)
     assert "\x1b[31m" not in shown
     assert "\u202e" not in shown

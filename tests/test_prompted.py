@@ -97,10 +97,22 @@ def test_predictions_are_those_of_the_whole_prompt_read_once_per_text(make_token
         for explanation, row in zip(explanations, matrix, strict=True):
             pieces, places = prompt_pieces(top, explanation, exemplar.tokens)
             ids = [tokenizer(piece)["input_ids"] for piece in pieces]
-            ends = np.cumsum([1, *map(len, ids)])[1:] - 1  # behind BOS
-            logits = plain_logits(model, [tokenizer.bos_token_id, *(each for piece in ids for each in piece)])
+            ends = np.cumsum([0, *map(len, ids)])[1:] - 1  # these tokenizers name a BOS, and put none in front
+            logits = plain_logits(model, [each for piece in ids for each in piece])
             chances = logits[ends[places]][:, levels].softmax(-1)
             assert row == pytest.approx((chances @ torch.linspace(0, 10, top + 1)).numpy(), abs=1e-3)
+
+
+def test_autocast_and_training_mode_around_a_call_change_no_prediction():
+    tokenizer = number_tokenizer()
+    model = random_gpt2(len(tokenizer))  # with dropout
+    simulator, exemplars = PromptedSimulator((model, tokenizer)), [exemplar_of("The", " roof", " leaks")]
+    (expected,) = simulator.simulate(["fires at roofs"], exemplars)
+    model.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (found,) = simulator.simulate(["fires at roofs"], exemplars)
+    np.testing.assert_array_equal(found, expected)
+    assert model.training
 
 
 @settings(max_examples=30)

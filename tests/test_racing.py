@@ -88,9 +88,9 @@ async def test_nobody_is_dropped_on_a_handful_of_sequences(n_sequences):
     assert [standing.score for standing in await track.run()] == track.exhaustive()
 
 
-async def test_without_a_sequence_every_score_is_0_and_flagged():
+async def test_without_a_sequence_nothing_is_measured():
     standings = await race(Track().predict, ["a", "b"], [], [])
-    assert [(standing.score.value, standing.score.constant) for standing in standings] == [(0.0, True)] * 2
+    assert [(standing.score.value, standing.score.constant) for standing in standings] == [(None, True)] * 2
 
 
 async def test_of_equal_candidates_the_earlier_ones_go_on():
@@ -193,7 +193,7 @@ async def test_the_paper_scores_everything():
 # Recorded and replayed
 
 
-def recorded_set(track, name="layer0-neuron0-round1"):
+def recorded_set(track, name="0-0-round1"):
     predictions = [
         np.vstack([before, rows]).astype(np.float32)
         for before, rows in zip(track.reference, track.predictions, strict=True)
@@ -213,7 +213,7 @@ def test_a_saved_set_loads_as_it_was(tmp_path):
 async def test_a_replay_counts_what_the_race_simulates_and_what_its_choice_lacks():
     replay = await replay_set(recorded_set(Track()))
     assert (replay.tokens, replay.all_tokens) == (72 * TOKENS, 160 * TOKENS)
-    assert (replay.neuron, replay.regret, replay.lost) == ("layer0-neuron0", 0.0, 0.0)
+    assert (replay.neuron, replay.regret, replay.lost) == ("0-0", 0.0, 0.0)
     assert replay.blind_regret > 0
 
 
@@ -251,7 +251,7 @@ async def test_a_recorder_passes_candidates_on_and_keeps_what_was_predicted():
 def test_the_table_has_a_line_per_folder(tmp_path):
     for name in ("one", "two"):
         for number in range(3):
-            recorded_set(Track(seed=number), f"layer0-neuron{number}-round1").save(tmp_path / name)
+            recorded_set(Track(seed=number), f"0-{number}-round1").save(tmp_path / name)
     result = CliRunner().invoke(app, ["replay", str(tmp_path / "one"), str(tmp_path / "two")])
     assert result.exit_code == 0
     header, _, one, two = result.output.strip().splitlines()

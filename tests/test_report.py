@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from rich.console import Console
 
 import neuronscope as ns
 from neuronscope.report import TerminalReport, plot_clusters, plot_convergence, view, words
+from neuronscope.report.run_table import RunTable
 from neuronscope.result import (
     Attempt,
     Cluster,
@@ -27,6 +30,7 @@ from neuronscope.result import (
     Trial,
     Usage,
 )
+from neuronscope.runs.board import in_a_line
 from neuronscope.units import Neuron
 
 HOSTILE = [
@@ -289,7 +293,7 @@ def test_an_excerpt_keeps_its_text_exactly() -> None:
 def test_tokens_carry_shade_underline_and_numbers() -> None:
     page = Page(explained().to_html())
     because = next(attrs for tag, attrs in page.elements if attrs.get("title") == "activation 9.7, predicted 8.6")
-    assert because["class"] == "nsc-t nsc-a10 nsc-p9"
+    assert because["style"] == f"{view.token_style(10, 0)};{view.token_style(0, 9)}"
 
 
 def test_a_token_without_text_of_its_own_is_still_seen() -> None:
@@ -297,9 +301,13 @@ def test_a_token_without_text_of_its_own_is_still_seen() -> None:
     assert Page(replace(explained(), modes=[mode]).to_html()).excerpts == [view.PART_OF_CHARACTER + "🙂"]
 
 
-def test_missing_predictions_count_as_silence() -> None:
+def test_what_was_not_predicted_is_no_silence() -> None:
     mode = Mode("by hand", excerpts=[Excerpt(["a", " b"], [9.0, 3.0], [], 1, "")])
-    assert Page(replace(explained(), modes=[mode]).to_html()).excerpts == ["a b"]
+    page = Page(replace(explained(), modes=[mode]).to_html())
+    assert page.excerpts == ["a b"]
+    assert {"activation 9.0, not predicted"} <= {attributes.get("title") for _, attributes in page.elements}
+    with pytest.raises(ns.ConfigurationError, match="an activation for each token"):
+        Excerpt(["a", " b"], [9.0], [1.0, 0.0], 1, "")
 
 
 def test_the_page_asks_nobody_for_anything_and_runs_no_script() -> None:
@@ -406,10 +414,156 @@ def test_a_fragment_is_not_a_document_and_repeats_no_id() -> None:
     assert not [attributes for _, attributes in tags if "id" in attributes]
 
 
-def test_to_html_writes_the_page_it_returns(tmp_path) -> None:
+def test_to_html_returns_the_page_or_where_it_has_written_it(tmp_path) -> None:
     path = tmp_path / "new" / "n.html"
-    page = explained().to_html(path)
-    assert path.read_text("utf-8") == page
+    assert explained().to_html(str(path)) == path
+    assert path.read_text("utf-8") == explained().to_html()
+
+
+# --- what was not measured --------------------------------------------------------------------------------------------
+
+
+def unmeasured() -> NeuronExplanation:
+    """A result of a corpus without held-out text."""
+    mode = replace(
+        CAUSES,
+        score=None,
+        val_score=None,
+        subset_score=None,
+        unrefined_score=None,
+        history=[Attempt(0, "This neuron activates when the text gives a reason.", None)],
+    )
+    return NeuronExplanation(
+        Neuron(9, 421), "partial", modes=[mode], failures=[Failure("conclude", "There are no test scores.")]
+    )
+
+
+def test_no_display_has_a_number_where_nothing_was_measured() -> None:
+    x = unmeasured()
+    page, shown = Sanitised(x.to_html()).text, terminal(x, width=120)
+    for text in (page, shown, in_a_line(x), repr(x), repr(x.modes[0])):
+        assert "not measured" in text
+        assert not re.search(r"(?<![\d.])[01]\.\d\d(?!\d)", text.replace("seconds", "")), text
+    assert "None of it was measured on test text." in " ".join(page.split())
+    assert "better than chance" not in page
+    assert json.loads(x.to_json())["modes"][0]["score"] is None
+    assert [text.get_text() for text in plot_convergence(x).axes[0].texts] == [
+        "There is nothing to draw: no score was measured."
+    ]
+
+
+def test_a_table_of_many_has_dashes_and_means_of_what_was_measured() -> None:
+    console = Console(file=StringIO(), width=160)
+    console.print(RunTable([explained(), unmeasured(), dead()], ["", "", ""]))
+    assert isinstance(console.file, StringIO)
+    shown = console.file.getvalue()
+    (row,) = [line for line in shown.splitlines() if "(partial)" in line]
+    assert row.count("–") == 3
+    assert "score 0.42 before and 0.47 after refinement, all together 0.63 (1 of them not measured)" in shown
+    assert "–: not measured." in shown
+
+
+def test_some_scores_of_a_mode_may_be_missing_and_the_others_stand() -> None:
+    x = replace(explained(), modes=[CAUSES, replace(METALS, score=None, subset_score=None)])
+    assert "0.40 → not measured" in " ".join(Page(x.to_html()).text.split())
+    assert "0.40 → –" in terminal(x, width=120)
+    assert "–: not measured." in terminal(x, width=120)
+    history = [Attempt(0, "a", None), Attempt(1, "b", 0.25), Attempt(2, "c", 0.5)]
+    drawing = view.sparkline(replace(METALS, history=history))
+    assert drawing is not None
+    assert [point.title for point in drawing.points] == ["Iteration 1: 0.25", "Iteration 2: 0.50"]
+
+
+# --- in JupyterLab ----------------------------------------------------------------------------------------------------
+
+KEPT_STYLES = re.compile(
+    r"(background-color|color):(#[0-9a-f]{6}|rgba\(\d+,\d+,\d+,[\d.]+\))|border-bottom:\d+px (solid|dashed|dotted) "
+    r"rgba\(\d+,\d+,\d+,[\d.]+\)|font-weight:(bold|\d00)|white-space:pre-wrap|float:none|width:(auto|\d+%)|"
+    r"list-style:none|padding:0|line-height:[\d.]+|text-align:left"
+)
+"""Of JupyterLab 4's `allowedStyles`, those that are used here, as its patterns take them."""
+KEPT_TAGS = set(
+    "abbr article b blockquote br code dd details div dl dt em figure h1 h2 h3 h4 h5 h6 header i li ol p pre q section "
+    "small span strong summary table tbody td th thead tr u ul".split()
+)
+KEPT_ATTRIBUTES = {"class", "dir", "style", "title", "open", "scope", "width", "height"}
+
+
+class Sanitised(HTMLParser):
+    """What JupyterLab leaves of an output in a notebook that is not trusted."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.styles: list[tuple[str, str]] = []
+        self.text = ""
+        self._dropped = 0
+        self._style = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "style":
+            self._dropped += 1
+        rules = (dict(attrs).get("style") or "").split(";") if tag in KEPT_TAGS else []
+        self._style = ";".join(rule for rule in rules if KEPT_STYLES.fullmatch(rule))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._dropped -= tag == "style"
+        self._style = ""
+
+    def handle_data(self, data: str) -> None:
+        if not self._dropped:
+            self.text += data
+            self.styles.append((data, self._style))
+
+
+def test_a_notebook_that_is_not_trusted_still_shows_what_the_neuron_did() -> None:
+    left = Sanitised(explained()._repr_html_())
+    assert "--nsc" not in left.text
+    painted = {text: style for text, style in reversed(left.styles) if "background-color" in style}
+    assert "rgba(245,148,20,1)" in painted["because"]
+    assert "border-bottom:3px solid" in painted["because"]
+    assert "border-bottom" not in painted["harbour"]
+    (best,) = [style for text, style in left.styles if style == "font-weight:bold" and text == CAUSES.atoms[0]]
+    assert best
+    assert re.search(r"1 This neuron activates", " ".join(left.text.split()))
+
+
+def test_every_style_that_carries_meaning_is_one_that_jupyterlab_keeps() -> None:
+    for html in (explained()._repr_html_(), tried_out()._repr_html_(), unmeasured()._repr_html_()):
+        for tag, attributes in Page(html).elements:
+            if tag in KEPT_TAGS:
+                for rule in filter(None, (attributes.get("style") or "").split(";")):
+                    assert KEPT_STYLES.fullmatch(rule), rule
+
+
+def test_labels_and_lists_do_not_float_as_jupyterlab_lets_them() -> None:
+    html = explained()._repr_html_()
+    for tag, attributes in Page(html).elements:
+        if tag in ("dt", "dd"):
+            assert {"float:none", "width:auto"} <= set((attributes["style"] or "").split(";"))
+    style = html[html.index("<style>") : html.index("</style>")]
+    (reset,) = [rule for rule in re.findall(r"[^{}]+\{[^}]*\}", style) if "float: none" in rule]
+    assert re.match(r"\s*:is\(\.nsc, #nsc\) :is\(dl, dt, dd, ul, ol\)", reset), "it outranks rules of several classes"
+    assert {"width: auto", "display: block"} <= {part.strip() for part in reset[reset.index("{") + 1 :].split(";")}
+
+
+@pytest.mark.parametrize("shade", range(11))
+@pytest.mark.parametrize(("ground", "ink"), [((255, 254, 252), (31, 29, 26)), ((17, 17, 17), (236, 234, 230))])
+def test_shaded_tokens_can_be_read_on_light_and_dark_grounds(shade: int, ground: Any, ink: Any) -> None:
+    style = view.token_style(shade, 0)
+    found = re.search(r"rgba\((\d+),(\d+),(\d+),([\d.]+)\)", style)
+    *colour, opacity = map(float, found.groups()) if found else (*ground, 0.0)
+    painted = [opacity * over + (1 - opacity) * under for over, under in zip(colour, ground, strict=True)]
+    letters = (28, 18, 0) if "color:#1c1200" in style.replace("background-color", "") else ink
+    lighter, darker = sorted((luminance(painted), luminance(letters)), reverse=True)
+    assert (lighter + 0.05) / (darker + 0.05) >= 4.5
+
+
+def luminance(colour: Any) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    parts = [value / 255 for value in colour]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------------

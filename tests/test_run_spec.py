@@ -14,7 +14,6 @@ import neuronscope as ns
 from neuronscope import cli
 from neuronscope.runs.costs import Cost
 from neuronscope.runs.spec import RunSpec, Selection
-from neuronscope.units import neuron_named
 
 WORDS = ["red", "green", "cat", "dog", "house", "road", "quiet", "near"]
 
@@ -55,7 +54,7 @@ def test_a_described_run_is_explained_shown_and_gone_on_with(described: Path, tm
     assert first.exit_code == 0, first.output
     saved = sorted(file.name for file in (tmp_path / "run" / "results").glob("*.json"))
     assert len(saved) == 6
-    assert {"layer1-neuron3.json", "layer1-neuron3-negative.json"} <= set(saved)
+    assert {"1-3.json", "1-3-negative.json"} <= set(saved)
     assert "1/3/-" in first.output
     assert "6 neurons" in first.output
     before = {name: (tmp_path / "run" / "results" / name).stat().st_mtime_ns for name in saved}
@@ -145,7 +144,7 @@ GOOD = "subject: a\nneurons: [0/1]\nout: b\n"
         (GOOD + "config: !!set {a, b}\n", "line 4: config: the tag .*set' is not understood"),
         (GOOD + "---\n" + GOOD, "line 4: a second document"),
         (GOOD + "llm: " + "{a: " * 3000, "nested too deeply|expected"),
-        (GOOD.replace("0/1", f"'{'3' * 6000}/1'"), "line 2: .* cannot be understood"),
+        (GOOD.replace("0/1", f"'{'3' * 6000}/1'"), "line 2: .* names no neuron"),
         (GOOD + "".join(f"k{n}: &k{n} [{f'*k{n - 1}, ' * 9 if n else 'x'}]\n" for n in range(9)), "Use fewer aliases"),
         (GOOD + "llm: a\0b\n", r"line 4: the character '\\x00' cannot stand in YAML"),
         (GOOD.encode() + b"llm: gr\xfc\xdf\n", "line 4, is not UTF-8"),
@@ -187,23 +186,6 @@ def test_paper_settings_and_selections() -> None:
     assert spec.settings() == ns.ExplainConfig.paper().model_copy(update={"seed": 3})
     assert spec.layers == [5, 9]
     assert spec.neurons[1] == Selection(layers=[5, 9], n=3, by="frequency")  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    ("name", "neuron"),
-    [
-        ("9/740", ns.Neuron(9, 740)),
-        (" 9/740/+ ", ns.Neuron(9, 740)),
-        ("9/740/-", ns.Neuron(9, 740, -1)),
-        ("9/740/-1", ns.Neuron(9, 740, -1)),
-        ("9/-740", ns.Neuron(9, 740, -1)),
-        ("9/-740/+", None),
-        ("9/740/-2", None),
-        ("9", None),
-    ],
-)
-def test_neurons_have_the_same_names_everywhere(name: str, neuron: ns.Neuron | None) -> None:
-    assert neuron_named(name) == neuron
 
 
 def test_costs_are_said_in_what_is_known() -> None:

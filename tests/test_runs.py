@@ -136,6 +136,31 @@ def test_other_settings_are_refused_and_named(server: FakeOpenAI, tmp_path: Path
     assert explain(server, NEURONS[:1], out=tmp_path / "run", config=faster)
 
 
+def test_a_folder_of_another_version_is_refused_before_anything_is_asked(server: FakeOpenAI, tmp_path: Path) -> None:
+    explain(server, NEURONS[:1], out=tmp_path)
+    asked = len(server.requests)
+    described = json.loads((tmp_path / "run.json").read_text())
+    del described["schema_version"]  # as 0.1 wrote it
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    with pytest.raises(ns.ConfigurationError, match=r"another version.*Name another folder"):
+        explain(server, NEURONS[:1], out=tmp_path)
+    (tmp_path / "run.json").write_text("[" * 50_000)
+    with pytest.raises(ns.ResultError, match=r"run\.json is damaged"):
+        explain(server, NEURONS[:1], out=tmp_path)
+    assert len(server.requests) == asked
+
+
+def test_a_damaged_result_is_named_once_with_what_to_do(server: FakeOpenAI, tmp_path: Path) -> None:
+    explain(server, NEURONS[:1], out=tmp_path)
+    file = tmp_path / "results" / f"{NEURONS[0].file_name}.json"
+    document = json.loads(file.read_text())
+    del document["score"]
+    file.write_text(json.dumps(document))
+    with pytest.raises(ns.ResultError, match=r"damaged at score.*Delete the file") as caught:
+        explain(server, NEURONS[:1], out=tmp_path)
+    assert str(caught.value).count(str(file)) == 1
+
+
 def test_one_process_at_a_time_works_in_a_folder(server: FakeOpenAI, tmp_path: Path) -> None:
     stream = ns.explain_neurons(NEURONS, **arguments(server.address, out=tmp_path / "run"))
     next(stream)

@@ -146,7 +146,7 @@ async def test_simulated_tokens_are_counted_once_each(scorer):
 
 
 async def test_no_sequence_means_no_correlation(scorer):
-    assert await scorer.score(BOTH, [COLOUR_MODE], []) == [(0.0, True)]
+    assert await scorer.score(BOTH, [COLOUR_MODE], []) == [(None, True)]
 
 
 async def test_exemplars_are_assigned_to_the_mode_that_fits_them(scorer):

@@ -53,7 +53,7 @@ async def test_the_negative_side_has_a_minus() -> None:
 @pytest.mark.parametrize(
     ("given", "context", "message"),
     [
-        ({"neuron": "nine"}, None, "'nine' is no neuron.*Write"),
+        ({"neuron": "nine"}, None, "'nine' names no neuron: write"),
         ({"neuron": {"layer": 1}}, None, "index: Field required"),
         ({"neuron": "0/1", "atom": []}, None, "The state has no atom. It has neuron"),
         ({"neuron": "0/1", "atoms": 3}, None, "atoms cannot be read"),

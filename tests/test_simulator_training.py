@@ -30,6 +30,7 @@ from neuronscope.simulators.training import ExplainedNeuron, TrainingReport, rea
 from neuronscope.simulators.training.batches import IGNORED, Encoder, Passage, Row, carry, collate, levels_of, plan
 from neuronscope.simulators.training.material import is_held_out
 from neuronscope.simulators.training.progress import StepProgress
+from neuronscope.simulators.training.report import simulate_unseen
 from neuronscope.simulators.training.trainee import Trainee
 from table_subject import TableSubject
 
@@ -520,3 +521,20 @@ def test_the_loss_is_drawn_from_the_log(base: Path, tmp_path: Path) -> None:
     train_simulator(toy_neurons(4), tmp_path / "out", base=base, settings=QUICK, device="cpu")
     plot_loss(tmp_path / "out", tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_held_out_neuron_that_never_changes_has_no_correlation() -> None:
+    class Counting:
+        def simulate(self, explanations: Any, exemplars: Any) -> list[Any]:
+            return [
+                np.tile(np.arange(len(each.tokens), dtype=np.float32), (len(explanations), 1)) for each in exemplars
+            ]
+
+    def neuron(name: str, *activations: float) -> ExplainedNeuron:
+        exemplar = ns.Exemplar(["a"] * 3, [0] * 3, np.array(activations, np.float32), 0, "")
+        return ExplainedNeuron(name, "It counts.", 2.0, [], [exemplar])
+
+    found = simulate_unseen(Counting(), [neuron("silent", 0, 0, 0), neuron("counts", 0, 1, 2)])
+    assert [each.correlation for each in found] == [None, pytest.approx(1.0)]
+    assert TrainingReport("", "", 1, 1, 1, 1, 1.0, found).correlation == pytest.approx(1.0)
+    assert TrainingReport("", "", 1, 1, 1, 1, 1.0, found[:1]).correlation is None

@@ -136,7 +136,7 @@ def smollm2_beside_a_plain_forward_pass(subject: Any, *, batched: bool) -> list[
     for layer in (0, 29):
         ours = [row for activations in found for row in activations[layer]]
         for row, sequence in zip(ours, sequences, strict=True):
-            plain = plain_activations(subject.model, "model.layers.{}.mlp.down_proj", [layer], sequence, bos=1)
+            plain = plain_activations(subject.model, "model.layers.{}.mlp.down_proj", [layer], sequence, bos=None)
             pairs.append((row, plain[layer]))
     return pairs
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import json
 import os
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
 import transformers
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tokenizers import pre_tokenizers
 
 import neuronscope as ns
-from neuronscope.errors import ConfigurationError, SubjectError
+from neuronscope.errors import ConfigurationError, SimulatorError, SubjectError
 from neuronscope.files import cache_folder
-from neuronscope.subject import loading
+from neuronscope.simulators.causal import CausalModel
+from neuronscope.simulators.training.trainee import Trainee
+from neuronscope.subject import loading, sources
 
 SEQUENCES = [[5, 6, 7, 8], [9, 10]]
 
@@ -33,7 +43,7 @@ def packaged_gguf() -> Path:
 
 def forget_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the package with the weights were not installed."""
-    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda _name: None)
 
 
 @pytest.fixture
@@ -235,3 +245,285 @@ def test_loading_is_silent_and_leaves_transformers_settings_alone(
 def test_tokens_and_the_package_itself_import_without_torch() -> None:
     code = "import sys, neuronscope.subject, neuronscope.subject.tokens; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+
+
+def saved(model: Any, tokenizer: Any, folder: Path, change: Any = None, **config: Any) -> Path:
+    """A model's folder, its tensors by name put through `change`, its configuration overwritten."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if change is not None:
+        state = load_file(folder / "model.safetensors")
+        save_file(change(state), folder / "model.safetensors", metadata={"format": "pt"})
+    described = json.loads((folder / "config.json").read_text()) | config
+    (folder / "config.json").write_text(json.dumps(described))
+    return folder
+
+
+def without(*names: str) -> Any:
+    return lambda state: {name: tensor for name, tensor in state.items() if name not in names}
+
+
+WRONG_WEIGHTS: list[tuple[Any, dict[str, Any], str]] = [
+    (without("model.layers.2.self_attn.k_proj.weight"), {}, r"1 missing \(model\.layers\.2\.self_attn\.k_proj"),
+    (without("lm_head.weight", "model.norm.weight"), {}, r"2 missing \(lm_head\.weight, model\.norm\.weight\)"),
+    (None, {"num_hidden_layers": 4}, r"9 missing \(model\.layers\.3\.input_layernorm\.weight, .* and 5 more\)"),
+    (None, {"num_hidden_layers": 2}, r"9 unexpected \(model\.layers\.2\.input_layernorm\.weight, "),
+    (None, {"vocab_size": 300}, r"2 of another shape \(lm_head\.weight 259×8, not 300×8, "),
+    (
+        lambda s: s | {"model.layers.0.mlp.up_proj.bias": torch.ones(12)},
+        {},
+        r"unexpected \(model\.layers\.0\.mlp\.up_proj",
+    ),
+    (lambda s: {f"base_model.{name}": each for name, each in s.items()}, {}, r"30 missing \("),
+    (
+        lambda s: {n.replace("up_proj.weight", "up_proj.qweight"): each for n, each in s.items()},
+        {},
+        r"up_proj\.qweight",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "config", "complaint"), WRONG_WEIGHTS)
+def test_weights_that_are_not_the_models_are_named_and_never_made_up(
+    tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path, change: Any, config: dict[str, Any], complaint: str
+) -> None:
+    folder = saved(tiny_llama, tiny_tokenizer, tmp_path, change, **config)
+    with pytest.raises(SubjectError, match=f"not those of a LlamaForCausalLM with this configuration: .*{complaint}"):
+        ns.load_subject(folder)
+    with pytest.raises(SimulatorError, match=complaint):
+        CausalModel(folder)
+    with pytest.raises(SimulatorError, match=complaint):
+        Trainee(folder, "full", 2, torch.float32, "cpu")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: name.replace("layers.1.", "layers.1._orig_mod."),
+    ],
+)
+def test_names_that_a_wrapper_has_prefixed_are_read_as_those_inside(
+    tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path, wrap: Any
+) -> None:
+    folder = saved(tiny_llama, tiny_tokenizer, tmp_path, lambda s: {wrap(name): each for name, each in s.items()})
+    expected = ns.load_subject((tiny_llama, tiny_tokenizer)).fingerprint
+    assert ns.load_subject(folder, dtype="float32", device="cpu").fingerprint == expected
+
+
+def test_tied_weights_and_tensors_outside_the_decoder_are_no_fault(
+    tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    tied = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**tiny_llama.config.to_dict() | {"tie_word_embeddings": True})
+    )
+    folder = saved(tied, tiny_tokenizer, tmp_path / "tied")
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        ns.load_subject(folder)
+    rewarded = saved(tiny_llama, tiny_tokenizer, tmp_path / "value", lambda s: s | {"v_head.weight": torch.ones(8)})
+    with pytest.warns(UserWarning, match=r"tensors that are not used: v_head\.weight"):
+        ns.load_subject(rewarded)
+
+
+def small_gguf(path: Path, *, left_out: str = "", **more: tuple[int, ...]) -> Path:
+    """A llama of one layer as llama.cpp writes it, less one tensor, or with more."""
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(32)
+    writer.add_embedding_length(16)
+    writer.add_feed_forward_length(32)
+    writer.add_block_count(1)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(259)
+    writer.add_tokenizer_model("gpt2")
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    writer.add_token_list(["<s>", "</s>", *letters, letters[0] + letters[1]])
+    writer.add_token_types([3, 3, *[1] * 257])
+    writer.add_token_merges([f"{letters[0]} {letters[1]}"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    drawn = np.random.default_rng(0)
+    shapes = {"token_embd": (259, 16), "output": (259, 16), "output_norm": (16,), "blk.0.attn_norm": (16,)}
+    shapes |= {
+        "blk.0.ffn_norm": (16,),
+        "blk.0.ffn_down": (16, 32),
+        "blk.0.ffn_up": (32, 16),
+        "blk.0.ffn_gate": (32, 16),
+    }
+    shapes |= {f"blk.0.attn_{each}": (16, 16) for each in ("q", "k", "v", "output")}
+    for name, shape in (shapes | more).items():
+        if name != left_out:
+            writer.add_tensor(f"{name}.weight", drawn.normal(size=shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_file_that_lacks_a_tensor_is_refused_and_nothing_is_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
+    lacking = small_gguf(tmp_path / "lacking.gguf", left_out="blk.0.ffn_up")
+    with pytest.raises(
+        SubjectError, match=r"lacking\.gguf are not those .* 1 missing \(model\.layers\.0\.mlp\.up_proj"
+    ):
+        ns.load_subject(lacking)
+    assert list(cache_folder("subjects").iterdir()) == []
+    assert ns.load_subject(small_gguf(tmp_path / "whole.gguf")).width(0) == 32
+    with pytest.warns(UserWarning, match=r"long\.gguf stretches its rotary embedding \(rope_freqs\.weight\)"):
+        ns.load_subject(small_gguf(tmp_path / "long.gguf", rope_freqs=(4,)))
+
+
+@pytest.fixture
+def adapter(tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path) -> Any:
+    """A LoRA model, its base's folder and its own."""
+    base, own = saved(tiny_llama, tiny_tokenizer, tmp_path / "base"), tmp_path / "adapter"
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = peft.get_peft_model(loaded, peft.LoraConfig(target_modules=["up_proj", "q_proj"], init_lora_weights=False))
+    model.save_pretrained(own)
+    return ns.load_subject((model, tiny_tokenizer)), base, own
+
+
+def test_an_adapters_folder_is_its_base_with_the_adapter(adapter: Any, tiny_tokenizer: Any) -> None:
+    expected, base, own = adapter
+    for folder in (own, base):  # in a folder of its own, and beside the whole model
+        if folder == base:
+            for file in own.iterdir():
+                (base / file.name).write_bytes(file.read_bytes())
+        found = ns.load_subject(folder, dtype="float32", device="cpu")
+        for left, right in zip(
+            found.activations(SEQUENCES, [2])[2], expected.activations(SEQUENCES, [2])[2], strict=True
+        ):
+            np.testing.assert_allclose(left, right, atol=1e-6)
+        assert found.parts["adapters"].startswith("default (")
+
+
+def test_an_adapter_that_lacks_a_tensor_or_its_base_is_refused(adapter: Any) -> None:
+    _, base, own = adapter
+    file = own / "adapter_model.safetensors"
+    state = load_file(file)
+    save_file(dict(list(state.items())[1:]), file, metadata={"format": "pt"})
+    with pytest.raises(SubjectError, match=r"The weights of the adapter .* 1 missing \(.*lora_"):
+        ns.load_subject(own)
+    save_file(state, file, metadata={"format": "pt"})
+    base_file = base / "model.safetensors"
+    save_file(
+        without("model.layers.0.mlp.down_proj.weight")(load_file(base_file)), base_file, metadata={"format": "pt"}
+    )
+    with pytest.raises(SubjectError, match=r"its base cannot be loaded.*1 missing \(model\.layers\.0\.mlp\.down_proj"):
+        ns.load_subject(own)
+    shutil.rmtree(base)
+    with pytest.raises(SubjectError, match=r"holds an adapter \(LORA\), and its base cannot be loaded"):
+        ns.load_subject(own)
+
+
+def test_a_prompt_tuning_folder_is_refused_by_name(adapter: Any, tiny_llama: Any, tmp_path: Path) -> None:
+    model = peft.get_peft_model(tiny_llama, peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    model.peft_config["default"].base_model_name_or_path = str(adapter[1])
+    model.save_pretrained(tmp_path / "prefix")
+    with pytest.raises(SubjectError, match="an adapter of the kind PREFIX_TUNING"):
+        ns.load_subject(tmp_path / "prefix")
+
+
+CODE = """
+import sys
+from transformers import LlamaConfig, LlamaForCausalLM
+class Config(LlamaConfig):
+    model_type = "home-made"
+class Model(LlamaForCausalLM):
+    config_class = Config
+"""
+
+
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about_unless_trusted(
+    tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    folder = saved(tiny_llama, tiny_tokenizer, tmp_path / "own", auto_map=own, model_type="home-made")
+    (folder / "own.py").write_text(CODE)
+    capfd.readouterr()
+    with pytest.raises(SubjectError, match=r"Python code of its own, which is not run.*trust_remote_code=True"):
+        ns.load_subject(folder)
+    with pytest.raises(SimulatorError, match="Python code of its own, which is not run"):
+        CausalModel(folder)
+    assert capfd.readouterr() == ("", "")
+    with pytest.warns(UserWarning, match="Python code that comes with .* will be run"):
+        subject = ns.load_subject(folder, trust_remote_code=True)
+    assert type(subject.model).__name__ == "Model"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", "version https://git-lfs.github.com/spec/v1"),
+        ("model.safetensors", ""),
+        ("tokenizer.json", '{"model": 3}'),
+        ("tokenizer.json", "[]"),
+        ("tokenizer_config.json", "[1]"),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "llama", "hidden_size": "many"}'),
+        ("config.json", '{"model_type": "llama", "hidden_size": -8}'),
+        ("adapter_config.json", "not json"),
+        ("adapter_config.json", "[]"),
+    ],
+)
+def test_a_damaged_folder_is_one_of_our_errors_with_its_name(
+    tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path, file: str, content: str
+) -> None:
+    folder = saved(tiny_llama, tiny_tokenizer, tmp_path / "damaged")
+    (folder / file).write_text(content)
+    with pytest.raises(SubjectError, match="damaged"):
+        ns.load_subject(folder)
+
+
+def test_things_that_are_no_subject_are_answered_in_words(tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    processor = SimpleNamespace(tokenizer=tiny_tokenizer, image_processor=None)
+    for given, words in [
+        (3, "A int is no subject. Give a name such as"),
+        (object(), "A object is no subject"),
+        ({"model": tiny_llama}, "A dict is no subject"),
+        (b"folder", "A bytes is no subject"),
+        (tiny_llama, "A LlamaForCausalLM alone is no subject"),
+        (SimpleNamespace(model=tiny_llama, tokenizer=tiny_tokenizer), r"Give the model and the tokenizer in it"),
+        ((tiny_tokenizer, tiny_llama), "is the wrong way round"),
+        ((tiny_llama, "gpt2"), "must be the model's tokenizer, not 'gpt2'"),
+        ((tiny_llama, processor), "is a processor"),
+        ((tiny_llama, type(tiny_tokenizer)), "holds objects, not classes"),
+        ("  ", "The model's name is empty"),
+        (f"file://{tmp_path}", "Give the path alone"),
+        (f"'{tmp_path}'", "Give the path alone"),
+        ("https://huggingface.co/some/model/tree/main", "give the id alone: 'some/model'"),
+    ]:
+        with pytest.raises(SubjectError, match=words):
+            ns.load_subject(given)  # type: ignore[arg-type]
+
+
+def test_weights_that_are_elsewhere_or_in_a_dtype_for_storage_are_refused(tiny_llama: Any, tiny_tokenizer: Any) -> None:
+    with torch.device("meta"):
+        empty = type(tiny_llama)(tiny_llama.config)
+    with pytest.raises(SubjectError, match=r"is not in memory: .* \(device 'meta'\)"):
+        ns.load_subject((empty, tiny_tokenizer))
+    stored = tiny_llama.to(torch.float8_e4m3fn)
+    with pytest.raises(SubjectError, match=r"plain weights in float8_e4m3fn \(model\.embed_tokens\.weight\)"):
+        ns.load_subject((stored, tiny_tokenizer))
+    assert ns.load_subject((stored, tiny_tokenizer), dtype="float32").activations([[1, 2]], [0])
+    for dtype in (torch.int8, torch.float8_e5m2):
+        with pytest.raises(ConfigurationError, match="There is no dtype"):
+            ns.load_subject((tiny_llama, tiny_tokenizer), dtype=dtype)
+
+
+def test_tokens_that_were_added_without_an_embedding_are_the_tokenizers(tiny_llama: Any, tiny_tokenizer: Any) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.add_tokens(["foxy", "boxy"])
+    subject = ns.load_subject((tiny_llama, tokenizer))
+    with pytest.raises(SubjectError, match=r"Its own tokenizer has 261 tokens: .*resize_token_embeddings"):
+        subject.activations([tokenizer("a boxy road", add_special_tokens=False)["input_ids"]], [0])

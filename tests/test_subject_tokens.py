@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from neuronscope.subject.tokens import bos_id, token_strings
+import neuronscope as ns
+from neuronscope.subject.tokens import bos_id, leading_ids, token_strings
 
 
 def decoded(tokenizer: Any, token_ids: list[int]) -> str:
@@ -87,8 +89,25 @@ def test_spaces_before_punctuation_are_kept(smollm2: Any) -> None:
     assert "".join(token_strings(smollm2.tokenizer, smollm2.tokenizer.encode(text))) == text
 
 
-def test_the_tokenizer_says_whether_there_is_a_bos(smollm2: Any, tiny_tokenizer: Any) -> None:
-    assert bos_id(smollm2.tokenizer) == 1
-    assert bos_id(tiny_tokenizer) == 0
+def test_what_stands_in_front_is_what_the_tokenizer_puts_there_unless_asked(smollm2: Any, tiny_tokenizer: Any) -> None:
+    assert (smollm2.tokenizer.bos_token_id, leading_ids(smollm2.tokenizer)) == (1, ())
+    assert leading_ids(smollm2.tokenizer, True) == (1,)
+    adding = copy.deepcopy(tiny_tokenizer)
+    adding.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    assert [leading_ids(adding, bos) for bos in ("auto", True, False)] == [(0,), (0,), ()]
+    two = copy.deepcopy(tiny_tokenizer)
+    two.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<pad> <s> $A", special_tokens=[("<s>", 0), ("<pad>", 2)]
+    )
+    assert leading_ids(two) == (2, 0)
+
+
+def test_a_bos_that_the_tokenizer_does_not_have_is_refused(tiny_tokenizer: Any) -> None:
     without = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer.backend_tokenizer)
-    assert bos_id(without) is None
+    assert (bos_id(without), leading_ids(without)) == (None, ())
+    with pytest.raises(ns.NeuronScopeError, match="the tokenizer has no BOS"):
+        leading_ids(without, True)
+    with pytest.raises(ns.NeuronScopeError, match="bos is 'auto', True or False, not 'yes'"):
+        leading_ids(without, "yes")

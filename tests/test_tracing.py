@@ -122,7 +122,7 @@ def children(traced: FakeLangSmith, parent: dict[str, Any] | None) -> list[dict[
 
 def test_the_run_is_named_after_the_neuron_and_says_whose_it_is(traced: FakeLangSmith) -> None:
     (root,) = children(traced, None)
-    assert root["name"] == "layer 0 neuron 0"
+    assert root["name"] == "neuron 0/0"
     assert root["session_name"] == "neurons"
     assert "neuronscope" in root["tags"]
     about = {name: root["extra"]["metadata"][name] for name in ("subject", "layer", "neuron", "sign")}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from warnings import filterwarnings
 
 if TYPE_CHECKING:
     from neuronscope.config import ExplainConfig
@@ -119,6 +121,9 @@ __all__ = [
     "open_store",
     "run",
 ]
+
+if "IPython" in sys.modules:  # of tqdm's widgets, which libraries below import and nothing here needs
+    filterwarnings("ignore", message="IProgress not found")
 
 
 def __getattr__(name: str) -> Any:

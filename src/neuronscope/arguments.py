@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from neuronscope.errors import ConfigurationError
+from neuronscope.text import shortened
 
 _LARGEST = 2**63 - 1
 """No number of ours needs more than 64 bits; and some thousands of digits could not even be printed."""
@@ -88,8 +89,7 @@ def short(value: object) -> str:
     """A value in a message, by its first characters."""
     if isinstance(value, int) and abs(value) > _LARGEST:
         return "a number of more than 64 bits"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return shortened(repr(value), _SHOWN)
 
 
 def _whole(value: Any) -> int | None:

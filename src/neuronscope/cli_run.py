@@ -48,9 +48,11 @@ def run(
 
 def _summary(result: NeuronExplanation) -> dict[str, object]:
     return {
+        "neuron": str(result.neuron),
         "layer": result.neuron.layer,
         "index": result.neuron.index,
         "sign": result.neuron.sign,
+        "site": result.neuron.site,
         "status": result.status,
         "number": result.number,
         "score": result.score,

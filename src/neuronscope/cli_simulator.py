@@ -60,9 +60,10 @@ def train(
 
 def _lines(report: Any) -> list[str]:
     learnt = f"{report.neurons:,} neurons, {report.exemplars:,} exemplars"
-    heldout = "no neuron was held out"
+    measured = [each for each in report.heldout if each.correlation is not None]
+    heldout = "not measured: none of the held-out neurons changes" if report.heldout else "no neuron was held out"
     if report.correlation is not None:
-        heldout = f"{report.correlation:.3f}, mean of {len(report.heldout):,} neurons on documents that it never saw"
+        heldout = f"{report.correlation:.3f}, mean of {len(measured):,} neurons on documents that it never saw"
     return [
         f"Learnt        {learnt}, {report.steps:,} steps, {report.tokens:,} tokens, {report.seconds / 60:,.1f} minutes",
         f"Correlation   {heldout}",

@@ -105,7 +105,7 @@ def _load_minilm() -> SentenceTransformer:
 
     try:
         with _quiet():
-            return SentenceTransformer(_minilm_source(), device="cpu")
+            return SentenceTransformer(_minilm_source(), device="cpu", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             "The weights of MiniLM are not installed, and the Hugging Face hub does not give them: "

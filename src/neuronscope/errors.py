@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from typing import TYPE_CHECKING
+
+from neuronscope.text import one_line
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
 class NeuronScopeError(Exception):
-    """Base of every error of ours."""
+    """Base of every error of ours.
+
+    Its message says what was wrong and what to do, so a notebook shows the message alone; after `%xmode Verbose` it
+    shows the frames.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        if getattr(getattr(shell, "InteractiveTB", None), "mode", "") == "Verbose":
+            return traceback.format_exception(self)
+        return [f"\x1b[31m{type(self).__name__}\x1b[0m: {one_line(str(self))}"]
 
 
 class ConfigurationError(NeuronScopeError):

@@ -14,7 +14,14 @@ from neuronscope.engine import local
 from neuronscope.errors import ConfigurationError
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import Mode, NeuronExplanation
-from neuronscope.runs.equipment import as_subject, check_before_loading, check_neuron, checked_config, collect_for
+from neuronscope.runs.equipment import (
+    as_subject,
+    check_before_loading,
+    check_neuron,
+    checked_config,
+    collect_for,
+    neuron_place,
+)
 from neuronscope.runs.many import AnyNeuron, as_neuron
 from neuronscope.scoring.evaluation.items import FIRING_SHARE
 from neuronscope.scoring.evaluation.resampling import Resampling
@@ -98,7 +105,7 @@ async def aevaluate(
             raise ConfigurationError(_NOTHING)
         corpus = open_corpus(corpus)
     with stopping_threads():
-        await local.in_callers_thread(check_before_loading, subject, [(unit.layer, unit.index)])
+        await local.in_callers_thread(check_before_loading, subject, [neuron_place(unit)])
         simulates = await local.in_callers_thread(resolve_simulator, simulator, llm=model)
         loaded, source = await local.in_callers_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
         bench = Bench(
@@ -116,6 +123,7 @@ async def aevaluate(
         material = await bench.gather(ids, texts, families)
         measurements = [row for family in families for row in await bench.measure(family, material)]
     provenance = bench.provenance(material) | {"usage": dict(meter.usage())}
+    provenance |= _explained_elsewhere(explanations, provenance["subject"])
     return Evaluation(unit, texts, measurements, unavailable, provenance)
 
 
@@ -136,6 +144,15 @@ def _sentences(explanations: Explanations) -> list[str]:
             "explain_neuron."
         )
     return list(dict.fromkeys(texts))
+
+
+def _explained_elsewhere(explanations: Explanations, measured: dict[str, Any]) -> dict[str, Any]:
+    """The model that a result explains, if it is not the one that it is measured on."""
+    own = explanations.provenance.get("subject") if isinstance(explanations, NeuronExplanation) else None
+    if not isinstance(own, dict) or measured.get("name") == "unknown":
+        return {}
+    same = all(own[key] == measured[key] for key in own.keys() & measured.keys())
+    return {} if same else {"explained_subject": own}
 
 
 def _neuron(explanations: Explanations, neuron: AnyNeuron | None) -> Neuron:

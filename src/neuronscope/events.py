@@ -31,7 +31,7 @@ class ProgressEvent:
     """The mode's round of refinement; round 0 scores the representative. None where `mode` is."""
     score: float | None = None
     """The mode's best validation score so far, None before its first; when conclude has finished, the neuron's score
-    on test text."""
+    on test text. None too where nothing could be measured."""
     explanation: str | None = None
     """The mode's best explanation so far: at first its representative."""
     n_modes: int | None = None
@@ -98,7 +98,8 @@ class NeuronProgress:
         """What is going on, or how it ended, in words."""
         if self.is_done:
             counted = "1 mode" if self.n_modes == 1 else f"{self.n_modes or 0} modes"
-            return counted if self.score is None else f"{counted}, test score {self.score:.2f}"
+            score = "not measured" if self.score is None else f"{self.score:.2f}"
+            return f"{counted}, test score {score}" if self.n_modes else counted
         if self.node is None:
             return "starting"
         return STEPS.get(self.node, self.node)

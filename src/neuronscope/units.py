@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from neuronscope.arguments import integer
 from neuronscope.errors import ConfigurationError
+from neuronscope.text import shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,12 @@ Split = Literal["train", "validation", "test"]
 """Every document belongs to exactly one: agents see train, refinement optimises validation, scores are test."""
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+_SITE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_NAME = re.compile(
+    rf"(?:(?P<site>{_SITE.pattern}):)?(?P<layer>[0-9]{{1,19}})/"
+    r"(?:-(?P<negative>[0-9]{1,19})|(?P<index>[0-9]{1,19})(?:/(?P<sign>[+-])1?)?)"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,24 +47,45 @@ class Neuron:
             raise ConfigurationError(f"A neuron's sign is 1 or -1, not {self.sign!r}.")
         if self.layer < 0 or self.index < 0:
             raise ConfigurationError(f"Layers and neurons count from 0: got layer {self.layer}, index {self.index}.")
+        if not isinstance(self.site, str) or not _SITE.fullmatch(self.site):
+            raise ConfigurationError(
+                f"{self.site!r} cannot be the name of a site: it is part of file names, so write up to 64 small "
+                "letters, digits, dots, hyphens and underscores, such as sae or resid-post."
+            )
 
     def __str__(self) -> str:
-        return f"layer {self.layer}, neuron {self.index} ({'+' if self.sign > 0 else '-'})"
+        """The neuron's one written name: `9/740`, `9/740/-` for the negative side, `sae:9/740` at another site.
+
+        `Neuron.parse` reads it back. Files, checkpoints, usage records and displays call a neuron by it, so no two
+        neurons share one.
+        """
+        site = "" if self.site == "mlp" else f"{self.site}:"
+        return f"{site}{self.layer}/{self.index}{'' if self.sign > 0 else '/-'}"
+
+    @classmethod
+    def parse(cls, name: str) -> Neuron:
+        """Read a written name: what `str(neuron)` gives, or `9/-740` for the negative side, or `mlp:9/740/+`.
+
+        Raises:
+            ConfigurationError: it names no neuron.
+        """
+        match = _NAME.fullmatch(name.strip()) if isinstance(name, str) else None
+        if match is None:
+            raise ConfigurationError(
+                f"{shortened(repr(name), 80)} names no neuron: write layer/index, such as 9/740, or "
+                "9/740/- for its large negative values, with the site in front if it is not the MLP, as in sae:9/740."
+            )
+        negative = match["negative"] is not None or match["sign"] == "-"
+        index = int(match["negative"] or match["index"])
+        return cls(int(match["layer"]), index, -1 if negative else 1, match["site"] or "mlp")
+
+    @property
+    def file_name(self) -> str:
+        """The written name as part of a path, without an ending: `9-740`, `9-740-negative`, `sae@9-740`."""
+        return str(self).replace("/-", "-negative").replace("/", "-").replace(":", "@")
 
 
-_NAME = re.compile(r"(?P<layer>\d+)/(?:-(?P<negative>\d+)|(?P<index>\d+)(?:/(?P<sign>[+-])1?)?)")
-
-
-def neuron_named(name: str) -> Neuron | None:
-    """`9/740` as a neuron, and `9/740/-` or `9/-740` for its negative side; None if it is no such name."""
-    match = _NAME.fullmatch(name.strip())
-    if match is None:
-        return None
-    negative = match["negative"] is not None or match["sign"] == "-"
-    return Neuron(int(match["layer"]), int(match["negative"] or match["index"]), -1 if negative else 1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Exemplar:
     """A sequence with its per-token activations for one neuron and sign.
 
@@ -74,6 +102,11 @@ class Exemplar:
     """The sequence's number within its corpus."""
     source: str
     """Which part of the corpus the document came from."""
+
+    def __repr__(self) -> str:
+        peak = max(map(float, self.activations), default=0.0)
+        text = shortened("".join(self.tokens[:60]))
+        return f"Exemplar(sequence {self.sequence_id}, {len(self.tokens)} tokens, at most {peak:.3g}, {text!r})"
 
     @property
     def text(self) -> str:

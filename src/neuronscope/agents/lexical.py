@@ -16,7 +16,7 @@ import numpy as np
 from neuronscope.agents.families import group_into_families, nearest_family
 from neuronscope.agents.parsing import distinct
 from neuronscope.agents.statistics import MINIMUM_STRENGTH, Evidence, Weighted
-from neuronscope.result import Attempt, PredictionError
+from neuronscope.result import Attempt, PredictionError, best_attempt
 from neuronscope.simulators.grammar import Condition, quotable, read, write
 from neuronscope.state import HasContext, NeuronState, RefinementState
 
@@ -85,7 +85,7 @@ class LexicalRefinement:
     async def __call__(self, state: RefinementState, runtime: HasContext) -> RefinementState:
         """Propose candidates."""
         history, mode = state["history"], state["mode"]
-        best = max(history, key=lambda attempt: attempt.val_score)
+        best = best_attempt(history)
         evidence = await gather_evidence(state["neuron"], state["exemplars"].maximum, runtime)
         others = [text for text in mode.siblings if text != history[0].explanation]
         found = await asyncio.to_thread(evidence.pursue, SEARCHED, None, [best.explanation, *others])

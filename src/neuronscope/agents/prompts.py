@@ -25,7 +25,7 @@ from neuronscope.agents.highlighting import (
     visible,
 )
 from neuronscope.fences import choose_fence, fenced
-from neuronscope.result import Attempt, Experiment, PredictionError
+from neuronscope.result import Attempt, Experiment, PredictionError, sortable
 from neuronscope.units import Exemplar
 
 CONTEXT_CHARACTERS = 60
@@ -207,8 +207,8 @@ def refinement_messages(
         errors: where the best attempt's prediction goes wrong; none shows the history alone, as in the paper.
         experiments: texts that were written to test explanations, and what the neuron did on them.
     """
-    ranked = sorted(history, key=lambda attempt: -attempt.val_score)
-    lines = [f"{attempt.val_score:.3f}  {visible(attempt.explanation)}" for attempt in ranked]
+    ranked = sorted(history, key=lambda attempt: -sortable(attempt.val_score))
+    lines = [f"{_score(attempt)}  {visible(attempt.explanation)}" for attempt in ranked]
     trials = experiment_lines(experiments)
     lines = ["Score  Explanation", *lines, *_error_lines(errors), *trials]
     fence = choose_fence("history", lines)
@@ -224,6 +224,10 @@ def refinement_messages(
         form="only the text of the explanation" if n == 1 else f"a JSON array of exactly {n} strings",
     )
     return [SystemMessage(system), HumanMessage(f"{fenced(fence, lines)}\n\n{request}")]
+
+
+def _score(attempt: Attempt) -> str:
+    return "(not measured)" if attempt.val_score is None else f"{attempt.val_score:.3f}"
 
 
 def _drawn(exemplars: Sequence[Exemplar], draft: int, seed: int) -> list[Exemplar]:

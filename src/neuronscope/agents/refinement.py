@@ -15,6 +15,7 @@ from neuronscope.agents.prompts import refinement_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
+from neuronscope.result import best_attempt
 from neuronscope.state import HasContext, RefinementState
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class RefinementAgent(LLMRole):
 
     async def _written(self, llm: BaseChatModel, state: RefinementState, runtime: HasContext) -> Written:
         meter, sample = runtime.context.meter, state.get("iteration", 0)
-        best = max(state["history"], key=lambda attempt: attempt.val_score)
+        best = best_attempt(state["history"])
         messages, schema = experiment_messages(best.explanation, state.get("experiments", [])), texts_schema(N_TEXTS)
         tools = [capture_tool()]
         answer = await ask(llm, messages, self.role, schema=schema, tools=tools, meter=meter, sample=sample)
@@ -139,4 +140,4 @@ def _read(answer: AIMessage, role: str) -> str | LLMError:
 
 
 def _errors_of_best(history: Sequence[Attempt]) -> tuple[PredictionError, ...]:
-    return max(history, key=lambda attempt: attempt.val_score).errors if history else ()
+    return best_attempt(history).errors if history else ()

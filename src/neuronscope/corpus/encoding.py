@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
 from neuronscope.corpus.documents import Document, Turn
-from neuronscope.subject.tokens import bos_id
+from neuronscope.subject.tokens import leading_ids
 
 _LABELLED = "labels-1"
 _FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
@@ -28,8 +28,8 @@ def chat_format(tokenizer: Any) -> str:
     return _LABELLED if template is None else f"template-{hashlib.sha256(template.encode()).hexdigest()[:16]}"
 
 
-def encode(documents: Sequence[Document], tokenizer: Any) -> list[list[int]]:
-    """The token ids of each document, without the model's BOS.
+def encode(documents: Sequence[Document], tokenizer: Any, leading: Sequence[int] | None = None) -> list[list[int]]:
+    """The token ids of each document, without the tokens that the subject puts in front of every text.
 
     A conversation is written with the tokenizer's chat template; where there is none, or where it refuses the turns
     (some refuse a system's turn), as its labelled text.
@@ -37,9 +37,12 @@ def encode(documents: Sequence[Document], tokenizer: Any) -> list[list[int]]:
     Args:
         documents: the documents.
         tokenizer: the subject's transformers tokenizer.
+        leading: what the subject puts in front; None is what the tokenizer does.
     """
     template = _chat_template(tokenizer)
-    chats = [_encode_turns(document.turns, template, tokenizer) for document in documents]
+    # Templates write the BOS themselves, where a text has one; the subject puts its own in front of every sequence.
+    fronts = {tuple(leading or ()), leading_ids(tokenizer)} - {()}
+    chats = [_encode_turns(document.turns, template, tokenizer, fronts) for document in documents]
     texts = [document.text for document, chat in zip(documents, chats, strict=True) if chat is None]
     encoded = iter(_encode_texts(texts, tokenizer))
     return [next(encoded) if chat is None else chat for chat in chats]
@@ -66,7 +69,9 @@ def _encode_texts(texts: list[str], tokenizer: Any) -> list[list[int]]:
     return ids
 
 
-def _encode_turns(turns: Sequence[Turn], template: str | None, tokenizer: Any) -> list[int] | None:
+def _encode_turns(
+    turns: Sequence[Turn], template: str | None, tokenizer: Any, fronts: Collection[tuple[int, ...]]
+) -> list[int] | None:
     """The ids of a conversation, or None if it is to be read as labelled text."""
     if not turns or template is None:
         return None
@@ -84,8 +89,7 @@ def _encode_turns(turns: Sequence[Turn], template: str | None, tokenizer: Any) -
     except TemplateError as error:
         _say_refused(str(error))
         return None
-    # The subject puts its BOS in front of every sequence.
-    return ids[1:] if ids and ids[0] == bos_id(tokenizer) else ids
+    return ids[next((len(front) for front in fronts if tuple(ids[: len(front)]) == front), 0) :]
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,11 @@ class Window:
 
 
 def windows(
-    documents: Iterable[Document], tokenizer: Any, seq_len: int = 64, n_tokens: int | None = None
+    documents: Iterable[Document],
+    tokenizer: Any,
+    seq_len: int = 64,
+    n_tokens: int | None = None,
+    leading: Sequence[int] | None = None,
 ) -> Iterator[Window]:
     """Cut documents into sequences of `seq_len` tokens.
 
@@ -46,10 +50,11 @@ def windows(
         tokenizer: the subject's transformers tokenizer.
         seq_len: tokens of a full sequence.
         n_tokens: stop after the document that brings the total to this many tokens; None reads everything.
+        leading: what the subject puts in front of every sequence; None is what the tokenizer does.
     """
     sequence_id = total = 0
     for batch in _batches(documents):
-        for document, token_ids in zip(batch, encode(batch, tokenizer), strict=True):
+        for document, token_ids in zip(batch, encode(batch, tokenizer, leading), strict=True):
             for piece in _cut(token_ids, seq_len):
                 yield Window(sequence_id, piece, split_of(document.text), document.source)
                 sequence_id += 1

@@ -1,7 +1,7 @@
 """Per-token activations: computed on demand by the subject, in batches, and kept for good.
 
 A store keeps no per-token activations of its own: of millions, a few thousand are ever looked at. Those of one neuron
-and sign lie in `activations/layer-<n>/<index><sign>.safetensors`: `ids` int32 (n,), `starts` int64 (n+1,) and `values`
+lie in `activations/layer-<n>/<its file name>.safetensors`: `ids` int32 (n,), `starts` int64 (n+1,) and `values`
 float32, `max(sign * activation, 0)` of all tokens in turn.
 """
 
@@ -132,4 +132,4 @@ class ActivationCache:
             return {}  # absent or unreadable: it is only a cache, and is computed and written again
 
     def _path(self, neuron: Neuron) -> Path:
-        return self._folder / f"layer-{neuron.layer}" / f"{neuron.index}{'+' if neuron.sign > 0 else '-'}.safetensors"
+        return self._folder / f"layer-{neuron.layer}" / f"{neuron.file_name}.safetensors"

@@ -24,7 +24,7 @@ from neuronscope.errors import ConfigurationError, CorpusError, SubjectError
 from neuronscope.exemplars.checkpoints import Checkpoints
 from neuronscope.exemplars.collection import Collection, FinishedChunks, chunks
 from neuronscope.exemplars.frequency import THRESHOLD
-from neuronscope.exemplars.identity import folder_name, identify
+from neuronscope.exemplars.identity import folder_name, identify, require_unchanged
 from neuronscope.exemplars.layout import FORMAT, INFO_FILE
 from neuronscope.exemplars.progress import TokenProgress
 from neuronscope.exemplars.store import ExemplarStore, open_store
@@ -59,7 +59,8 @@ def collect_exemplars(
     the finished store is the same, bit for bit. The text before it is read and tokenized again, not run.
 
     Args:
-        subject: the model; its fingerprint, if it has one, lets a later call find the store again.
+        subject: the model; its fingerprint, if it has one, lets a later call find the store again, if the model still
+            computes the same then.
         corpus: `"builtin"`, a file, a folder, a dataset such as `"hf:owner/name"`, a mixture, an iterable of strings;
             see `neuronscope.corpus.open_corpus`.
         layers: layer numbers, from 0; None is every layer.
@@ -69,7 +70,7 @@ def collect_exemplars(
         signs: 1 for large values, -1 for large negative values.
         cache_dir: the folder that holds stores; None is the user's cache folder.
         batch_size: full sequences of a forward pass; shorter ones are grouped to the same number of tokens.
-        progress: whether to show a progress bar; None shows it in a terminal.
+        progress: whether to show a progress bar; None shows it in a terminal and in a notebook.
         engine: `"local"` runs the subject in this process; `"ray"`, or a `RayEngine` with settings, in workers on a Ray
             cluster, each with a copy of the model. The store is the same, bit for bit, and either goes on from where
             the other was interrupted.
@@ -89,8 +90,9 @@ def collect_exemplars(
     batch_size = integer(batch_size, "batch_size", least=1)
     n_tokens = None if n_tokens is None else integer(n_tokens, "n_tokens", least=1)
     opened = open_corpus(corpus)
+    identity = identify(subject)
     settings = {
-        "subject": identify(subject),
+        "subject": identity,
         "corpus": {"name": opened.name, "key": opened.key()},
         "chat_format": chat_format(subject.tokenizer),
         "widths": {str(layer): subject.width(layer) for layer in layers},
@@ -108,6 +110,7 @@ def collect_exemplars(
         with TokenProgress("Collecting exemplars", n_tokens, opened.n_characters, progress) as bar:
             stream = _read(opened, subject, seq_len, n_tokens, bar)
             collection = _gather(start, subject, stream, bar, checkpoints, cluster)
+        require_unchanged(subject, identity, "while exemplars were collected")
         if not collection.source_tokens:
             raise CorpusError(
                 f"The corpus {opened.name!r} has no document long enough for a sequence. Give it longer documents."
@@ -138,7 +141,8 @@ def _read(
             characters += len(document.text)
             yield document
 
-    for chunk in chunks(windows(counted(), subject.tokenizer, seq_len, n_tokens)):
+    leading = getattr(subject, "leading_ids", None)
+    for chunk in chunks(windows(counted(), subject.tokenizer, seq_len, n_tokens, leading)):
         tokens += sum(len(window.token_ids) for window in chunk)
         bar.estimate(tokens, characters)
         yield chunk

@@ -15,29 +15,69 @@ from neuronscope.protocols import Subject
 _anonymous: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-PARTS = ("configuration", "weights", "tokenizer", "dtype")
-"""What a fingerprint is made of, where a subject tells."""
+PARTS = (
+    "configuration",
+    "weights",
+    "buffers",
+    "modules",
+    "adapters",
+    "hooks",
+    "tokenizer",
+    "bos",
+    "dtype",
+)
+"""What a fingerprint is made of, where a subject tells; `subject.fingerprint` says what each covers."""
 
 
 def identify(subject: Subject) -> dict[str, str]:
     """Name and fingerprint of a subject, and the parts that the fingerprint is made of, if it has `parts`.
 
-    A loaded subject has all. One of your own may offer `name` and `fingerprint`; without a fingerprint nothing tells
+    It is what the subject computes at this moment: ask again rather than keep it. A loaded subject has all. One of your
+    own may offer `name` and `fingerprint`; without a fingerprint nothing tells
     it from another, so its stores are found again only for the same object in the same process.
     """
-    fingerprint = getattr(subject, "fingerprint", None) or _fingerprint_of_object(subject)
     name = str(getattr(subject, "name", type(subject).__name__))
-    return {"name": name, "fingerprint": str(fingerprint)} | dict(getattr(subject, "parts", {}))
+    identity = getattr(subject, "identity", None)
+    if callable(identity):  # both at one reading
+        fingerprint, parts = identity()
+    else:
+        fingerprint, parts = getattr(subject, "fingerprint", None), getattr(subject, "parts", {})
+    return {"name": name, "fingerprint": str(fingerprint or _fingerprint_of_object(subject))} | dict(parts)
 
 
 def differences(made_with: Mapping[str, str], offered: Mapping[str, str]) -> str:
     """What tells two subjects apart, in words: of the parts, those that both tell and that differ."""
+    if made_with.get("scheme") != offered.get("scheme"):
+        return (
+            " The former's fingerprint was taken by another version of neuronscope, which looked at other things; what "
+            "was collected under it is not found again."
+        )
     found = [
         f"the {part} ({made_with[part]} there, {offered[part]} here)"
         for part in PARTS
         if part in made_with and part in offered and made_with[part] != offered[part]
     ]
     return f" They differ in {', and in '.join(found)}." if found else ""
+
+
+def require_unchanged(subject: Subject, before: Mapping[str, str], meanwhile: str) -> None:
+    """Check that a subject is what it was.
+
+    Args:
+        subject: the subject.
+        before: what `identify` gave then.
+        meanwhile: what went on in between, as the end of a sentence.
+
+    Raises:
+        SubjectError: it is another now; the message names what has changed.
+    """
+    now = identify(subject)
+    if now["fingerprint"] != before["fingerprint"]:
+        raise SubjectError(
+            f"{now['name']} has changed {meanwhile} (fingerprint {before['fingerprint']} then, {now['fingerprint']} "
+            f"now), so that what was read belongs to neither.{differences(before, now)} Train, prune, hook and switch "
+            "adapters before or afterwards, and call again."
+        )
 
 
 def checked_identity(subject: Subject, expected: Mapping[str, str]) -> Subject:

@@ -43,6 +43,7 @@ def draw_random(
     rest = sorted(set(sample) - set(top))
     if len(rest) < n:
         rest = sorted(set(sample) - set(top[: n_sequences // 2]))
+    # A seed, and no name: written otherwise it would draw others, and every held-out set would be another one.
     name = f"{seed}/{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}/{split}"
     generator = np.random.default_rng(_number(name))
     return [int(i) for i in generator.permutation(np.array(rest, np.int64))[:n]]

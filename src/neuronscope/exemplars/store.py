@@ -56,6 +56,7 @@ class ExemplarStore:
         """What the store was made of: subject, corpus, settings, and how many tokens, sequences and documents."""
         self.subject: Subject | None = None
         """The model that computes activations on demand, if one is bound."""
+        self._revision: Any = None
         self._layers: dict[int, LayerFile] = {}
         self._cache = ActivationCache(path / "activations")
         self._one_at_a_time = threading.RLock()
@@ -200,11 +201,12 @@ class ExemplarStore:
 
         Raises:
             StoreError: the store lacks a layer, a sign or a sequence, or needs a model to compute activations.
-            SubjectError: a layer has no such neuron.
+            SubjectError: a layer has no such neuron, or the bound model has changed since.
         """
         for neuron in wanted:
             self._layer_of(neuron)
         with self._one_at_a_time:
+            self._notice_change()
             missing = {neuron: set(map(int, ids)) - self._cache.get(neuron).keys() for neuron, ids in wanted.items()}
             missing = {neuron: ids for neuron, ids in missing.items() if ids}
             if not missing:
@@ -215,8 +217,15 @@ class ExemplarStore:
                     f"The store {self.path} does not have the activations of {next(iter(missing))} on {len(sequences)} "
                     "of these sequences yet. Bind the model that computes them: store.bind(subject)."
                 )
+            self._require_own(self.subject)
             for neuron, found in compute(self.subject, sequences, missing).items():
                 self._cache.add(neuron, found)
+
+    def _notice_change(self) -> None:
+        """What the store knows belongs to the model that it was made with; a bound one that is another now is told."""
+        if self.subject is not None and (now := _revision(self.subject)) != self._revision:
+            self._require_own(self.subject)
+            self._revision = now
 
     def bind(self, subject: Subject) -> ExemplarStore:
         """Let `subject` compute the activations that are asked for; returns the store.
@@ -224,18 +233,23 @@ class ExemplarStore:
         Raises:
             StoreError: it is not the model that the store was made with.
         """
+        self._require_own(subject)
+        self.subject = subject
+        self._revision = _revision(subject)
+        return self
+
+    def _require_own(self, subject: Subject) -> None:
         from neuronscope.exemplars.identity import differences, identify
 
         made_with, offered = self.info["subject"], identify(subject)
         if made_with["fingerprint"] != offered["fingerprint"]:
+            now = "the bound subject has changed, and is now" if subject is self.subject else "this subject is"
             raise StoreError(
                 f"The store {self.path} was made with {made_with['name']} (fingerprint {made_with['fingerprint']}); "
-                f"this subject is {offered['name']} (fingerprint {offered['fingerprint']})."
+                f"{now} {offered['name']} (fingerprint {offered['fingerprint']})."
                 f"{differences(made_with, offered)} "
                 "Bind the same model in the same dtype, or collect exemplars for this one."
             )
-        self.subject = subject
-        return self
 
     @cached_property
     def _sequences(self) -> SequenceFile:
@@ -264,6 +278,12 @@ class ExemplarStore:
                 "Choose an index in that range."
             )
         return file
+
+
+def _revision(subject: Subject) -> Any:
+    """What tells at once that a subject may have changed, if it says so."""
+    revision = getattr(subject, "revision", None)
+    return revision() if callable(revision) else None
 
 
 def _split(split: str) -> Split:

@@ -30,8 +30,13 @@ class TokenLookup:
         kept = sorted(means, key=lambda token: -means[token] * total[token])[:limit]
         self._means = {token: means[token] for token in kept}
 
-    def score(self, exemplars: Sequence[Exemplar]) -> float:
-        """Pearson correlation with the activations over all tokens of the exemplars, pooled."""
+    def score(self, exemplars: Sequence[Exemplar]) -> float | None:
+        """Pearson correlation with the activations over all tokens of the exemplars, pooled; None if they are constant.
+
+        Without an exemplar there is nothing to correlate with, either.
+        """
+        if not exemplars:
+            return None
         predicted = [self._means.get(token, 0.0) for exemplar in exemplars for token in exemplar.token_ids]
         actual = np.concatenate([exemplar.activations for exemplar in exemplars])
         return pearson(np.asarray(predicted), actual).value

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.errors import ConfigurationError
 from neuronscope.files import write_atomically
 from neuronscope.graphs.tools import validation_sequences
-from neuronscope.scoring import Correlation, Scorer, pearson_rows
+from neuronscope.result import best_attempt
+from neuronscope.scoring import Scorer, pearson_rows
 from neuronscope.state import Instruments, RefinementState
-from neuronscope.units import Neuron
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,9 +34,17 @@ class CandidateSet:
     n_top: int
     """How many of the sequences are the neuron's top ones; the others were drawn at random."""
 
-    def scores(self) -> list[Correlation]:
-        """The scores on all sequences: the best attempt before the round, then the candidates."""
-        return pearson_rows(np.concatenate(self.predictions, axis=1), np.concatenate(self.truth))
+    def scores(self) -> list[float]:
+        """The scores on all sequences: the best attempt before the round, then the candidates.
+
+        Raises:
+            ConfigurationError: the neuron does the same on all sequences, so there are none.
+        """
+        found = pearson_rows(np.concatenate(self.predictions, axis=1), np.concatenate(self.truth))
+        scores = [score.value for score in found if score.value is not None]
+        if not scores:
+            raise ConfigurationError(f"{self.name} has no scores: its neuron does the same everywhere. Leave it out.")
+        return scores
 
     def save(self, folder: Path) -> Path:
         """Write the set as one file of NumPy arrays."""
@@ -79,7 +88,7 @@ class Recorder:
         proposed: RefinementState = await self.agent(state, runtime)
         if len(proposed.get("candidates", [])) > 1:
             self._rounds += 1
-            name = f"{file_name(state['neuron'])}-round{self._rounds}"
+            name = f"{state['neuron'].file_name}-round{self._rounds}"
             self.sets.append(await self._record(name, state, proposed["candidates"], runtime.context))
         return proposed
 
@@ -87,7 +96,7 @@ class Recorder:
         self, name: str, state: RefinementState, candidates: list[str], instruments: Instruments
     ) -> CandidateSet:
         scorer, neuron = Scorer.of(instruments), state["neuron"]
-        best = max(state["history"], key=lambda attempt: attempt.val_score).explanation
+        best = best_attempt(state["history"]).explanation
         sequences = await validation_sequences(state, instruments)
         drawn = set(state["exemplars"].validation_random)
         return CandidateSet(
@@ -98,8 +107,3 @@ class Recorder:
             predictions=await scorer.predict(neuron, [best, *candidates], sequences),
             n_top=sum(number not in drawn for number in sequences),
         )
-
-
-def file_name(neuron: Neuron) -> str:
-    """What a neuron's files are called."""
-    return f"layer{neuron.layer}-neuron{neuron.index}"

@@ -19,6 +19,7 @@ import typer
 import neuronscope as ns
 from neuronscope.experiments.baselines import TokenLookup
 from neuronscope.graphs.observation import draw_exemplars
+from neuronscope.result import mean_of
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
@@ -36,8 +37,8 @@ class Row:
     """One neuron's explanation beside the look-up tables, on the same test set."""
 
     explanation: ns.NeuronExplanation
-    ten_tokens: float
-    lookup: float
+    ten_tokens: float | None
+    lookup: float | None
 
 
 def random_neurons(width: int, layer: int, n: int, seed: int) -> list[ns.Neuron]:
@@ -60,7 +61,7 @@ def explain_and_compare(
     subject: Subject, store: ExemplarStore, neuron: ns.Neuron, config: ns.ExplainConfig, out: Path
 ) -> Row:
     """Explain one neuron offline, or read its saved result, and score the look-up tables on its test set."""
-    path = out / f"layer{neuron.layer}-neuron{neuron.index}.json"
+    path = out / f"{neuron.file_name}.json"
     if path.exists():
         explanation = ns.NeuronExplanation.load(path)
     else:
@@ -84,7 +85,7 @@ def explain_and_compare(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The means per layer as a Markdown table."""
+    """The means per layer, of what was measured, as a Markdown table."""
     lines = [
         "| layer | neurons | score before refinement | score | joint score | modes | ten tokens | look-up table |",
         "|---|---|---|---|---|---|---|---|",
@@ -93,15 +94,18 @@ def table(rows: Sequence[Row]) -> str:
         here = [row for row in rows if row.explanation.neuron.layer == layer]
         found = [row.explanation for row in here]
         figures = [
-            mean(x.unrefined_score for x in found),
-            mean(x.score for x in found),
-            mean(x.joint_score for x in found),
+            mean_of(x.unrefined_score for x in found),
+            mean_of(x.score for x in found),
+            mean_of(x.joint_score for x in found),
         ]
-        baselines = [mean(row.ten_tokens for row in here), mean(row.lookup for row in here)]
-        cells = [*(f"{value:.3f}" for value in figures), f"{mean(x.number for x in found):.2f}"]
-        cells += [f"{value:.3f}" for value in baselines]
+        baselines = [mean_of(row.ten_tokens for row in here), mean_of(row.lookup for row in here)]
+        cells = [*map(_cell, figures), f"{mean(x.number for x in found):.2f}", *map(_cell, baselines)]
         lines.append(f"| {layer} | {len(here)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
 
 
 def main(

@@ -21,7 +21,7 @@ import typer
 from numpy.typing import NDArray
 
 import neuronscope as ns
-from neuronscope.experiments.candidate_sets import CandidateSet, Recorder, file_name
+from neuronscope.experiments.candidate_sets import CandidateSet, Recorder
 from neuronscope.experiments.offline import draw
 from neuronscope.files import write_atomically
 from neuronscope.scoring import race
@@ -56,7 +56,7 @@ class Replay:
 
 async def replay_set(recorded: CandidateSet) -> Replay:
     """Race the candidates of one recorded round, and hold the outcome against all their scores."""
-    before, *scores = [score.value for score in recorded.scores()]
+    before, *scores = recorded.scores()
     rows = {text: number for number, text in enumerate(recorded.candidates, start=1)}
     simulated: set[tuple[str, int]] = set()
 
@@ -126,7 +126,7 @@ async def record_neuron(neuron: ns.Neuron, instruments: Instruments, out: Path) 
     from neuronscope.agents import RefinementAgent
     from neuronscope.graphs import build_neuron_graph
 
-    done = out / f"{file_name(neuron)}.done"
+    done = out / f"{neuron.file_name}.done"
     if done.exists():
         return
     recorder = Recorder(RefinementAgent())

@@ -22,7 +22,7 @@ import neuronscope as ns
 from neuronscope.errors import ConfigurationError
 from neuronscope.files import write_atomically
 from neuronscope.protocols import Simulator
-from neuronscope.scoring import pearson
+from neuronscope.scoring.metrics import pearson, varies
 from neuronscope.simulators.training import ExplainedNeuron, TrainingSettings, read_results
 from neuronscope.simulators.training.material import is_held_out
 
@@ -58,8 +58,12 @@ def predict(simulator: Simulator, neurons: Sequence[ExplainedNeuron]) -> list[Fl
 
 
 def correlations(predictions: Sequence[Floats], neurons: Sequence[ExplainedNeuron]) -> NDArray[np.float64]:
-    """Per neuron, the correlation of predicted and true activations over all tokens of its unseen exemplars."""
-    return np.array([pearson(p, _truth(neuron)).value for p, neuron in zip(predictions, neurons, strict=True)])
+    """Per neuron, the correlation of predicted and true activations over all tokens of its unseen exemplars.
+
+    NaN for a neuron that does the same on all of them.
+    """
+    found = [pearson(p, _truth(neuron)).value for p, neuron in zip(predictions, neurons, strict=True)]
+    return np.array([np.nan if value is None else value for value in found])
 
 
 def _truth(neuron: ExplainedNeuron) -> NDArray[np.float32]:
@@ -120,7 +124,7 @@ def main(
     held_out = [
         neuron
         for neuron in read_results(explanations, ns.open_store(store), settings)
-        if is_held_out(neuron.name, heldout) and neuron.unseen
+        if is_held_out(neuron.name, heldout) and neuron.unseen and varies(_truth(neuron))
     ]
     simulators: dict[str, Simulator] = {
         "hybrid": HybridSimulator(),

@@ -15,14 +15,24 @@ from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.modes import representative
 from neuronscope.graphs.tools import own_sequences
 from neuronscope.llm import model_name
-from neuronscope.result import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage
+from neuronscope.result import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage, mean_of, sortable
 from neuronscope.scoring import Scorer, assign_exemplars, pearson
-from neuronscope.scoring.metrics import on_scale
+from neuronscope.scoring.metrics import on_scale, varies
 from neuronscope.state import ExemplarIds, Instruments, NeuronState
 from neuronscope.units import Exemplar, Neuron
 
 EXCERPTS = 5
 """Test exemplars that a mode shows."""
+
+NO_TEXT = (
+    "{what}: the corpus has no {split} document (every document belongs to train, validation or test, by a hash of its "
+    "text). Collect exemplars from more documents."
+)
+NO_VARIATION = (
+    "{what}: the neuron does the same on all {n} {split} sequences, so nothing can be correlated with it. Collect "
+    "exemplars from more text."
+)
+NO_MODE = "No mode was found: the drafts gave no condition that belongs to a cluster. Try more drafts, or another LLM."
 
 Rows = list[NDArray[np.float32]]
 
@@ -30,30 +40,31 @@ Rows = list[NDArray[np.float32]]
 async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronState:
     """Score the modes on the test set and put the result together.
 
-    A mode that cannot be scored keeps test scores of 0 and is named among the failures.
+    A score that cannot be measured is None, and the failures say why.
     """
     instruments, neuron, ids = runtime.context, state["neuron"], state["exemplars"]
     scorer = Scorer.of(instruments)
     examined = await _examine(scorer, neuron, ids, state.get("modes", []))
-    modes = sorted(examined.modes, key=lambda mode: -mode.score)
-    failures = [*state.get("failures", []), *examined.failures]
+    modes = sorted(examined.modes, key=lambda mode: -sortable(mode.score))
+    new = [*examined.failures, *await _gaps(scorer, neuron, ids, state)]
+    failures = [*state.get("failures", []), *new]
     explanation = NeuronExplanation(
         neuron=neuron,
         status=_status(ids, failures),
         modes=modes,
-        score=_mean([mode.score for mode in modes]),
+        score=mean_of(mode.score for mode in modes),
         joint_score=examined.joint_score,
-        unrefined_score=_mean([mode.unrefined_score for mode in modes]),
+        unrefined_score=mean_of(mode.unrefined_score for mode in modes),
         hypotheses=list(state.get("hypotheses", [])),
         atoms=list(state.get("atoms", [])),
         clusters=list(state.get("clusters", [])),
         failures=failures,
-        usage=_usage(scorer, neuron, instruments),
+        usage=usage_of(neuron, instruments),
         provenance=provenance(instruments),
     )
     scorer.forget(neuron)
     update: NeuronState = {"explanation": explanation}
-    return {**update, "failures": examined.failures} if examined.failures else update
+    return {**update, "failures": new} if new else update
 
 
 def _status(ids: ExemplarIds, failures: Sequence[Failure]) -> Status:
@@ -62,8 +73,22 @@ def _status(ids: ExemplarIds, failures: Sequence[Failure]) -> Status:
     return "partial" if failures else "explained"
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+async def _gaps(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, state: NeuronState) -> list[Failure]:
+    """Why scores are missing that no step has failed at: there is no held-out text, or nothing happens in it."""
+    if ids.maximum <= 0:
+        return []
+    if not state.get("modes"):
+        return [] if state.get("failures") else [Failure("clustering", NO_MODE)]
+    gaps = []
+    for agent, split, what, sequences in (
+        ("refinement", "validation", "Nothing was refined", [*ids.validation, *ids.validation_random]),
+        ("conclude", "test", "There are no test scores", [*ids.test, *ids.test_random]),
+    ):
+        if not sequences:
+            gaps.append(Failure(agent, NO_TEXT.format(what=what, split=split)))
+        elif not varies(await scorer.truth(neuron, sequences)):
+            gaps.append(Failure(agent, NO_VARIATION.format(what=what, split=split, n=len(sequences))))
+    return gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +96,7 @@ class _Examined:
     """The modes with their test scores."""
 
     modes: list[Mode]
-    joint_score: float
+    joint_score: float | None
     failures: list[Failure]
 
 
@@ -79,7 +104,7 @@ async def _examine(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, modes: Sequ
     """Predict every mode, and its representative, on the test set, and score what could be predicted."""
     sequences = [*ids.test, *ids.test_random]
     if not modes or not sequences:
-        return _Examined(list(modes), 0.0, [])
+        return _Examined(list(modes), None, [])
     answers = await asyncio.gather(
         *(scorer.predict(neuron, [mode.explanation, representative(mode)], sequences) for mode in modes),
         return_exceptions=True,
@@ -94,13 +119,13 @@ async def _examine(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, modes: Sequ
         else:
             raise answer
     exemplars = await scorer.exemplars(neuron, sequences)
-    scored, joint_score = _score(modes, predicted, exemplars, ids) if predicted else ({}, 0.0)
+    scored, joint_score = _score(modes, predicted, exemplars, ids) if predicted else ({}, None)
     return _Examined([scored.get(number, mode) for number, mode in enumerate(modes)], joint_score, failures)
 
 
 def _score(
     modes: Sequence[Mode], predicted: dict[int, Rows], exemplars: Sequence[Exemplar], ids: ExemplarIds
-) -> tuple[dict[int, Mode], float]:
+) -> tuple[dict[int, Mode], float | None]:
     """Score modes from predictions of shape `(2, tokens)` per exemplar: the explanation, then the representative."""
     actual = [exemplar.activations for exemplar in exemplars]
     finals = [np.stack([rows[place][0] for rows in predicted.values()]) for place in range(len(exemplars))]
@@ -117,7 +142,7 @@ def _score(
         scored[number] = replace(
             modes[number],
             score=whole.value,
-            constant=whole.constant,
+            constant=whole.constant and whole.value is not None,
             unrefined_score=pearson(pooled[1], truth).value,
             subset_score=pearson(
                 np.concatenate([rows[place][0] for place in subset]),
@@ -138,7 +163,9 @@ def _excerpt(exemplar: Exemplar, predicted: NDArray[np.float32], maximum: float)
     )
 
 
-def _usage(scorer: Scorer, neuron: Neuron, instruments: Instruments) -> Usage:
+def usage_of(neuron: Neuron, instruments: Instruments) -> Usage:
+    """What a neuron has cost so far."""
+    scorer = Scorer.of(instruments)
     counted = {} if instruments.meter is None else instruments.meter.usage()
     return Usage(**counted, simulated_tokens=scorer.simulated_tokens(neuron), seconds=round(scorer.seconds(neuron), 3))
 

@@ -12,9 +12,9 @@ from langgraph.runtime import Runtime
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.modes import best_attempt, generation_score
+from neuronscope.graphs.modes import generation_score
 from neuronscope.graphs.tools import capture_activations, refinement_failure
-from neuronscope.result import Experiment, Trial
+from neuronscope.result import Experiment, Trial, best_attempt
 from neuronscope.scoring.evaluation.items import FIRING_SHARE
 from neuronscope.scoring.metrics import SCALE, on_scale
 from neuronscope.state import Instruments, RefinementState

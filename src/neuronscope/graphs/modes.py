@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from neuronscope.result import Attempt, Experiment, Mode
+from neuronscope.result import Attempt, Experiment, Mode, best_attempt
 
 
 def representative(mode: Mode) -> str:
@@ -38,8 +38,3 @@ def generation_score(explanation: str, experiments: Sequence[Experiment]) -> flo
         if trial.expected
     ]
     return sum(fired) / len(fired) if fired else None
-
-
-def best_attempt(history: Sequence[Attempt]) -> Attempt:
-    """The attempt with the highest validation score; the earliest of equals, so only a better one replaces it."""
-    return max(history, key=lambda attempt: attempt.val_score)

@@ -21,7 +21,7 @@ from neuronscope.graphs.experimenting import TryOut, calls_tools, is_due, only_t
 from neuronscope.graphs.modes import refined, representative
 from neuronscope.graphs.streaming import announced
 from neuronscope.graphs.tools import TOOLS, fail_in_words, refinement_failure, score_explanations
-from neuronscope.result import Attempt, Failure, Mode, PredictionError
+from neuronscope.result import Attempt, Failure, Mode, PredictionError, best_attempt, sortable
 from neuronscope.state import Instruments, RefinementState
 
 Agent = Callable[..., Awaitable[Any]]
@@ -117,9 +117,9 @@ def _best_attempt(answers: list[ToolMessage], iteration: int) -> Attempt | None:
         if message.name != score_explanations.name or message.status == "error":
             continue
         answer = json.loads(str(message.content))
-        finished = [score for score in answer["scores"] if score["score"] is not None]
-        winner = max(finished, key=lambda score: score["score"])
-        if best is None or winner["score"] > best.val_score:
+        finished = [score for score in answer["scores"] if score["constant"] is not None]  # the others were dropped
+        winner = max(finished, key=lambda score: sortable(score["score"]))
+        if best is None or sortable(winner["score"]) > sortable(best.val_score):
             errors = tuple(PredictionError(**error) for error in answer["errors"])
             best = Attempt(iteration, winner["explanation"], winner["score"], errors)
     return best
@@ -143,9 +143,15 @@ def _go_on(state: RefinementState, config: ExplainConfig) -> str:
 
 
 def finished(state: RefinementState, config: ExplainConfig) -> bool:
-    """Whether the iterations are over: there were `max_iterations`, or the score has converged."""
+    """Whether the iterations are over: there were `max_iterations`, or the score has converged, or there is none.
+
+    Where nothing can be measured on validation text, nothing tells a better candidate from a worse one.
+    """
+    history = state["history"]
     iterations_done = state["iteration"] - 1  # the representative's round is none
-    return iterations_done >= config.max_iterations or converged(state["history"], iterations_done, config)
+    if iterations_done >= config.max_iterations or converged(history, iterations_done, config):
+        return True
+    return bool(history) and best_attempt(history).val_score is None
 
 
 def converged(history: list[Attempt], iterations_done: int, config: ExplainConfig) -> bool:
@@ -154,8 +160,9 @@ def converged(history: list[Attempt], iterations_done: int, config: ExplainConfi
         return False
     reference, reached = -float("inf"), 0
     for attempt in history:
-        if attempt.val_score > reference and attempt.val_score - reference >= config.min_improvement:
-            reference, reached = attempt.val_score, attempt.iteration
+        score = sortable(attempt.val_score)
+        if score > reference and score - reference >= config.min_improvement:
+            reference, reached = score, attempt.iteration
     return iterations_done - reached >= config.patience
 
 

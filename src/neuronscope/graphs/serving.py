@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 from neuronscope.errors import ConfigurationError, NeuronScopeError, first_problem
 from neuronscope.graphs.observation import observe
 from neuronscope.state import Instruments
-from neuronscope.units import Neuron, neuron_named
+from neuronscope.units import Neuron
 
 Equip = Callable[[Any, Neuron], Instruments]
 """Makes instruments of settings, for one neuron; it is called in a worker thread."""
@@ -171,7 +171,7 @@ def read_settings(kind: Any, context: Any) -> Any:
 def read_state(plain: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
     """A state, or a part of one, from JSON; what has its type already stays as it is.
 
-    A neuron may be written `"9/740"`, or `"9/-740"` for its negative side; a mode may be its sentence.
+    A neuron may be its written name: `"9/740"`, or `"9/740/-"` for its negative side; a mode may be its sentence.
 
     Raises:
         ConfigurationError: a key or a value does not fit the state.
@@ -194,16 +194,17 @@ def read_state(plain: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, 
 
 
 def read_neuron(plain: Any) -> Neuron:
-    """A neuron from `{"layer": 9, "index": 740, "sign": 1}`, `"9/740"` or `"9/-740"`.
+    """A neuron from `{"layer": 9, "index": 740, "sign": 1}` or its written name, such as `"9/740"`.
 
     Raises:
         ConfigurationError: it is none of these.
     """
-    named = neuron_named(plain) if isinstance(plain, str) else None
+    if isinstance(plain, str):
+        return Neuron.parse(plain)
     try:
-        return named or TypeAdapter(Neuron).validate_python(plain)
+        return TypeAdapter(Neuron).validate_python(plain)
     except ValidationError as error:
         raise ConfigurationError(
             f'{plain!r} is no neuron: {first_problem(error)}. Write {{"layer": 9, "index": 740, "sign": 1}}, "9/740" '
-            'or, for the negative side, "9/-740".'
+            'or, for the negative side, "9/740/-".'
         ) from error

@@ -88,7 +88,7 @@ def _event(node: str, phase: Phase, state: Mapping[str, Any], update: Any) -> Pr
         phase=phase,
         mode=representative(first),
         iteration=state.get("iteration", last),
-        score=best.val_score if best.history else None,
+        score=best.val_score,
         explanation=best.explanation,
         n_modes=len(first.siblings) or None,
     )
@@ -153,9 +153,8 @@ def _traced(config: RunnableConfig | None, neuron: Neuron | None, instruments: I
         "subject": str(getattr(instruments.subject, "name", type(instruments.subject).__name__))
     }
     if neuron is not None:
-        side = "" if neuron.sign > 0 else " (-)"
-        named.setdefault("run_name", f"layer {neuron.layer} neuron {neuron.index}{side}")
-        metadata |= {"layer": neuron.layer, "neuron": neuron.index, "sign": neuron.sign}
+        named.setdefault("run_name", f"neuron {neuron}")
+        metadata |= {"layer": neuron.layer, "neuron": neuron.index, "sign": neuron.sign, "site": neuron.site}
     named["metadata"] = {**metadata, **named.get("metadata", {})}
     named["tags"] = ["neuronscope", *(named.get("tags") or [])]
     return named

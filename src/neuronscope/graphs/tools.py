@@ -19,7 +19,7 @@ from pydantic import Field
 from neuronscope.agents.experimenting import CAPTURE, CAPTURE_DESCRIPTION, CaptureArguments, Text
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.modes import representative
-from neuronscope.result import Failure, Mode
+from neuronscope.result import Failure, Mode, best_attempt
 from neuronscope.scoring import Scorer, Standing, race
 from neuronscope.scoring.scorer import Predictions
 from neuronscope.state import Instruments, RefinementState
@@ -37,13 +37,13 @@ async def score_explanations(
     Returns JSON: `sequences`, how many there are; `scores`, one `{explanation, score, constant, sequences}` per
     explanation in the order given; and `errors`, the tokens where the best of them predicts far too little or far too
     much. A score is always that on all sequences. It is null where an explanation was dropped early, because others
-    did better on the first `sequences` of them.
+    did better on the first `sequences` of them, and where the neuron does the same on all sequences, or there are none.
     """
     scorer, state = Scorer.of(runtime.context), cast(RefinementState, runtime.state)
     neuron, maximum = state["neuron"], state["exemplars"].maximum
     sequences = await validation_sequences(state, runtime.context)
     standings = await _standings(explanations, sequences, state, runtime.context)
-    finished = {text: standing.score.value for text, standing in standings.items() if standing.score is not None}
+    finished = {text: standing.score.value or 0.0 for text, standing in standings.items() if standing.score is not None}
     errors = await scorer.errors(neuron, max(finished, key=finished.__getitem__), sequences, maximum)
     answer = {
         "sequences": len(sequences),
@@ -69,7 +69,7 @@ async def _standings(
     async def predict(texts: Sequence[str], places: Sequence[int]) -> Predictions:
         return await scorer.predict(neuron, texts, [sequences[place] for place in places])
 
-    best = max(history, key=lambda attempt: attempt.val_score).explanation
+    best = best_attempt(history).explanation
     reference = [rows[0] for rows in await scorer.predict(neuron, [best], sequences)]
     truth = [exemplar.activations for exemplar in await scorer.exemplars(neuron, sequences)]
     return dict(zip(candidates, await race(predict, candidates, truth, reference), strict=True))

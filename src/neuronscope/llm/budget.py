@@ -55,7 +55,7 @@ class Budget:
                 return cls(dollars=_number(dollars["before"] or dollars["after"]))
             if tokens:
                 return cls(tokens=round(_number(tokens["number"]) * _UNITS[tokens["unit"].lower()]))
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
         raise ConfigurationError(f'The budget {text!r} is neither dollars, such as "5$", nor tokens: "200k tokens".')
 

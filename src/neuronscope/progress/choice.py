@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
-from rich.console import Console
-
+from neuronscope import bars
 from neuronscope.events import ProgressEvent
-from neuronscope.progress.notebook import NotebookProgress, in_notebook
+from neuronscope.progress.notebook import NotebookProgress
 from neuronscope.progress.terminal import GraphProgress
 from neuronscope.units import Neuron
 
@@ -39,12 +38,8 @@ def watching(progress: Progress, neuron: Neuron) -> Iterator[Listener]:
 
 
 def place_of(progress: Progress) -> Literal["notebook", "terminal"] | None:
-    """Where a run is shown, if it is."""
-    if callable(progress) or progress is False:
-        return None
-    if in_notebook():
-        return "notebook"
-    return "terminal" if progress or Console(stderr=True).is_terminal else None
+    """Where a run is shown, if it is: what takes the events itself takes the display's place."""
+    return None if callable(progress) else bars.place_of(progress)
 
 
 def _ignore(event: ProgressEvent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -49,8 +50,24 @@ def cell(measurement: Measurement | None) -> str:
     """A value with its interval, and a star where a note belongs to it."""
     if measurement is None:
         return ""
+    if measurement.value is None:
+        return f"{words.NOT_MEASURED}*"
     value, low, high = (words.number(number) for number in (measurement.value, measurement.low, measurement.high))
     return f"{value} ({low} to {high}){'*' if measurement.note or measurement.abstentions else ''}"
+
+
+def heading(evaluation: Evaluation) -> str:
+    """The neuron, and both models where the explanations were made on another than they are measured on."""
+    neuron = words.neuron_name(evaluation.neuron)
+    explained, measured = (evaluation.provenance.get(key) for key in ("explained_subject", "subject"))
+    if not explained or not measured:
+        return neuron
+    return f"{neuron}, explained in {_subject(explained)}, measured in {_subject(measured)}"
+
+
+def _subject(described: dict[str, Any]) -> str:
+    fingerprint = described.get("fingerprint")
+    return f"{described.get('name', 'unknown')}{f' (fingerprint {fingerprint})' if fingerprint else ''}"
 
 
 def notes(evaluation: Evaluation) -> list[str]:
@@ -78,7 +95,7 @@ class EvaluationReport:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the console's width: as many explanations side by side as fit."""
         evaluation = self.evaluation
-        yield Text(str(evaluation.neuron), style="bold")
+        yield Text(words.visible(heading(evaluation)), style="bold")
         for number, explanation in enumerate(evaluation.explanations, start=1):
             yield Text(f"{number}  {words.visible(explanation)}")
         columns = list(enumerate(evaluation.explanations, start=1))
@@ -93,15 +110,17 @@ def render_table(evaluation: Evaluation) -> str:
     """The table for a notebook cell; every text is escaped."""
     columns = list(enumerate(evaluation.explanations, start=1))
     head = "".join(
-        f"<th>{_safe(name)}</th>" for name in ["metric", "judge", "against", "n", "chance", *_heads(columns)]
+        f"<th{_side(place)}>{_safe(name)}</th>"
+        for place, name in enumerate(["metric", "judge", "against", "n", "chance", *_heads(columns)])
     )
     body = "".join(
-        "<tr>" + "".join(f"<td>{_safe(text)}</td>" for text in line) + "</tr>" for line in _lines(evaluation, columns)
+        "<tr>" + "".join(f"<td{_side(place)}>{_safe(text)}</td>" for place, text in enumerate(line)) + "</tr>"
+        for line in _lines(evaluation, columns)
     )
     listed = "".join(f"<li>{_safe(explanation)}</li>" for explanation in evaluation.explanations)
     remarks = "".join(f"<p>{_safe(note)}</p>" for note in notes(evaluation))
     return (
-        f"<p><b>{_safe(str(evaluation.neuron))}</b></p><ol>{listed}</ol>"
+        f"<p><b>{_safe(heading(evaluation))}</b></p><ol>{listed}</ol>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{remarks}"
     )
 
@@ -142,6 +161,11 @@ def _about(measurements: list[Measurement]) -> list[str]:
 
 def _padded(cells: list[str], n: int) -> list[str]:
     return [*cells, *[""] * (max(1, n) - len(cells))]
+
+
+def _side(column: int) -> str:
+    """Words are aligned on the left, numbers on the right, as notebooks do with everything."""
+    return ' style="text-align:left"' if column < 3 else ""
 
 
 def _safe(text: str) -> str:

@@ -36,7 +36,7 @@ def render_progress(progress: NeuronProgress, seconds: float | None = None, stop
         stopped: whether it was over before it was done.
     """
     template = _environment().get_template("progress.html.j2")
-    return template.render(progress=progress, seconds=seconds, stopped=stopped, steps=STEPS)
+    return template.render(progress=progress, seconds=seconds, stopped=stopped, steps=STEPS, words=words)
 
 
 def _render(template: str, explanation: NeuronExplanation) -> str:

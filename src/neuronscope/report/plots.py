@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from neuronscope.errors import ConfigurationError
-from neuronscope.report.view import best_so_far
+from neuronscope.report.view import best_so_far, scored
 from neuronscope.report.words import neuron_name, visible
 from neuronscope.result import NeuronExplanation
 
@@ -27,16 +27,16 @@ def plot_convergence(explanation: NeuronExplanation) -> Figure:
         ConfigurationError: matplotlib is not installed.
     """
     figure, axes = _canvas(explanation, "Validation score by iteration")
-    modes = [mode for mode in explanation.modes if mode.history]
-    for position, mode in enumerate(modes):
+    found = [(mode, scored(mode.history)) for mode in explanation.modes]
+    drawn = [(mode, attempts) for mode, attempts in found if attempts]
+    for position, (mode, attempts) in enumerate(drawn):
         colour, marker = _look(position)
-        iterations = [attempt.iteration for attempt in mode.history]
-        scores = [attempt.val_score for attempt in mode.history]
+        iterations, scores = zip(*attempts, strict=True)
         axes.plot(iterations, scores, marker, color=colour, alpha=0.3, linestyle="none", label="_nolegend_")
-        axes.plot(iterations, best_so_far(mode.history), "-", color=colour, label=_label(mode.explanation))
-    if not modes:
-        return _nothing(figure, axes)
-    axes.set_xticks(range(1 + max(attempt.iteration for mode in modes for attempt in mode.history)))
+        axes.plot(iterations, best_so_far(attempts), "-", color=colour, label=_label(mode.explanation))
+    if not drawn:
+        return _nothing(figure, axes, "no score was measured" if explanation.modes else "no modes were found")
+    axes.set_xticks(range(1 + max(attempt.iteration for _, attempts in drawn for attempt in attempts)))
     axes.set(xlabel="Refinement iteration", ylabel="Best validation score so far")
     return _with_legend(figure, axes)
 
@@ -55,7 +55,7 @@ def plot_clusters(explanation: NeuronExplanation) -> Figure:
         first, second = zip(*cluster.points, strict=True)
         axes.scatter(first, second, s=45, color=colour, marker=marker, alpha=0.85, label=label)
     if not clusters:
-        return _nothing(figure, axes)
+        return _nothing(figure, axes, "no modes were found")
     axes.set(xlabel="First principal component", ylabel="Second principal component")
     return _with_legend(figure, axes)
 
@@ -78,7 +78,7 @@ def _canvas(explanation: NeuronExplanation, title: str) -> tuple[Figure, Axes]:
 
     figure = NotebookFigure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(f"{title}\n{neuron_name(explanation)}", fontsize=11, loc="left")
+    axes.set_title(f"{title}\n{neuron_name(explanation.neuron)}", fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
     return figure, axes
@@ -101,7 +101,7 @@ def _with_legend(figure: Figure, axes: Axes) -> Figure:
     return figure
 
 
-def _nothing(figure: Figure, axes: Axes) -> Figure:
+def _nothing(figure: Figure, axes: Axes, why: str) -> Figure:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, "There is nothing to draw: no modes were found.", ha="center", transform=axes.transAxes)
+    axes.text(0.5, 0.5, f"There is nothing to draw: {why}.", ha="center", transform=axes.transAxes)
     return figure

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronscope.report import words
-from neuronscope.result import NeuronExplanation
+from neuronscope.result import NeuronExplanation, mean_of
 
 COMMON = "This neuron activates "
 """How explanations begin, which a narrow column has no room for."""
@@ -44,11 +44,11 @@ class RunTable:
             table.add_row(*_row(result, cost if any(self.cost) else None))
         yield table
         yield Text(words.visible(_means(self.results)))
+        if any(result.modes and None in (result.score, result.joint_score) for result in self.results):
+            yield Text(words.LEGEND, style="dim")
 
 
 def _row(result: NeuronExplanation, cost: str | None) -> list[Text]:
-    neuron = result.neuron
-    name = f"{neuron.layer}/{neuron.index}" + ("" if neuron.sign > 0 else "/-")
     if result.modes:
         score = f"{words.number(result.unrefined_score)} → {words.number(result.score)}"
         numbers = [str(result.number), score, words.number(result.joint_score)]
@@ -58,20 +58,22 @@ def _row(result: NeuronExplanation, cost: str | None) -> list[Text]:
     if result.status == "partial":
         numbers[0] += " (partial)"
         best = best if result.modes or not result.failures else result.failures[0].message
-    cells = [name, *numbers, *([] if cost is None else [cost]), " ".join(best.split())]
+    cells = [str(result.neuron), *numbers, *([] if cost is None else [cost]), " ".join(best.split())]
     style = {"partial": "yellow", "dead": "dim"}.get(result.status, "")
     return [Text(words.visible(cell), style=style) for cell in cells]
 
 
 def _means(results: Sequence[NeuronExplanation]) -> str:
-    scored = [result for result in results if result.modes]
+    found = [result for result in results if result.modes]
     tally = Counter(result.status for result in results)
     counts = [f"{len(results)} neurons", *(f"{tally[name]} {name}" for name in ("dead", "partial") if tally[name])]
-    if not scored:
+    if not found:
         return ", ".join(counts)
-    before, after = fmean(each.unrefined_score for each in scored), fmean(each.score for each in scored)
+    missing = sum(each.score is None for each in found)
+    before = mean_of(each.unrefined_score for each in found)
+    after, together = mean_of(each.score for each in found), mean_of(each.joint_score for each in found)
     return (
-        f"{', '.join(counts)}. Means of those with modes: {fmean(each.number for each in scored):.2f} modes, score "
-        f"{words.number(before)} before and {words.number(after)} after refinement, all together "
-        f"{words.number(fmean(each.joint_score for each in scored))}."
+        f"{', '.join(counts)}. Means of those with modes: {fmean(each.number for each in found):.2f} modes, score "
+        f"{words.score(before)} before and {words.score(after)} after refinement, all together "
+        f"{words.score(together)}{f' ({missing} of them not measured)' if missing else ''}."
     )

@@ -46,6 +46,8 @@ class TerminalReport:
         yield from _header(explanation)
         if explanation.modes:
             yield _table(explanation)
+            if any(None in (mode.score, mode.unrefined_score, mode.subset_score) for mode in explanation.modes):
+                yield Text(words.LEGEND, style="dim")
         for position, mode in enumerate(explanation.modes, 1):
             yield from _mode_excerpts(position, mode, options.max_width, colours)
         for failure in explanation.failures:
@@ -54,18 +56,19 @@ class TerminalReport:
 
 def _header(explanation: NeuronExplanation) -> Iterator[Text]:
     subject = words.visible(words.subject_name(explanation))
-    title = Text(words.visible(words.neuron_name(explanation)), style="bold")
+    title = Text(words.visible(words.neuron_name(explanation.neuron)), style="bold")
     if subject:
         title.append(f" · {subject}", style="dim")
     yield title
     yield Text(words.summary(explanation), style="" if explanation.status == "explained" else "yellow")
     if explanation.modes:
         before, after = explanation.unrefined_score, explanation.score
+        change = "" if before is None else f" ({words.number(before)} before refinement, {words.change(before, after)})"
         yield Text.assemble(
             "Score ",
-            (words.number(after), "bold"),
-            f" ({words.number(before)} before refinement, {words.change(before, after)}), all together ",
-            (words.number(explanation.joint_score), "bold"),
+            (words.score(after), "bold"),
+            f"{change}, all together ",
+            (words.score(explanation.joint_score), "bold"),
         )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuronscope.report.words import level, number
 from neuronscope.result import Attempt, Excerpt, Experiment, Mode
@@ -17,6 +17,11 @@ STRONGEST_TOKENS = 3
 PART_OF_CHARACTER = "▯"
 """Stands for a token without text of its own: one of several tokens that make up one character."""
 
+_ACTIVATION, _PREDICTION = "245,148,20", "64,120,240"
+_OPACITY = (0.12, 0.2, 0.28, 0.36, 0.44, 0.72, 0.78, 0.85, 0.92, 1)
+"""Of the backgrounds, by step; from `_STRONG` on they need dark letters, whatever the page's are."""
+_STRONG = 6
+
 _SPARK_WIDTH, _SPARK_HEIGHT, _SPARK_MARGIN = 132.0, 36.0, 5.0
 
 
@@ -26,7 +31,7 @@ class TokenView:
 
     text: str
     activation: float
-    predicted: float
+    predicted: float | None
 
     @property
     def lead(self) -> str:
@@ -46,12 +51,22 @@ class TokenView:
     @property
     def line(self) -> int:
         """Step 0-10 of the underline: what the explanation predicts."""
-        return level(self.predicted)
+        return 0 if self.predicted is None else level(self.predicted)
+
+    @property
+    def style(self) -> str:
+        """How it is painted, for an HTML element's `style`."""
+        return token_style(self.shade, self.line)
 
     @property
     def title(self) -> str:
         """The numbers, as shown on hovering."""
-        return f"activation {number(self.activation, 1)}, predicted {number(self.predicted, 1)}"
+        return f"activation {number(self.activation, 1)}, {self.guess}"
+
+    @property
+    def guess(self) -> str:
+        """What was predicted, in words."""
+        return "not predicted" if self.predicted is None else f"predicted {number(self.predicted, 1)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +88,31 @@ class Sparkline:
     line: str
 
 
+def token_style(shade: int, line: int) -> str:
+    """A token's background and underline, which read well on light and dark grounds alike.
+
+    It stands in the element itself, in properties that JupyterLab's sanitizer lets pass: a notebook that is not
+    trusted keeps no style sheet.
+
+    Args:
+        shade: step 0-10 of the background.
+        line: step 0-10 of the underline.
+    """
+    rules = []
+    if shade:
+        rules.append(f"background-color:rgba({_ACTIVATION},{_OPACITY[shade - 1]})")
+    if shade >= _STRONG:
+        rules.append("color:#1c1200;font-weight:600")
+    if line:
+        width, kind = (3, "solid") if line > 6 else (3, "dashed") if line > 3 else (2, "dotted")
+        rules.append(f"border-bottom:{width}px {kind} rgba({_PREDICTION},{0.5 + line / 20:g})")
+    return ";".join(rules)
+
+
 def tokens_of(excerpt: Excerpt) -> list[TokenView]:
-    """The excerpt's tokens; a number that is missing counts as 0."""
-    activations = [*excerpt.activations, *[0.0] * len(excerpt.tokens)]
-    predicted = [*excerpt.predicted, *[0.0] * len(excerpt.tokens)]
-    numbers = zip(excerpt.tokens, activations, predicted, strict=False)
+    """The excerpt's tokens."""
+    predicted: Sequence[float | None] = excerpt.predicted or [None] * len(excerpt.tokens)
+    numbers = zip(excerpt.tokens, excerpt.activations, predicted, strict=True)
     return [TokenView(text or PART_OF_CHARACTER, actual, guess) for text, actual, guess in numbers]
 
 
@@ -87,9 +122,21 @@ def strongest(tokens: list[TokenView]) -> list[TokenView]:
     return sorted(active, key=lambda token: -token.activation)[:STRONGEST_TOKENS]
 
 
-def best_so_far(history: list[Attempt]) -> list[float]:
+class Scored(NamedTuple):
+    """An attempt whose score was measured."""
+
+    iteration: int
+    score: float
+
+
+def scored(history: list[Attempt]) -> list[Scored]:
+    """The attempts that have a validation score."""
+    return [Scored(each.iteration, each.val_score) for each in history if each.val_score is not None]
+
+
+def best_so_far(attempts: list[Scored]) -> list[float]:
     """The running maximum of the validation score."""
-    return list(accumulate((attempt.val_score for attempt in history), max))
+    return list(accumulate((attempt.score for attempt in attempts), max))
 
 
 def experiments_on(mode: Mode) -> list[Experiment]:
@@ -98,11 +145,11 @@ def experiments_on(mode: Mode) -> list[Experiment]:
 
 
 def sparkline(mode: Mode) -> Sparkline | None:
-    """The mode's validation history as coordinates of a small drawing; None without a history."""
-    history = mode.history
+    """The mode's validation history as coordinates of a small drawing; None if it has no score."""
+    history = scored(mode.history)
     if not history:
         return None
-    scores = [attempt.val_score for attempt in history]
+    scores = [attempt.score for attempt in history]
     low, high = min(scores), max(scores)
     step = (_SPARK_WIDTH - 2 * _SPARK_MARGIN) / max(1, len(scores) - 1)
     rise = (_SPARK_HEIGHT - 2 * _SPARK_MARGIN) / (high - low) if high > low else 0.0
@@ -112,7 +159,7 @@ def sparkline(mode: Mode) -> Sparkline | None:
         return round(_SPARK_MARGIN + position * step, 1), round(floor - (score - low) * rise, 1)
 
     points = [
-        SparkPoint(*place(position, attempt.val_score), f"Iteration {attempt.iteration}: {number(attempt.val_score)}")
+        SparkPoint(*place(position, attempt.score), f"Iteration {attempt.iteration}: {number(attempt.score)}")
         for position, attempt in enumerate(history)
     ]
     corners = [place(position, score) for position, score in enumerate(best_so_far(history))]

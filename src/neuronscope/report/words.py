@@ -1,49 +1,35 @@
-"""What every report says in the same words, and how untrusted text is made safe to show."""
+"""What every report says in the same words."""
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import Literal
 
 from neuronscope.result import NeuronExplanation, Trial
+from neuronscope.text import visible as visible
+from neuronscope.units import Neuron
 
-_SYMBOLS = {"\n": "↵", "\t": "⇥", "\x7f": "␡"}
-_JOINERS = {"\u200c", "\u200d"}
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 WEAK_SCORE = 0.1
 """If no mode and not all together reach this test score, the summary says so: a sentence alone sounds convincing."""
 
 _PROVENANCE_OF_SUBJECT = ("subject", "model")
 
 
-def visible(text: str) -> str:
-    """Text in which nothing is invisible and nothing controls the page or the terminal.
-
-    Control characters, direction overrides, zero-width and tag characters, line separators and lone surrogates are
-    shown as a symbol (`↵`, `␛`) or by their code point (`‹U+202E›`). The two zero-width joiners stay: Persian, the
-    scripts of India and emoji are misspelt without them.
-    """
-    if text.isprintable():
-        return text
-    return "".join(map(_visible_character, text))
+NOT_MEASURED = "not measured"
+LEGEND = f"–: {NOT_MEASURED}."
+"""Stands below a table that has a dash in it."""
 
 
-def _visible_character(character: str) -> str:
-    if character in _JOINERS or unicodedata.category(character) not in _INVISIBLE:
-        return character
-    if character in _SYMBOLS:
-        return _SYMBOLS[character]
-    if character < " ":
-        return chr(0x2400 + ord(character))
-    return f"‹U+{ord(character):04X}›"
-
-
-def number(value: float, digits: int = 2) -> str:
-    """A score or activation for reading: fixed decimals, a true minus sign, a dash for what is not a number."""
-    if not math.isfinite(value):
+def number(value: float | None, digits: int = 2) -> str:
+    """A score or activation for reading: fixed decimals, a true minus sign, a dash for what was not measured."""
+    if value is None or not math.isfinite(value):
         return "–"
     return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def score(value: float | None) -> str:
+    """A score where there is room for words: two decimals, or that it was not measured."""
+    return NOT_MEASURED if value is None else number(value)
 
 
 def share(value: float | None) -> str:
@@ -62,14 +48,18 @@ def outcome(trial: Trial) -> str:
     return f"{'fires' if trial.fired else 'silent'}{peak} ({number(trial.activation, 1)})"
 
 
-def change(before: float, after: float) -> str:
-    """A difference with its sign: `+0.12`."""
+def change(before: float | None, after: float | None) -> str:
+    """A difference with its sign, `+0.12`; nothing where either was not measured."""
+    if before is None or after is None:
+        return ""
     sign = {"up": "+", "down": "−", "same": "±"}[direction(before, after)]
     return f"{sign}{number(abs(after - before))}"
 
 
-def direction(before: float, after: float) -> Literal["up", "down", "same"]:
+def direction(before: float | None, after: float | None) -> Literal["up", "down", "same"]:
     """Which way a score went, as far as two decimals show it."""
+    if before is None or after is None:
+        return "same"
     difference = after - before
     if not math.isfinite(difference) or abs(difference) < 0.005:
         return "same"
@@ -94,12 +84,20 @@ def subject_name(explanation: NeuronExplanation) -> str:
     return ""
 
 
-def neuron_name(explanation: NeuronExplanation) -> str:
-    """The neuron in words: `Layer 9, neuron 421, large positive values`."""
-    neuron = explanation.neuron
-    side = "positive" if neuron.sign > 0 else "negative"
+def unit(neuron: Neuron) -> str:
+    """Where the neuron is, in words: `Layer 9, neuron 421`, with its site if that is not the MLP."""
     site = "" if neuron.site == "mlp" else f" ({neuron.site})"
-    return f"Layer {neuron.layer}, neuron {neuron.index}{site}, large {side} values"
+    return f"Layer {neuron.layer}, neuron {neuron.index}{site}"
+
+
+def side(neuron: Neuron) -> str:
+    """Which of its values are meant."""
+    return "large positive values" if neuron.sign > 0 else "large negative values"
+
+
+def neuron_name(neuron: Neuron) -> str:
+    """The neuron in words: `Layer 9, neuron 421, large positive values`."""
+    return f"{unit(neuron)}, {side(neuron)}"
 
 
 def summary(explanation: NeuronExplanation) -> str:
@@ -116,8 +114,12 @@ def summary(explanation: NeuronExplanation) -> str:
         found = "One meaning was found for this neuron."
     else:
         found = f"{count} separate meanings were found for this neuron."
-    if count and max(explanation.joint_score, *(mode.score for mode in explanation.modes)) < WEAK_SCORE:
+    scores = [explanation.joint_score, *(mode.score for mode in explanation.modes)]
+    measured = [score for score in scores if score is not None]
+    if count and not measured:
+        found += " None of it was measured on test text."
+    elif count and max(measured) < WEAK_SCORE:
         found += " None of it predicts the neuron on held-out text much better than chance."
     if explanation.status == "partial":
-        return f"{found} The result is partial: a step failed, as told under “What went wrong”."
+        return f"{found} The result is partial: something failed or could not be measured, see “What went wrong”."
     return found

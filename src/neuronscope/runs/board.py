@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from neuronscope.bars import NotebookPicture
 from neuronscope.events import NeuronProgress, ProgressEvent
 from neuronscope.progress.choice import Progress as Wish
 from neuronscope.progress.choice import place_of
-from neuronscope.progress.notebook import NotebookPicture
-from neuronscope.report.words import visible
+from neuronscope.report.words import score, visible
 from neuronscope.result import NeuronExplanation, Usage
 from neuronscope.runs.costs import Cost
 from neuronscope.units import Neuron
@@ -146,7 +146,9 @@ def in_a_line(result: NeuronExplanation) -> str:
     if result.status == "dead":
         return f"{result.neuron}: dead"
     modes = "1 mode" if result.number == 1 else f"{result.number} modes"
-    line = f"{result.neuron}: {modes}, score {result.score:.2f}, together {result.joint_score:.2f}"
+    line = f"{result.neuron}: {modes}"
+    if result.modes:
+        line += f", score {score(result.score)}, together {score(result.joint_score)}"
     if result.status == "partial":
         line += f"; partial: {result.failures[0].message}" if result.failures else "; partial"
     return visible(line)

@@ -88,7 +88,7 @@ def equip(
 
     named = resolve_names(
         subject,
-        [(neuron.layer, neuron.index) for neuron in neurons],
+        [neuron_place(neuron) for neuron in neurons],
         corpus=corpus,
         store=store,
         llm=llm,
@@ -188,6 +188,11 @@ def checked_config(config: ExplainConfig | None) -> ExplainConfig:
     if config is None or isinstance(config, ExplainConfig):
         return config or ExplainConfig()
     raise ConfigurationError(f"config is a {type(config).__name__}: give ns.ExplainConfig(n_tokens=100_000, ...).")
+
+
+def neuron_place(neuron: Neuron) -> tuple[int, int]:
+    """Layer and index, as far as a configuration knows them: of another site than the MLP only the layer."""
+    return neuron.layer, neuron.index if neuron.site == "mlp" else 0
 
 
 def check_before_loading(subject: Any, places: Sequence[tuple[int, int]]) -> None:

@@ -14,6 +14,7 @@ from neuronscope.errors import ConfigurationError, ResultError
 from neuronscope.files import write_atomically
 from neuronscope.llm.ledger import Ledger
 from neuronscope.result import NeuronExplanation
+from neuronscope.saved import SCHEMA_VERSION
 from neuronscope.units import Neuron
 
 RUN_FILE = "run.json"
@@ -79,15 +80,23 @@ class RunFolder:
             ConfigurationError: the folder belongs to a run with other origins; the message names the difference.
             ResultError: the folder's description of the run is damaged.
         """
-        own = json.loads(json.dumps(provenance, default=str))
+        own = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **provenance}, default=str))
         file = self.path / RUN_FILE
         if not file.exists():
             write_atomically(file, json.dumps(own, ensure_ascii=False, indent=1))
             return
         try:
             known = json.loads(file.read_bytes())
-        except ValueError as error:
+            if not isinstance(known, dict):
+                raise ValueError("no description of a run")
+        except (ValueError, RecursionError) as error:
             raise ResultError(f"{file} is damaged. Delete it to go on with the run's results as they are.") from error
+        if known.get("schema_version", 1) != SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"The folder {self.path} belongs to a run of another version of neuronscope, whose results this one "
+                "does not read. Name another folder with out=, or go on with the version that began the run "
+                f"({known.get('neuronscope', 'unknown')})."
+            )
         differences = [line for line in _differences(known, own) if line]
         if differences:
             raise ConfigurationError(
@@ -97,9 +106,7 @@ class RunFolder:
 
     def path_of(self, neuron: Neuron) -> Path:
         """The file of a neuron's result."""
-        side = "" if neuron.sign > 0 else "-negative"
-        site = "" if neuron.site == "mlp" else f"-{neuron.site}"
-        return self.path / RESULTS / f"layer{neuron.layer}-neuron{neuron.index}{side}{site}.json"
+        return self.path / RESULTS / f"{neuron.file_name}.json"
 
     def save(self, result: NeuronExplanation) -> None:
         """Write a neuron's result.
@@ -135,7 +142,7 @@ def _load(file: Path) -> NeuronExplanation:
     try:
         return NeuronExplanation.load(file)
     except ResultError as error:
-        raise ResultError(f"{file}: {error} Delete the file, and the run explains the neuron again.") from error
+        raise ResultError(f"{error} Delete the file, and the run explains the neuron again.") from error
 
 
 def _differences(known: dict[str, Any], own: dict[str, Any], place: str = "") -> Iterator[str]:

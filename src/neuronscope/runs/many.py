@@ -16,7 +16,7 @@ from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import NeuronExplanation
 from neuronscope.runs.equipment import Equipment, as_subject, collect_for, equip, resolve_names
 from neuronscope.runs.folder import RunFolder
-from neuronscope.runs.spec import RunSpec, neuron_of
+from neuronscope.runs.spec import RunSpec
 from neuronscope.stopping import stopping_threads
 from neuronscope.units import Neuron
 
@@ -204,9 +204,9 @@ def as_neuron(neuron: AnyNeuron) -> Neuron:
     if isinstance(neuron, Neuron):
         return neuron
     if isinstance(neuron, str):
-        return neuron_of(neuron)
+        return Neuron.parse(neuron)
     reason, parts = "", _parts(neuron)
-    if len(parts) in (2, 3):
+    if 2 <= len(parts) <= 4:
         try:
             return Neuron(*parts)
         except ConfigurationError as error:
@@ -238,8 +238,9 @@ def _parts(neuron: Any) -> Sequence[Any]:
             return _parts(named) if "layer" in named else list(named.values())
     if isinstance(neuron, Mapping):
         index = neuron.get("neuron", neuron.get("index"))
-        return [neuron.get("layer"), index, neuron.get("sign", 1)]
-    return list(neuron) if isinstance(neuron, Iterable) and dimensions(neuron) in (1, None) else []
+        return [neuron.get("layer"), index, neuron.get("sign", 1), neuron.get("site", "mlp")]
+    several = isinstance(neuron, Iterable) and dimensions(neuron) in (1, None)
+    return list(neuron)[:5] if several else []
 
 
 def _resume(folder: RunFolder, equipment: Equipment, neurons: Sequence[Neuron]) -> dict[Neuron, NeuronExplanation]:

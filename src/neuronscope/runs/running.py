@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.graphs.conclusion import provenance
+from neuronscope.graphs.conclusion import provenance, usage_of
 from neuronscope.graphs.streaming import stream_events
-from neuronscope.result import Failure, NeuronExplanation, Usage
+from neuronscope.result import Failure, NeuronExplanation
 from neuronscope.runs.board import Board
 from neuronscope.runs.equipment import Equipment
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.prefetching import groups, prefetch
+from neuronscope.scoring import Scorer
 from neuronscope.state import Instruments
 from neuronscope.stopping import stoppable_context
 from neuronscope.units import Neuron
@@ -128,15 +129,15 @@ class Runner:
         except Exception as error:
             logger.exception("%s could not be explained; the others go on.", neuron)
             message = f"{type(error).__name__}: {error}"
-        if instruments.scorer is not None:
-            instruments.scorer.forget(neuron)
-        return NeuronExplanation(
+        failed = NeuronExplanation(
             neuron,
             "partial",
             failures=[Failure("run", message)],
-            usage=Usage(**instruments.meter.usage()),
+            usage=usage_of(neuron, instruments),
             provenance=provenance(instruments),
         )
+        Scorer.of(instruments).forget(neuron)
+        return failed
 
     async def _explain(self, neuron: Neuron, instruments: Instruments) -> NeuronExplanation:
         """Start a neuron, or go on with it where a process that was killed has left it."""

@@ -12,8 +12,9 @@ from neuronscope.arguments import short
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError
 from neuronscope.llm.budget import Budget
+from neuronscope.runs.equipment import neuron_place
 from neuronscope.runs.yaml_file import read_yaml
-from neuronscope.units import Neuron, neuron_named
+from neuronscope.units import Neuron
 from neuronscope.validation import Location, Problem, Settings, as_sentence, problems
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class RunSpec(Settings):
     subject: str
     """The model: an alias, a Hugging Face id, a folder, a GGUF file."""
     neurons: Annotated[_Selection | Annotated[list[_Each], Tag("<many>")], Discriminator(_one_or_many)]
-    """A selection; or a list of neurons as layer/index or layer/index/-, and of selections; or a single neuron."""
+    """A selection; or a list of neurons by their written names (9/740, 9/740/-, sae:9/740), and of selections; or one
+    neuron."""
     corpus: str = "builtin"
     """The text to look at."""
     llm: Annotated[
@@ -141,7 +143,7 @@ class RunSpec(Settings):
         wrong += _config_problems(given.get("config"))
         neurons, budget = _listed(given.get("neurons")), given.get("budget")
         for number, each in enumerate(neurons if isinstance(neurons, list) else []):
-            if isinstance(each, str) and (complaint := _complaint(neuron_of, each)):
+            if isinstance(each, str) and (complaint := _complaint(Neuron.parse, each)):
                 wrong.append(Problem(("neurons", number), complaint))
         if isinstance(budget, str) and (complaint := _complaint(Budget.parse, budget)):
             wrong.append(Problem(("budget",), complaint))
@@ -200,8 +202,6 @@ def _complaint(check: Callable[[str], object], text: str) -> str:
         check(text)
     except ConfigurationError as error:
         return str(error).rstrip(".")
-    except ValueError:  # thousands of digits
-        return f"{short(text)} cannot be understood"
     return ""
 
 
@@ -215,30 +215,15 @@ def _in_a_line(name: str, wrong: Sequence[Problem], line_of: Callable[[Location]
     return f"{name} has {len(placed)} faults: {as_sentence(said)} {_MANUAL}"
 
 
-def neuron_of(name: str) -> Neuron:
-    """`9/740`, or `9/740/-` for the negative side, as a neuron.
-
-    Raises:
-        ConfigurationError: it is neither.
-    """
-    neuron = neuron_named(name)
-    if neuron is None:
-        raise ConfigurationError(
-            f"{name!r} names no neuron: write layer/index, such as 9/740, or 9/740/- for its large negative values."
-        )
-    return neuron
-
-
 def _places(each: str | Selection) -> Sequence[tuple[int, int]]:
     if isinstance(each, Selection):
         return [(layer, 0) for layer in each.layers]
-    neuron = neuron_of(each)
-    return [(neuron.layer, neuron.index)]
+    return [neuron_place(Neuron.parse(each))]
 
 
 def _chosen(each: str | Selection, store: ExemplarStore) -> list[Neuron]:
     if isinstance(each, str):
-        return [neuron_of(each)]
+        return [Neuron.parse(each)]
     return [
         neuron
         for layer in each.layers

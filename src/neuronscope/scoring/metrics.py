@@ -27,10 +27,10 @@ _CONTEXT_CHARACTERS = 120
 class Correlation(NamedTuple):
     """Pearson's r, and whether there was anything to correlate."""
 
-    value: float
-    """Between -1 and 1; never NaN."""
+    value: float | None
+    """Between -1 and 1, and 0 for a constant prediction; None if the truth is constant: then nothing is measured."""
     constant: bool
-    """True if prediction or truth is constant: then the value is 0."""
+    """True if the prediction is constant."""
 
 
 def pearson(predicted: Floats, actual: Floats) -> Correlation:
@@ -45,7 +45,8 @@ def pearson(predicted: Floats, actual: Floats) -> Correlation:
 def pearson_rows(predicted: Floats, actual: Floats) -> list[Correlation]:
     """Pearson correlation of every row of `predicted` with one truth.
 
-    A row or truth that is constant, holds fewer than two values or any that is not finite has no correlation: 0.
+    A row or truth that holds fewer than two values, or any that is not finite, counts as constant. A constant row
+    says nothing and scores 0; with a constant truth no row has a score.
 
     Args:
         predicted: shape `(explanations, tokens)`, any scale.
@@ -61,9 +62,16 @@ def pearson_rows(predicted: Floats, actual: Floats) -> list[Correlation]:
     rows, constant = _unit_length(np.asarray(predicted, dtype=np.float64))
     truth, truth_constant = _unit_length(np.asarray(actual, dtype=np.float64)[None])
     values = np.clip(rows @ truth[0], -1.0, 1.0)
+    measured = not truth_constant[0]
     return [
-        Correlation(float(value), bool(flag or truth_constant[0])) for value, flag in zip(values, constant, strict=True)
+        Correlation(float(value) if measured else None, bool(flag))
+        for value, flag in zip(values, constant, strict=True)
     ]
+
+
+def varies(values: Floats) -> bool:
+    """Whether something can be correlated with these values: there are two at least, finite and not all the same."""
+    return not _unit_length(np.asarray(values, dtype=np.float64)[None])[1][0]
 
 
 def _unit_length(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -38,7 +38,7 @@ class Standing:
     """How far one candidate came."""
 
     score: Correlation | None
-    """Pearson's r on the whole set; None for a candidate that was dropped on the way."""
+    """Pearson's r on the whole set, if there is one; None for a candidate that was dropped on the way."""
     sequences: int
     """How many sequences it was scored on."""
 
@@ -71,7 +71,7 @@ async def race(
         if reached >= len(order) or survivors >= len(running):
             continue
         scores = await _scores(predict, [candidates[place] for place in running], order[:reached], truth)
-        ranked = sorted(zip(running, scores, strict=True), key=lambda entry: -entry[1].value)
+        ranked = sorted(zip(running, scores, strict=True), key=lambda entry: -(entry[1].value or 0.0))
         for place, _ in ranked[survivors:]:
             standings[place] = Standing(None, reached)
         running = sorted(place for place, _ in ranked[:survivors])
@@ -86,7 +86,7 @@ async def _scores(
 ) -> list[Correlation]:
     """Pearson's r of the candidates over the pooled tokens of some sequences."""
     if not places:
-        return [Correlation(0.0, constant=True)] * len(candidates)
+        return [Correlation(None, constant=True)] * len(candidates)
     predictions = await predict(candidates, places)
     return pearson_rows(np.concatenate(predictions, axis=1), np.concatenate([truth[place] for place in places]))
 

@@ -130,11 +130,11 @@ class Scorer:
     ) -> list[Correlation]:
         """Score every explanation on these sequences: Pearson's r over their pooled tokens.
 
-        Without a sequence there is nothing to correlate: every score is 0, and flagged.
+        Without a sequence there is nothing to correlate, and no score.
         """
         predictions = await self.predict(neuron, explanations, sequence_ids)
         if not predictions:
-            return [Correlation(0.0, constant=True)] * len(explanations)
+            return [Correlation(None, constant=True)] * len(explanations)
         return pearson_rows(np.concatenate(predictions, axis=1), await self.truth(neuron, sequence_ids))
 
     async def truth(self, neuron: Neuron, sequence_ids: Sequence[int]) -> NDArray[np.float32]:

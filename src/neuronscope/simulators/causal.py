@@ -17,6 +17,7 @@ from neuronscope.errors import SimulatorError, SubjectError
 from neuronscope.simulators.packing import pack
 from neuronscope.stopping import check_stopped
 from neuronscope.subject.capture import cache_argument
+from neuronscope.subject.conditions import plain_pass
 from neuronscope.subject.loading import load_model
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
@@ -152,7 +153,7 @@ class CausalModel:
             SimulatorError: a shared prefix, or an output layer of a few tokens, does not give what the model gives.
         """
         n_rows = min(11, self.n_rows)
-        with torch.inference_mode():
+        with plain_pass(self.model, self.device), torch.inference_mode():
             logits = self.model(input_ids=torch.tensor([[3, 2, 1, 0]], device=self.device)).logits
         expected = logits[0, 2:, :n_rows].float().cpu().numpy()
         prefix = self.extend([None], [[3, 2]])[0]
@@ -192,7 +193,7 @@ class CausalModel:
             mask = torch.arange(before + longest) >= (before - starts)[:, None]
         runs = list(_runs(parents))
         cache: Any = Cache(layers=[_Behind(runs, number, before) for number in range(self._config.num_hidden_layers)])
-        with self._one_at_a_time, torch.inference_mode():
+        with self._one_at_a_time, plain_pass(self.model, self.device), torch.inference_mode():
             output = self._decoder(
                 input_ids=ids.to(self.device),
                 attention_mask=None if mask is None else mask.to(self.device),
@@ -257,7 +258,7 @@ class _Head:
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """From hidden states `(n, width)` to logits `(n, rows)`."""
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(hidden.device.type, enabled=False):
             logits = torch.nn.functional.linear(hidden.float(), self._weight, self._bias) * self._scale
             return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
 

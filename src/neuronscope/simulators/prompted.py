@@ -12,7 +12,7 @@ from neuronscope.simulators.alignment import align
 from neuronscope.simulators.causal import CausalModel
 from neuronscope.simulators.few_shot import EXAMPLES, ShownNeuron
 from neuronscope.simulators.matrix import CausalSimulator, Text
-from neuronscope.subject.tokens import bos_id
+from neuronscope.subject.tokens import leading_ids
 from neuronscope.units import Exemplar
 
 INTRODUCTION = (
@@ -106,8 +106,7 @@ class PromptedSimulator(CausalSimulator):
 
     def _worked_examples(self, context: int | None) -> tuple[list[int], int]:
         """What stands before every explanation, and how many examples there are in it."""
-        bos = bos_id(self._tokenizer)
-        ids = [*([] if bos is None else [bos]), *self._encode(INTRODUCTION.format(top=self._top))]
+        ids = [*leading_ids(self._tokenizer), *self._encode(INTRODUCTION.format(top=self._top))]
         for number, example in enumerate(EXAMPLES, start=1):
             more = self._example(number, example)
             if context is not None and len(ids) + len(more) > context // 2:

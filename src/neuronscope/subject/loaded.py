@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from neuronscope.errors import SubjectError
+from neuronscope.subject.adapters import refuse_unread_adapters
 from neuronscope.subject.architectures import find_layout
 from neuronscope.subject.capture import Captured, Visitor, length_mask, to_device, visit_projections
-from neuronscope.subject.tokens import bos_id
+from neuronscope.subject.conditions import plain_pass
+from neuronscope.subject.tokens import Bos, leading_ids
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,12 +33,24 @@ class LoadedSubject:
         tokenizer: its tokenizer.
         name: what people call it.
         source: what `load_subject` loads the same model from on another machine, if anything does.
+        bos: whether the model's BOS stands in front of every sequence: as for `load_subject`.
+        trust_remote_code: whether the model was loaded with Python code of its own.
 
     Raises:
         SubjectError: the model's layout is not supported.
+        ConfigurationError: a BOS was asked for, and the tokenizer has none.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, source: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        source: str | None = None,
+        *,
+        bos: Bos = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
         self._layout = find_layout(model)
         self.model: Any = model.eval()
         """The transformers model."""
@@ -46,7 +60,12 @@ class LoadedSubject:
         """What people call it: an alias, a Hugging Face id, a folder's name."""
         self.source = source
         """What `load_subject` loads it from, a path in full; None for objects in hand."""
-        self._bos = bos_id(tokenizer)
+        self.bos = bos
+        """Whether the model's BOS stands in front of every sequence, as it was asked for."""
+        self.leading_ids = leading_ids(tokenizer, bos)
+        """The tokens that stand in front of every sequence; their activations are discarded."""
+        self.trust_remote_code = trust_remote_code
+        """Whether the model was loaded with Python code of its own."""
         self._one_at_a_time = threading.Lock()
 
     def __repr__(self) -> str:
@@ -68,19 +87,42 @@ class LoadedSubject:
         """Where the forward pass starts."""
         return next(self._layout.decoder.parameters()).device
 
-    @cached_property
+    @property
     def parts(self) -> dict[str, str]:
-        """Digests of configuration, weights and tokenizer, and the dtype; taken once, on first use."""
-        from neuronscope.subject.fingerprint import parts
+        """What the model computes with, part by part: see `subject.fingerprint`. It is read anew each time."""
+        return self.identity()[1]
 
-        return parts(self.model, self.tokenizer)
-
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Names configuration, weights, tokenizer and dtype together."""
-        from neuronscope.subject.fingerprint import fingerprint
+        """Names all parts together. It is read anew each time: people train, ablate and switch adapters in place."""
+        return self.identity()[0]
 
-        return fingerprint(self.parts)
+    def identity(self) -> tuple[str, dict[str, str]]:
+        """The fingerprint and the parts that it is made of, at one reading.
+
+        Raises:
+            SubjectError: the weights are not in memory, or an adapter is active that is not read here.
+        """
+        from neuronscope.subject.fingerprint import fingerprint, parts
+
+        refuse_unread_adapters(self.name, self.model)
+        found = parts(self.model, self.tokenizer, self.leading_ids, self._run_once)
+        return fingerprint(found), found
+
+    def revision(self) -> tuple[Any, ...]:
+        """What tells within milliseconds that the model may have changed; equal ones nearly always compute the same.
+
+        Only writing past torch's own count of changes (`tensor.data`) leaves it as it is; `fingerprint` sees that too.
+        """
+        from neuronscope.subject.fingerprint import revision
+
+        return revision(self.model)
+
+    def _run_once(self) -> None:
+        """One token through the whole trunk: what hooks keep of it is no setting of theirs."""
+        ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        with self._one_at_a_time, plain_pass(self.model, self.device), torch.inference_mode(), suppress(Exception):
+            self._layout.decoder(input_ids=ids, use_cache=False)
 
     def width(self, layer: int) -> int:
         """How many neurons one layer has.
@@ -141,10 +183,11 @@ class LoadedSubject:
             SubjectError: a layer or a token id does not exist, or a sequence is longer than the model's context.
         """
         self.check_layers(layers)
+        refuse_unread_adapters(self.name, self.model)
         rows = self._with_bos(token_ids, length_mask([len(sequence) for sequence in token_ids]))
         self._check_input(rows)
-        first = 0 if self._bos is None else 1
-        with self._one_at_a_time:
+        first = len(self.leading_ids)
+        with self._one_at_a_time, plain_pass(self.model, self.device):
             visit_projections(
                 self._layout,
                 to_device(rows, self.device),
@@ -173,21 +216,27 @@ class LoadedSubject:
         }
 
     def _with_bos(self, token_ids: Sequence[Sequence[int]], mask: torch.Tensor) -> torch.Tensor:
-        """Input ids padded on the right, one column wider than `mask` if there is a BOS."""
+        """Input ids padded on the right, wider than `mask` by the tokens in front of every sequence."""
         rows = torch.zeros(mask.shape, dtype=torch.long)
         rows[mask] = torch.tensor([token for sequence in token_ids for token in sequence], dtype=torch.long)
-        if self._bos is None:
-            return rows
-        return torch.cat([torch.full((len(rows), 1), self._bos), rows], dim=1)
+        leading = torch.tensor(self.leading_ids, dtype=torch.long)
+        return torch.cat([leading.expand(len(rows), -1), rows], dim=1)
 
     def _check_input(self, rows: torch.Tensor) -> None:
         """Fail in words here; an index error on a GPU would take the whole process down."""
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         low, high = int(rows.min()), int(rows.max())
         if low < 0 or high >= vocabulary:
+            own = low >= 0 and high < _size(self.tokenizer)
             raise SubjectError(
                 f"{self.name} knows token ids 0 to {vocabulary - 1}, not {low if low < 0 else high}. "
-                "Tokenize with the subject's own tokenizer."
+                + (
+                    f"Its own tokenizer has {_size(self.tokenizer)} tokens: some were added, and the model has no "
+                    "embedding for them. Give it some, model.resize_token_embeddings(len(tokenizer)), or load the "
+                    "tokenizer that was saved with the model."
+                    if own
+                    else "Tokenize with the subject's own tokenizer."
+                )
             )
         context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if context is not None and rows.shape[1] > context:
@@ -195,3 +244,7 @@ class LoadedSubject:
                 f"{self.name} reads at most {context} tokens at once, BOS included; got {rows.shape[1]}. "
                 "Use shorter sequences."
             )
+
+
+def _size(tokenizer: Any) -> int:
+    return len(tokenizer) if hasattr(tokenizer, "__len__") else 0

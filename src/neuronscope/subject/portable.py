@@ -11,6 +11,7 @@ from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.protocols import Subject
 from neuronscope.subject.loaded import LoadedSubject
 from neuronscope.subject.loading import load_subject
+from neuronscope.subject.tokens import Bos
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class NamedSubject:
 
     source: str
     dtype: torch.dtype
+    bos: Bos = "auto"
+    trust_remote_code: bool = False
 
     def load(self, device: str) -> Subject:
         """Load it.
@@ -27,7 +30,13 @@ class NamedSubject:
             SubjectError: it is not on this machine.
         """
         try:
-            return load_subject(self.source, device=device, dtype=self.dtype)
+            return load_subject(
+                self.source,
+                device=device,
+                dtype=self.dtype,
+                bos=self.bos,
+                trust_remote_code=self.trust_remote_code,
+            )
         except SubjectError as error:
             raise SubjectError(
                 f"A worker cannot load the subject: {error} Every machine must find it under the same name or path. "
@@ -42,10 +51,11 @@ class ModelInHand:
     model: Any
     tokenizer: Any
     name: str
+    bos: Bos = "auto"
 
     def load(self, device: str) -> Subject:
         """Move it to the device."""
-        subject = load_subject((self.model, self.tokenizer), device=device)
+        subject = load_subject((self.model, self.tokenizer), device=device, bos=self.bos)
         subject.name = self.name
         return subject
 
@@ -73,10 +83,10 @@ def portable(subject: Subject) -> PortableSubject:
     if not isinstance(subject, LoadedSubject):
         return SubjectInHand(subject)
     if subject.source is not None:
-        return NamedSubject(subject.source, subject.dtype)
+        return NamedSubject(subject.source, subject.dtype, subject.bos, subject.trust_remote_code)
     if subject.device.type != "cpu":
         raise ConfigurationError(
             f"The model in hand is on {subject.device} and cannot be sent to other machines from there. Move it first, "
             "model.to('cpu'), or load it by name or path."
         )
-    return ModelInHand(subject.model, cast(Any, subject.tokenizer), subject.name)
+    return ModelInHand(subject.model, cast(Any, subject.tokenizer), subject.name, subject.bos)

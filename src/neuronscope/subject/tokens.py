@@ -7,19 +7,56 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
+
+from neuronscope.errors import ConfigurationError
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
-def bos_id(tokenizer: Any) -> int | None:
-    """The token a model expects in front of a text, or None.
+Bos = bool | Literal["auto"]
+"""Whether the model's BOS stands in front of every sequence; "auto" is as the tokenizer does it."""
 
-    The tokenizer decides, not the model's configuration: Qwen's configuration names a beginning-of-text token that
-    its tokenizer does not have and its training never put there.
+
+def leading_ids(tokenizer: Any, bos: Bos = "auto") -> tuple[int, ...]:
+    """The tokens that stand in front of every text.
+
+    The tokenizer's behaviour decides, not the token that it names: GPT-2, Pythia, BLOOM and SmolLM2 name a BOS that
+    nobody put in front of their texts in training, and there it changes every activation. Few put two tokens.
+
+    Args:
+        tokenizer: a transformers tokenizer. One that cannot be called is taken at its name.
+        bos: `"auto"`: what `tokenizer(text)` begins with. True: that, or else the BOS that it names. False: nothing.
+
+    Raises:
+        ConfigurationError: the BOS is asked for, and the tokenizer has none; or `bos` is another word.
     """
+    if bos not in (True, False, "auto"):
+        raise ConfigurationError(f"bos is 'auto', True or False, not {bos!r}.")
+    if bos is False:
+        return ()
+    own = _put_in_front(tokenizer)
+    if own or bos == "auto":
+        return own
+    named = bos_id(tokenizer)
+    if named is None:
+        raise ConfigurationError("bos=True, but the tokenizer has no BOS. Leave it at 'auto'.")
+    return (named,)
+
+
+def bos_id(tokenizer: Any) -> int | None:
+    """The token that a tokenizer names as its BOS, or None; whether it stands in front of texts is another question."""
     token = getattr(tokenizer, "bos_token_id", None)
     return None if token is None else int(token)
+
+
+def _put_in_front(tokenizer: Any) -> tuple[int, ...]:
+    if not callable(tokenizer):
+        named = bos_id(tokenizer)
+        return () if named is None else (named,)
+    text, special = ([int(i) for i in tokenizer("a", add_special_tokens=flag)["input_ids"]] for flag in (False, True))
+    starts = range(len(special) - len(text) + 1)
+    return tuple(special[: next((start for start in starts if special[start : start + len(text)] == text), 0)])
 
 
 def token_strings(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.scoring.evaluation.resampling import Estimate, Resampling, Statistic, estimate, undefined
-from neuronscope.scoring.metrics import pearson
+from neuronscope.scoring.evaluation.resampling import Estimate, Resampling, Statistic, estimate, not_measured
+from neuronscope.scoring.metrics import pearson, varies
 
 Rows = Sequence[NDArray[np.floating[Any]]]
 """Per sequence, shape `(tokens,)`."""
@@ -39,13 +39,16 @@ def correlation(predicted: Rows, actual: Rows, strata: NDArray[Any], resampling:
         resampling: how many draws, and their seed.
     """
     if not len(actual):
-        return undefined(0.0, NO_SEQUENCES)
+        return not_measured(NO_SEQUENCES)
     left, right = np.concatenate(predicted), np.concatenate(actual)
     whole = pearson(left, right)
+    if whole.value is None:
+        return not_measured(SILENT)
     if whole.constant:
-        return undefined(0.0, SILENT if _is_constant(right) else CONSTANT)
+        return Estimate(0.0, 0.0, 0.0, CONSTANT)
     sampled = estimate(_pearson_statistic(predicted, actual), strata, 0.0, resampling, "")
-    return Estimate(whole.value, min(sampled.low, whole.value), max(sampled.high, whole.value))
+    ends = [whole.value, *(end for end in (sampled.low, sampled.high) if end is not None)]
+    return Estimate(whole.value, min(ends), max(ends))
 
 
 def quantiles(peaks: NDArray[np.floating[Any]], n: int) -> NDArray[np.int_]:
@@ -75,7 +78,8 @@ def fit_line(predicted: Rows, actual: Rows) -> Line:
     left, right = np.concatenate(predicted).astype(float), np.concatenate(actual).astype(float)
     if not left.size:
         return Line(0.0, 0.0)
-    if pearson(left, right).constant:
+    found = pearson(left, right)
+    if found.constant or found.value is None:
         return Line(0.0, float(right.mean()))
     centred = left - left.mean()
     slope = float(centred @ (right - right.mean()) / (centred @ centred))
@@ -97,10 +101,10 @@ def variance_explained(
         resampling: how many draws, and their seed.
     """
     if not len(actual):
-        return undefined(0.0, NO_SEQUENCES)
+        return not_measured(NO_SEQUENCES)
     truth = np.concatenate(actual).astype(np.float64)
-    if _is_constant(truth):
-        return undefined(0.0, SILENT)
+    if not varies(truth):
+        return not_measured(SILENT)
     calibrated = [line.slope * np.asarray(row, dtype=np.float64) + line.intercept for row in predicted]
     mean, spread = truth.mean(), truth.std()
     sums = np.array([_deviations(*rows, mean, spread) for rows in zip(calibrated, actual, strict=True)])
@@ -117,10 +121,6 @@ def _deviations(calibrated: NDArray[np.float64], actual: NDArray[Any], mean: flo
     error = (calibrated - actual) / spread
     truth = (np.asarray(actual, dtype=np.float64) - mean) / spread
     return [len(truth), float(error @ error), float(truth.sum()), float(truth @ truth)]
-
-
-def _is_constant(values: NDArray[np.floating[Any]]) -> bool:
-    return pearson(values, values).constant
 
 
 def _pearson_statistic(predicted: Rows, actual: Rows) -> Statistic:

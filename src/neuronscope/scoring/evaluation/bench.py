@@ -103,11 +103,10 @@ class Bench:
         """What the numbers come from, in plain data."""
         from importlib.metadata import version
 
-        info, fingerprint = getattr(self.store, "info", None), getattr(self.subject, "fingerprint", None)
+        info = getattr(self.store, "info", None)
         return {
             "neuronscope": version("neuronscope"),
-            "subject": {"name": getattr(self.subject, "name", "unknown")}
-            | ({"fingerprint": fingerprint} if isinstance(fingerprint, str) else {}),
+            "subject": self._measured(info),
             "store": {"kind": type(self.store).__name__} | ({"info": info} if isinstance(info, dict) else {}),
             "simulator": material.simulator,
             "embeddings": name_of(self.embeddings),
@@ -123,6 +122,16 @@ class Bench:
                 "firing": int(material.test.fires.sum()),
             },
         }
+
+    def _measured(self, info: Any) -> dict[str, Any]:
+        """Name and fingerprint of the model that is measured: of the subject, or of the one that the store is of."""
+        made_with = info.get("subject") if isinstance(info, dict) and self.subject is None else None
+        if isinstance(made_with, dict):
+            return {key: made_with[key] for key in ("name", "fingerprint") if key in made_with}
+        fingerprint = getattr(self.subject, "fingerprint", None)
+        return {"name": getattr(self.subject, "name", "unknown")} | (
+            {"fingerprint": fingerprint} if isinstance(fingerprint, str) else {}
+        )
 
     async def _embed(self, texts: Sequence[str]) -> NDArray[np.floating[Any]]:
         return np.asarray(await asyncio.to_thread(self.embeddings.embed_documents, list(texts)), dtype=np.float64)

@@ -73,7 +73,7 @@ def accuracy(right: Booleans, chance: float, resampling: Resampling, why: str) -
 
     Args:
         right: whether each answer is right, shape `(n,)`.
-        chance: the value of a guess, given where there is no answer.
+        chance: the value of a guess.
         resampling: how many draws, and their seed.
         why: the note where there is no answer.
     """

@@ -31,7 +31,7 @@ def auc(positive: Numbers, negative: Numbers, resampling: Resampling, why: str =
 def mean_difference(concept: Numbers, control: Numbers, resampling: Resampling, why: str) -> Estimate:
     """CoSy's MAD: the difference of the means, in standard deviations of the control group (n - 1 below the line).
 
-    As there, it is 0 where the control group does not vary; the estimate is then flagged.
+    Where the control group does not vary (there it is 0) nothing is measured.
 
     Args:
         concept: shape `(concept texts,)`.

@@ -30,41 +30,41 @@ class Resampling(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A number with its interval; never NaN."""
+    """A number with its interval, or none; never NaN."""
 
-    value: float
-    """What the sequences at hand give."""
-    low: float
+    value: float | None
+    """What the sequences at hand give; None where there is nothing to measure."""
+    low: float | None
     """Lower end of the interval, at most `value`."""
-    high: float
+    high: float | None
     """Upper end, at least `value`."""
     note: str = ""
-    """Why the number says little, if it does; then `value` is what knowing nothing would give."""
+    """Why the number says little, or why there is none."""
 
 
-def undefined(chance: float, note: str) -> Estimate:
-    """The answer where there is nothing to measure: what knowing nothing would give, and why."""
-    return Estimate(chance, chance, chance, note)
+def not_measured(note: str) -> Estimate:
+    """The answer where there is nothing to measure, and why."""
+    return Estimate(None, None, None, note)
 
 
 def estimate(statistic: Statistic, strata: NDArray[Any], chance: float, resampling: Resampling, why: str) -> Estimate:
     """A statistic's value and its percentile interval.
 
     Draws leave the size of every stratum as it is, as the sampling did: so many top sequences, so many random ones.
-    A draw for which the statistic is undefined counts as chance, just as the value itself does; to pass over it would
-    hide how much rests on a few sequences. An interval is widened to hold the value, which percentiles of a skewed
-    statistic can miss.
+    A draw for which the statistic is undefined counts as chance; to pass over it would hide how much rests on a few
+    sequences. If it is undefined on the sequences themselves, nothing is measured. An interval is widened to hold the
+    value, which percentiles of a skewed statistic can miss.
 
     Args:
         statistic: what is estimated.
         strata: each sequence's stratum, shape `(sequences,)`.
-        chance: the value where the statistic is undefined.
+        chance: the value of a draw for which the statistic is undefined.
         resampling: how many draws, and their seed.
         why: the note where it is undefined on the sequences themselves.
     """
     value = float(statistic(np.ones((1, len(strata))))[0]) if len(strata) else np.nan
     if not np.isfinite(value):
-        return undefined(chance, why)
+        return not_measured(why)
     drawn = statistic(draw_weights(strata, resampling))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.where(np.isfinite(drawn), drawn, chance), [tail, 1 - tail])

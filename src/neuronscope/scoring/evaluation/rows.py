@@ -140,7 +140,7 @@ def _classified(
             explanation,
             found if found.note else found._replace(note=note),
             n=len(counts),
-            chance=chance,
+            chance=chance if len(counts) else None,
             judge=judge,
             negatives=negatives,
             abstentions=abstentions,

@@ -14,9 +14,7 @@ from neuronscope.units import Neuron
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-SCHEMA_VERSION = 1
-"""Version of the saved form; a file of another version is refused with an error that says so."""
-_SAVED = SavedForm("evaluation", SCHEMA_VERSION, "Evaluate again")
+_SAVED = SavedForm("evaluation", "Evaluate again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +25,16 @@ class Measurement:
     """Which metric: see `docs/metrics.md`."""
     explanation: str | None
     """The explanation that was measured; None for a metric of the neuron, which needs none."""
-    value: float
-    """Never NaN; where there is nothing to measure it is `chance`, and `note` says why."""
-    low: float
-    """Lower end of the 95 % bootstrap interval over sequences."""
-    high: float
-    """Its upper end."""
+    value: float | None
+    """Never NaN; None where there is nothing to measure, and `note` says why. A constant prediction is at `chance`."""
+    low: float | None
+    """Lower end of the 95 % bootstrap interval over sequences; None where `value` is."""
+    high: float | None
+    """Its upper end; None where `value` is."""
     n: int
     """How many sequences, texts or rounds the number rests on."""
-    chance: float
-    """What knowing nothing would give."""
+    chance: float | None
+    """What knowing nothing would give; None where that depends on sequences, and there are none."""
     judge: str
     """Who answered: a simulator, a language model, an embedding model, or the subject itself."""
     negatives: str = ""
@@ -44,10 +42,10 @@ class Measurement:
     abstentions: int = 0
     """Answers of a language model that could not be read, or were refused; they count neither way."""
     note: str = ""
-    """Why the number says little, if it does."""
+    """Why the number says little, or why there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """Every measurement of some explanations of one neuron, all on the same held-out sequences."""
 
@@ -62,6 +60,11 @@ class Evaluation:
     provenance: dict[str, Any] = field(default_factory=dict)
     """Which sequences, models and settings the numbers come from, and what they cost."""
 
+    def __repr__(self) -> str:
+        n, taken = len(self.explanations), sum(each.value is not None for each in self.measurements)
+        of = "1 explanation" if n == 1 else f"{n} explanations"
+        return f"Evaluation({self.neuron}: {of}, {taken} of {len(self.measurements)} measurements taken)"
+
     def records(self) -> list[dict[str, Any]]:
         """The table as a list of dictionaries, one per row: `pandas.DataFrame(evaluation.records())`."""
         return [asdict(measurement) for measurement in self.measurements]
@@ -75,8 +78,12 @@ class Evaluation:
         ]
 
     def to_json(self) -> str:
-        """The whole table as JSON text."""
-        return _SAVED.to_json(asdict(self))
+        """The whole table as JSON text.
+
+        Raises:
+            ResultError: a number in it is not finite, which JSON cannot hold.
+        """
+        return _SAVED.to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Evaluation:
@@ -98,7 +105,7 @@ class Evaluation:
         Raises:
             ResultError: there is no such file, or it is not a saved evaluation of this version.
         """
-        return cls.from_json(read_saved(path))
+        return read_saved(path, cls.from_json)
 
     def _repr_html_(self) -> str:
         from neuronscope.report.evaluation import render_table
@@ -118,7 +125,7 @@ def measurement(
     estimate: Estimate,
     *,
     n: int,
-    chance: float,
+    chance: float | None,
     judge: str,
     negatives: str = "",
     abstentions: int = 0,

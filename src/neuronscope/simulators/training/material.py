@@ -90,6 +90,7 @@ def _from_store(
         known = texts.setdefault(exemplar.sequence_id, exemplar)
         exemplars[exemplar.sequence_id] = replace(exemplar, tokens=known.tokens, token_ids=known.token_ids)
     return ExplainedNeuron(
+        # Kept as it always was: a hash of it holds neurons out, and must hold the same ones out of old checkpoints.
         name=f"{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}",
         explanation=" ".join(mode.explanation for mode in result.modes),
         maximum=float(store.max_activation(neuron.layer, neuron.sign)[neuron.index]),

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.protocols import Simulator
+from neuronscope.result import mean_of
 from neuronscope.simulators.training.material import ExplainedNeuron
 
 
@@ -21,8 +21,9 @@ class HeldOutNeuron:
 
     name: str
     """As in `ExplainedNeuron`."""
-    correlation: float
-    """Pearson's r of predictions and activations, over all tokens of its unseen exemplars; 0 where one is constant."""
+    correlation: float | None
+    """Pearson's r of predictions and activations, over all tokens of its unseen exemplars: 0 where the prediction is
+    constant, None where the neuron does the same on all of them."""
     tokens: int
     """How many tokens these are."""
 
@@ -50,8 +51,8 @@ class TrainingReport:
 
     @property
     def correlation(self) -> float | None:
-        """The mean over held-out neurons; None if there are none."""
-        return mean(each.correlation for each in self.heldout) if self.heldout else None
+        """The mean over the held-out neurons that were measured; None if there are none."""
+        return mean_of(each.correlation for each in self.heldout)
 
     def to_json(self) -> str:
         """The whole report as JSON text."""
@@ -77,7 +78,9 @@ def simulate_unseen(simulator: Simulator, neurons: Sequence[ExplainedNeuron]) ->
 
 
 def _compare(name: str, predicted: NDArray[np.float32], actual: NDArray[np.float32]) -> HeldOutNeuron:
-    if min(np.ptp(predicted), np.ptp(actual)) == 0:
+    if np.ptp(actual) == 0:
+        return HeldOutNeuron(name, None, len(actual))
+    if np.ptp(predicted) == 0:
         return HeldOutNeuron(name, 0.0, len(actual))
     correlation = np.corrcoef(predicted.astype(np.float64), actual.astype(np.float64))[0, 1]
     return HeldOutNeuron(name, float(correlation), len(actual))
