@@ -143,7 +143,7 @@ def test_ctrl_c_ends_a_collection_and_the_same_again_works(
     assert ENTRIES[entry](collecting)
 
 
-def test_ctrl_c_inside_a_running_loop_which_makes_a_cancellation_of_it() -> None:
+def test_ctrl_c_inside_a_running_loop_whose_owner_would_cancel_it_later() -> None:
     with fake_openai(slow(30)) as waiting:
         threading.Thread(target=press_ctrl_c_once_asked, args=[waiting]).start()
 
@@ -187,6 +187,28 @@ def test_leaving_a_call_waits_for_what_must_be_closed() -> None:
     with pytest.raises(KeyboardInterrupt):
         local.run(work)
     assert closed
+
+
+def test_what_is_interrupted_before_it_begins_never_begins() -> None:
+    begun, busy, free = [], threading.Event(), threading.Event()
+
+    async def block() -> None:
+        busy.set()
+        free.wait(10)
+
+    async def work() -> None:
+        begun.append(True)
+
+    blocking = threading.Thread(target=local.run, args=[block])
+    blocking.start()
+    busy.wait(10)
+    threading.Timer(0.1, press_ctrl_c).start()
+    with pytest.raises(KeyboardInterrupt):
+        local.run(work)  # waits for the loop
+    free.set()
+    blocking.join()
+    local.run(lambda: asyncio.sleep(0))
+    assert not begun
 
 
 def test_long_work_is_done_by_the_thread_that_waits_and_by_a_worker_where_none_does() -> None:

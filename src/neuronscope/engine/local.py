@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import signal
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial, wraps
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -21,8 +22,6 @@ T = TypeVar("T")
 
 GRACE = 1.0
 """Seconds that what is under way has for an end in good order when it is interrupted."""
-_LOOK = 0.1
-"""Seconds after which a caller inside a loop looks whether it has been cancelled."""
 
 _lock = threading.Lock()
 _jobs: ContextVar[_Jobs | None] = ContextVar("neuronscope_jobs", default=None)
@@ -41,11 +40,12 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
     call, jobs = _Call(function), _Jobs()
     token = _jobs.set(jobs)
     try:
-        future = _portal().start_task_soon(call)
-        future.add_done_callback(lambda _: jobs.put(None))
-        while (job := _next(jobs)) is not None:
-            job()
-        return future.result()
+        with _hearing_ctrl_c():
+            future = _portal().start_task_soon(call)
+            future.add_done_callback(lambda _: jobs.put(None))
+            while (job := jobs.get()) is not None:
+                job()
+            return future.result()
     except BaseException:
         call.cancel(GRACE)
         raise
@@ -53,23 +53,31 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
         _jobs.reset(token)
 
 
-def _next(jobs: _Jobs) -> Callable[[], None] | None:
-    """The next job; where the caller is itself a task of a loop, it may be cancelled meanwhile: so is Ctrl-C there."""
-    task = _current_task()
-    before = 0 if task is None else task.cancelling()
-    while task is not None and task.cancelling() == before:
-        with suppress(Empty):
-            return jobs.get(timeout=_LOOK)
-    if task is not None:
-        raise asyncio.CancelledError
-    return jobs.get()
+@contextmanager
+def _hearing_ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts a caller inside a running loop, too.
 
-
-def _current_task() -> asyncio.Task[Any] | None:
+    It blocks that loop, so what the loop's owner (`asyncio.run`, a notebook's kernel) has arranged for Ctrl-C, a
+    cancellation by the loop, would come too late.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not callable(handler) or handler is signal.default_int_handler or not _in_a_loop():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return asyncio.current_task()
-    except RuntimeError:  # no loop is running in this thread
-        return None
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def in_callers_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -108,17 +116,21 @@ class _Call(Generic[T]):
     def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
         self._function = function
         self._task: asyncio.Task[Any] | None = None
+        self._left = False
         self._ended = threading.Event()
 
     async def __call__(self) -> T:
         self._task = asyncio.current_task()
         try:
+            if self._left:  # before it began: the loop was busy
+                raise asyncio.CancelledError
             return await self._function()
         finally:
             self._ended.set()
 
     def cancel(self, seconds: float) -> None:
-        """Cancel it if it is under way, and give it so much time to end."""
+        """Cancel it, and if it is under way give it so much time to end."""
+        self._left = True
         if self._task is not None and not self._ended.is_set():
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
             self._ended.wait(seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,19 @@ async def open_checkpoints(place: str | Path) -> AsyncIterator[BaseCheckpointSav
     except sqlite3.Error as error:
         raise ConfigurationError(f"Checkpoints cannot be kept in {place}: {error}. Name another file.") from error
     connection = await aiosqlite.connect(place)
+    sqlite = AsyncSqliteSaver(connection, serde=serializer())
     try:
-        sqlite = AsyncSqliteSaver(connection, serde=serializer())
         await sqlite.setup()
         # The log is as safe as before against a killed process; only a power failure may cost the last steps.
         await connection.execute("PRAGMA synchronous = NORMAL")
         yield sqlite
     finally:
-        await connection.close()
+        # A cancelled graph may have left a step between its INSERT and its COMMIT, or in the middle of both: closed
+        # then, the connection would keep the file locked for as long as anything refers to one of its cursors.
+        async with sqlite.lock:
+            with suppress(sqlite3.Error, ValueError):
+                await connection.rollback()
+            await connection.close()
 
 
 @asynccontextmanager
