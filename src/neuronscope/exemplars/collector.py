@@ -63,7 +63,8 @@ def collect_exemplars(
         layers: layer numbers, from 0; None is every layer.
         seq_len: tokens of a sequence, the model's BOS not counted.
         top_k: sequences per neuron, sign and split.
-        n_tokens: stop after the document that brings the total to this many tokens; None is the whole corpus.
+        n_tokens: stop after the document that brings the total to this many tokens, or within a long one at most 512
+            tokens later; None is the whole corpus.
         signs: 1 for large values, -1 for large negative values.
         cache_dir: the folder that holds stores; None is the user's cache folder.
         batch_size: full sequences of a forward pass; shorter ones are grouped to the same number of tokens.
