@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neuronscope.errors import SubjectError
+from neuronscope.locks import lock_of
 from neuronscope.subject.architectures import find_layout
 from neuronscope.subject.capture import Captured, Visitor, length_mask, to_device, visit_projections
 from neuronscope.subject.tokens import bos_id
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class LoadedSubject:
     """The model being explained, with access to its neurons.
 
-    The model is put into evaluation mode. One forward pass runs at a time, so threads may share a subject.
+    The model is put into evaluation mode. One forward pass of ours runs at a time, so threads may share a subject, or
+    have one each of the same model; passes of its owner beside them are left alone.
 
     Args:
         model: a causal language model of the transformers library.
@@ -47,7 +48,6 @@ class LoadedSubject:
         self.source = source
         """What `load_subject` loads it from, a path in full; None for objects in hand."""
         self._bos = bos_id(tokenizer)
-        self._one_at_a_time = threading.Lock()
 
     def __repr__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
@@ -144,7 +144,7 @@ class LoadedSubject:
         rows = self._with_bos(token_ids, length_mask([len(sequence) for sequence in token_ids]))
         self._check_input(rows)
         first = 0 if self._bos is None else 1
-        with self._one_at_a_time:
+        with lock_of(self._layout.decoder):
             visit_projections(
                 self._layout,
                 to_device(rows, self.device),
