@@ -13,7 +13,6 @@ tokens     list<string>  the text of each token; joined, the text
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from neuronscope.errors import StoreError
 from neuronscope.exemplars.layout import SEQUENCES_FILE
 from neuronscope.exemplars.pool import Sequence as PooledSequence
+from neuronscope.locks import Lock
 from neuronscope.units import SPLITS, Split
 
 GROUP_ROWS = 512
@@ -126,7 +126,7 @@ class SequenceFile:
                 f"The store's file {folder / SEQUENCES_FILE} cannot be read ({error}). Delete the store and collect "
                 "again."
             ) from error
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = Lock()
         self._group = lru_cache(maxsize=_GROUPS_IN_MEMORY)(self._file.read_row_group)
         self._samples: dict[Split, NDArray[np.int64]] = {}
 

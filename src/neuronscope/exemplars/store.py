@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +15,7 @@ from neuronscope.exemplars.activations import ActivationCache, compute
 from neuronscope.exemplars.layout import LayerFile, read_info
 from neuronscope.exemplars.selection import draw_neurons, draw_random, strongest
 from neuronscope.exemplars.sequences import SequenceFile
+from neuronscope.locks import Lock
 from neuronscope.protocols import Subject
 from neuronscope.units import SPLITS, Exemplar, Neuron, Split
 
@@ -26,7 +26,7 @@ def open_store(path: str | Path) -> ExemplarStore:
     Raises:
         StoreError: there is no store at this path, or it is damaged or of another version.
     """
-    return ExemplarStore(Path(path))
+    return ExemplarStore(Path(path).expanduser())
 
 
 class RankedSequence(NamedTuple):
@@ -45,11 +45,11 @@ class RankedSequence(NamedTuple):
 class ExemplarStore:
     """Top sequences, random sequences and statistics of every neuron of some layers.
 
-    Files are read when they are needed. Threads may share a store.
+    Files are read when they are needed. Threads may share a store. Pickled, it is its folder and its subject.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
         """The store's folder; `layout` says what is in it."""
         self.info: dict[str, Any] = read_info(path)
         """What the store was made of: subject, corpus, settings, and how many tokens, sequences and documents."""
@@ -57,7 +57,14 @@ class ExemplarStore:
         """The model that computes activations on demand, if one is bound."""
         self._layers: dict[int, LayerFile] = {}
         self._cache = ActivationCache(path / "activations")
-        self._one_at_a_time = threading.RLock()
+        self._one_at_a_time = Lock()
+
+    def __reduce__(self) -> tuple[Callable[..., ExemplarStore], tuple[type[ExemplarStore], Path, Subject | None]]:
+        """A pickle or a copy opens the same folder, and has its own copy of the subject."""
+        return _reopen, (type(self), self.path, self.subject)
+
+    def __copy__(self) -> ExemplarStore:
+        return _reopen(type(self), self.path, self.subject)
 
     def __repr__(self) -> str:
         return (
@@ -258,6 +265,12 @@ class ExemplarStore:
                 "Choose an index in that range."
             )
         return file
+
+
+def _reopen(kind: type[ExemplarStore], path: Path, subject: Subject | None) -> ExemplarStore:
+    store = kind(path)
+    store.subject = subject
+    return store
 
 
 def _split(split: str) -> Split:
