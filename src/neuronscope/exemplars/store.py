@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
-from neuronscope.exemplars.layout import LayerFile, read_info
+from neuronscope.exemplars.layout import LayerFile, read_description
 from neuronscope.exemplars.selection import draw_neurons, draw_random, strongest
 from neuronscope.exemplars.sequences import SequenceFile
 from neuronscope.locks import Lock
@@ -51,12 +51,13 @@ class ExemplarStore:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         """The store's folder; `layout` says what is in it."""
-        self.info: dict[str, Any] = read_info(path)
+        self.info: dict[str, Any]
         """What the store was made of: subject, corpus, settings, and how many tokens, sequences and documents."""
+        self.info, self._digests = read_description(self.path)
         self.subject: Subject | None = None
         """The model that computes activations on demand, if one is bound."""
         self._layers: dict[int, LayerFile] = {}
-        self._cache = ActivationCache(path / "activations")
+        self._cache = ActivationCache(self.path / "activations")
         self._one_at_a_time = Lock()
 
     def __reduce__(self) -> tuple[Callable[..., ExemplarStore], tuple[type[ExemplarStore], Path, Subject | None]]:
@@ -241,7 +242,7 @@ class ExemplarStore:
 
     @cached_property
     def _sequences(self) -> SequenceFile:
-        return SequenceFile(self.path)
+        return SequenceFile(self.path, self._digests)
 
     def _layer(self, layer: int, sign: int) -> LayerFile:
         if layer not in self.layers or sign not in self.signs:
@@ -251,7 +252,7 @@ class ExemplarStore:
             )
         with self._one_at_a_time:
             if layer not in self._layers:
-                self._layers[layer] = LayerFile(self.path, layer)
+                self._layers[layer] = LayerFile(self.path, layer, self._digests)
             return self._layers[layer]
 
     def _layer_of(self, neuron: Neuron) -> LayerFile:
