@@ -23,6 +23,7 @@ from neuronscope.config import ExplainConfig
 from neuronscope.engine import run
 from neuronscope.llm import Budget, ask
 from neuronscope.locks import Lock, lock_of
+from neuronscope.simulators import HybridSimulator
 from neuronscope.simulators.causal import CausalModel, Reading
 from neuronscope.subject.capture import visit
 from small_world import SmallWorld, write_small_world
@@ -134,6 +135,26 @@ def test_a_tokenizer_that_its_owner_uses_with_padding_and_truncation_meanwhile_g
             tiny_tokenizer.backend_tokenizer.encode_special_tokens = False
         found.append(window.token_ids)
     assert found == alone
+
+
+def test_simulators_that_share_an_embedding_model_take_turns_with_it() -> None:
+    class OneAtATime(LetterEmbeddings):
+        inside = most = 0
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.01)  # so that another would come in, if nothing stopped it
+            self.inside -= 1
+            return super().embed_documents(texts)
+
+    embeddings = OneAtATime()
+    tokens = [" sea", " shells"]
+    exemplar = ns.Exemplar(tokens, [0, 1], np.zeros(2, np.float32), 0, "x")
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(HybridSimulator(embeddings).simulate, ["activates on words about the sea"], [exemplar])
+    assert embeddings.most == 1
 
 
 def test_an_object_has_one_lock_and_another_object_another() -> None:
