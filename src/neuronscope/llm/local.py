@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import secrets
-import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
 from neuronscope.errors import LLMError
+from neuronscope.locks import Lock, in_forked_child
 
 SLOTS = 4
 """Requests that are answered at the same time; further ones wait."""
@@ -35,7 +35,9 @@ class _Served(NamedTuple):
 
 
 _servers: dict[Path, _Served] = {}
-_starting = threading.Lock()
+_starting = Lock()
+_of_parents: list[dict[Path, _Served]] = []
+"""Servers whose threads are in the process that this one was forked from: to be neither used nor stopped here."""
 
 
 class ChatLlamaCpp(ChatOpenAI):
@@ -109,6 +111,14 @@ def _serve(file: Path) -> _Served:
             "model, and that there is enough memory for it."
         ) from error
     return _Served(server, f"{server.listening_address}/v1", key)
+
+
+def _leave_servers_to_parent() -> None:
+    _of_parents.append(dict(_servers))
+    _servers.clear()
+
+
+in_forked_child(_leave_servers_to_parent)
 
 
 @atexit.register

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuronscope.errors import ConfigurationError, SimulatorError
+from neuronscope.locks import Lock
 from neuronscope.protocols import Simulator
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ KNOWN = (
 AUTO_MEMORY = 20e9
 """Bytes of GPU memory from which "auto" means Transluce's simulator, whose weights are 16 GB."""
 
-_loading = threading.Lock()
+_loading = Lock()
 
 
 def resolve_simulator(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from neuronscope.errors import SimulatorError
+from neuronscope.locks import lock_of
 from neuronscope.simulators.alignment import align
 from neuronscope.simulators.causal import CausalModel
 from neuronscope.simulators.matrix import CausalSimulator, Text
@@ -76,7 +77,8 @@ class FinetunedSimulator(CausalSimulator):
     def explanation_ids(self, explanation: str) -> list[int]:
         """BOS, if the tokenizer has one, and the explanation in its frame."""
         bos = bos_id(self._tokenizer)
-        ids = self._tokenizer(PROMPT.format(explanation=explanation), add_special_tokens=False)["input_ids"]
+        with lock_of(self._tokenizer):
+            ids = self._tokenizer(PROMPT.format(explanation=explanation), add_special_tokens=False)["input_ids"]
         return self._with_twins([*([] if bos is None else [bos]), *ids])
 
     def text(self, exemplar: Exemplar) -> Text:

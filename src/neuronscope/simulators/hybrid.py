@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.locks import Lock, lock_of
 from neuronscope.simulators.grammar import Condition, Reading, read
 from neuronscope.simulators.reading import View, view
 
@@ -152,7 +152,8 @@ class HybridSimulator:
                 from neuronscope.embeddings import resolve_embeddings
 
                 self._embeddings = resolve_embeddings("minilm")
-            vectors = np.asarray(self._embeddings.embed_documents(missing), dtype=np.float32)
+            with lock_of(self._embeddings):  # another simulator may have the same model
+                vectors = np.asarray(self._embeddings.embed_documents(missing), dtype=np.float32)
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             self._vectors.update(zip(missing, vectors, strict=True))
         for text in wanted:
