@@ -8,10 +8,11 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
 from neuronscope.errors import LLMError
+from neuronscope.llm.addresses import connection_to
+from neuronscope.llm.servers import ChatServer
 
 SLOTS = 4
 """Requests that are answered at the same time; further ones wait."""
@@ -38,7 +39,7 @@ _servers: dict[Path, _Served] = {}
 _starting = threading.Lock()
 
 
-class ChatLlamaCpp(ChatOpenAI):
+class ChatLlamaCpp(ChatServer):
     """A chat model whose weights are a file on this computer, identified by that file and not by its address."""
 
     weights: str = Field(default="")
@@ -76,8 +77,8 @@ def chat_llamacpp(path: str, **settings: Any) -> ChatLlamaCpp:
     state = file.stat()
     return ChatLlamaCpp(
         model=file.stem,
-        base_url=served.address,
         api_key=SecretStr(served.key),
+        **connection_to(served.address),
         weights=f"{file}, {state.st_size} bytes, {state.st_mtime_ns}",
         **settings,
     )
