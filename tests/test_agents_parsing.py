@@ -58,6 +58,12 @@ def test_a_tool_call_is_read_like_json() -> None:
     assert read_sentences(AIMessage("", tool_calls=[call]), "decomposition") == [A, B]
 
 
+def test_what_a_tool_is_called_with_holds_no_thoughts() -> None:
+    texts = ["He wrote <think> and left.", "She said </think>."]
+    call = {"name": "capture_activations", "args": {"texts": texts}, "id": "1"}
+    assert read_written(AIMessage("", tool_calls=[call]), "refinement").texts == texts
+
+
 def test_content_blocks_are_read_without_the_reasoning() -> None:
     blocks: list[str | dict[str, str]] = [
         {"type": "reasoning", "reasoning": f'["{B}"]?'},

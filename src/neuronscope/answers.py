@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from neuronscope.errors import LLMError
 from neuronscope.fences import undefused
-from neuronscope.thoughts import part, thinks_aloud
+from neuronscope.thoughts import Parted, part, thinks_aloud
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -57,7 +57,7 @@ def read_text(message: AIMessage, agent: str) -> str:
             f"{agent}: the model's answer has {len(said):,} characters, of which none are read: at most "
             f"{LONGEST_ANSWER:,} are. Limit its length (`max_tokens` of the model), or use another model."
         )
-    parted = part(_behind(reasoning_of(message), said))
+    parted = Parted(said) if message.tool_calls else part(_behind(reasoning_of(message), said))
     answer = parted.answer
     fenced = FENCE.fullmatch(answer)
     answer = undefused((fenced[1] if fenced else answer).strip())

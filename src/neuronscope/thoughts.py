@@ -82,9 +82,9 @@ class Parted(NamedTuple):
     """An answer without the thoughts in it."""
 
     answer: str
-    thought: bool
+    thought: bool = False
     """Whether there was a thought."""
-    is_open: bool
+    is_open: bool = False
     """Whether a thought has begun and not ended, so that nothing behind it can be trusted to be an answer."""
 
 

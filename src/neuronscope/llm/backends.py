@@ -16,7 +16,6 @@ from neuronscope.llm.addresses import (
     KEYLESS,
     address_of,
     at_address,
-    connection_to,
     is_here,
     own_server,
     port_of,
@@ -224,11 +223,11 @@ def _initialise(name: str, address: str | None, settings: _Settings) -> BaseChat
 
     arguments = settings.as_arguments()
     if address is not None:
-        arguments["base_url"] = address
-        if ":" not in name:
-            name = f"openai:{name}"
+        name = name if ":" in name else f"openai:{name}"
     provider = name.partition(":")[0] if ":" in name else ""
     server = (address or own_server()) if provider == "openai" else ""
+    if address and not server:
+        arguments["base_url"] = address
     if server and not os.environ.get("OPENAI_API_KEY"):
         arguments["api_key"] = KEYLESS
     failure: LLMError
@@ -236,7 +235,7 @@ def _initialise(name: str, address: str | None, settings: _Settings) -> BaseChat
         if server:
             from neuronscope.llm.servers import ChatServer
 
-            return ChatServer(model=name.partition(":")[2], **{**arguments, **connection_to(server)})
+            return ChatServer.at(server, model=name.partition(":")[2], **arguments)
         model: BaseChatModel = init_chat_model(name, **arguments)
     except ImportError as error:
         failure = LLMError(f"{name} needs a package that is not installed. {redacted(str(error))}")

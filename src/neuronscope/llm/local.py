@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from pydantic import Field, SecretStr
 
 from neuronscope.errors import LLMError
-from neuronscope.llm.addresses import connection_to
 from neuronscope.llm.servers import ChatServer
 
 SLOTS = 4
@@ -75,10 +74,10 @@ def chat_llamacpp(path: str, **settings: Any) -> ChatLlamaCpp:
         served = _servers[file]
     settings["timeout"] = max(PATIENCE, settings.get("timeout") or 0.0)
     state = file.stat()
-    return ChatLlamaCpp(
+    return ChatLlamaCpp.at(
+        served.address,
         model=file.stem,
         api_key=SecretStr(served.key),
-        **connection_to(served.address),
         weights=f"{file}, {state.st_size} bytes, {state.st_mtime_ns}",
         **settings,
     )

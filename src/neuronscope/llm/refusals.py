@@ -136,6 +136,7 @@ def forget() -> None:
     unable.clear()
     _taken.clear()
     _introduced.clear()
+    _introductions.clear()
 
 
 @asynccontextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 
+from neuronscope.llm.addresses import connection_to
 from neuronscope.llm.failures import cleaned
 
 _THOUGHTS = ("reasoning_content", "reasoning")
@@ -18,6 +19,14 @@ class ChatServer(ChatOpenAI):
     Thoughts come in a field of their own, which `ChatOpenAI` drops; here they are in `additional_kwargs`. What a server
     answers with an error is cleaned before LangChain writes it to traces.
     """
+
+    @classmethod
+    def at(cls, address: str, **settings: Any) -> Self:
+        """The model that is asked at this address."""
+        made = connection_to(address)
+        if "http_client" in made:  # else LangChain warns that its settings of sockets stand in the way of proxies
+            made["http_socket_options"] = ()
+        return cls(**settings, **made)
 
     def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
         result = super()._create_chat_result(response, generation_info)
