@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.embeddings import Embeddings
 
-from neuronscope.errors import ConfigurationError, LLMError
+from neuronscope.errors import ConfigurationError, LLMError, described
 from neuronscope.locks import Lock
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def resolve_embeddings(spec: str | Embeddings, llm: Any = None) -> Embeddings:
 
     Args:
         spec: `"auto"` (OpenAI's text-embedding-3-small beside a model that OpenAI serves, else MiniLM); `"minilm"`; any
-            string that LangChain's `init_embeddings` knows; or an `Embeddings` object, used as it is.
+            string that LangChain's `init_embeddings` knows; `"openai:<model>@http://127.0.0.1:8080/v1"`, a server that
+            speaks OpenAI's protocol, at this address or at that in `OPENAI_BASE_URL`; or an `Embeddings` object, used
+            as it is.
         llm: the chat model, or mapping of models, that `"auto"` goes by.
 
     Raises:
@@ -44,7 +46,7 @@ def resolve_embeddings(spec: str | Embeddings, llm: Any = None) -> Embeddings:
         return spec
     if not isinstance(spec, str) or not spec:
         raise ConfigurationError(
-            f'embeddings is {spec!r}: expected "auto", "minilm", a name such as {OPENAI_EMBEDDINGS!r}, '
+            f'embeddings is {described(spec)}: expected "auto", "minilm", a name such as {OPENAI_EMBEDDINGS!r}, '
             "or a LangChain Embeddings object."
         )
     if spec == "auto":
@@ -138,18 +140,36 @@ def _minilm_source() -> str:
 def _initialise(name: str) -> Embeddings:
     from langchain.embeddings import init_embeddings
 
+    from neuronscope.llm.addresses import at_address, own_server
+    from neuronscope.llm.failures import redacted
+
+    model, address = at_address(name)
+    address = address or (own_server() if model.startswith("openai:") else "")
     try:
-        embeddings = init_embeddings(name)
+        if address:
+            return _at_server(model.removeprefix("openai:"), address)
+        # no text here is longer than a model reads, so it need not be cut by a tokenizer that has to be fetched
+        settings: dict[str, Any] = {"check_embedding_ctx_length": False} if model.startswith("openai:") else {}
+        embeddings = init_embeddings(model, **settings)
     except ImportError as error:
-        raise LLMError(f"Embeddings {name!r} need a package that is not installed. {error}") from error
+        raise LLMError(f"Embeddings {redacted(name)} need a package that is not installed. {error}") from error
     except Exception as error:
         raise LLMError(
-            f"Embeddings {name!r} cannot be used: {type(error).__name__}. Names look like {OPENAI_EMBEDDINGS!r}; a "
-            'provider\'s key is in a variable such as OPENAI_API_KEY; "minilm" needs neither.'
+            f"Embeddings {redacted(name)} cannot be used: {type(error).__name__}. Names look like "
+            f"{OPENAI_EMBEDDINGS!r}; a provider's key is in a variable "
+            'such as OPENAI_API_KEY; "minilm" needs neither.'
         ) from error
     if not isinstance(embeddings, Embeddings):
         raise ConfigurationError(f"Embeddings {name!r} are a {type(embeddings).__name__}, which cannot embed text.")
     return embeddings
+
+
+def _at_server(model: str, address: str) -> Embeddings:
+    from neuronscope.llm.addresses import KEYLESS, connection_to
+    from neuronscope.llm.embedding_servers import ServerEmbeddings
+
+    key = {} if os.environ.get("OPENAI_API_KEY") else {"api_key": KEYLESS}
+    return ServerEmbeddings(model=model, **key, **connection_to(address))
 
 
 def _is_served_by_openai(llm: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from neuronscope.agents.parsing import distinct, read_sentences
 from neuronscope.agents.prompts import decomposition_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
+from neuronscope.answers import read_apart
 from neuronscope.llm import ask
 from neuronscope.state import HasContext, NeuronState
 
@@ -53,7 +54,7 @@ class DecompositionAgent(LLMRole):
     async def _split(self, llm: BaseChatModel, draft: str, runtime: HasContext) -> list[str]:
         schema = sentences_schema("conditions")
         answer = await ask(llm, decomposition_messages(draft), self.role, schema=schema, meter=runtime.context.meter)
-        return [standalone(sentence) for sentence in read_sentences(answer, self.role)]
+        return [standalone(sentence) for sentence in await read_apart(read_sentences, answer, self.role)]
 
 
 def standalone(sentence: str) -> str:

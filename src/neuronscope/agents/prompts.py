@@ -22,6 +22,7 @@ from neuronscope.agents.highlighting import (
     choose_marks,
     highlight,
     highlights,
+    marked_runs,
     visible,
 )
 from neuronscope.fences import choose_fence, fenced
@@ -162,7 +163,7 @@ def hypothesis_prompt(exemplars: Sequence[Exemplar], draft: int = 0, seed: int =
     """
     threshold = activation_threshold(exemplars)
     shown = _drawn(exemplars, draft, seed)
-    marks = choose_marks(visible(exemplar.text) for exemplar in shown)
+    marks = choose_marks((visible(exemplar.text) for exemplar in shown), marked_runs(shown, threshold))
     lines = _excerpt_lines(shown, threshold, marks)
     fence = choose_fence("excerpts", lines)
     example = [_example(excerpt) for excerpt in _EXAMPLE_EXCERPTS]

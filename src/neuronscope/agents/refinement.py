@@ -13,6 +13,7 @@ from neuronscope.agents.experimenting import CAPTURE, Written, capture_tool, rea
 from neuronscope.agents.parsing import distinct, read_sentence, read_sentences
 from neuronscope.agents.prompts import refinement_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
+from neuronscope.answers import read_apart
 from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
 from neuronscope.result import best_attempt
@@ -93,10 +94,10 @@ class RefinementAgent(LLMRole):
         tools = [capture_tool()]
         answer = await ask(llm, messages, self.role, schema=schema, tools=tools, meter=meter, sample=sample)
         try:
-            return read_written(answer, self.role)
+            return await read_apart(read_written, answer, self.role)
         except LLMError:
             answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=sample)
-            return read_written(answer, self.role)
+            return await read_apart(read_written, answer, self.role)
 
     async def _together(
         self, llm: BaseChatModel, state: RefinementState, errors: Sequence[PredictionError], runtime: HasContext
@@ -106,7 +107,7 @@ class RefinementAgent(LLMRole):
         messages, schema = _messages(state, n, errors), sentences_schema("explanations", n)
         answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=state.get("iteration", 0))
         try:
-            return read_sentences(answer, self.role)
+            return await read_apart(read_sentences, answer, self.role)
         except LLMError:
             return []
 
@@ -125,7 +126,7 @@ class RefinementAgent(LLMRole):
         messages = _messages(state, 1, errors)
         first = state.get("iteration", 0) * runtime.context.config.n_candidates
         answers = await ask_many(llm, messages, self.role, n, meter=runtime.context.meter, sample=first)
-        return [_read(answer, self.role) for answer in answers]
+        return [await read_apart(_read, answer, self.role) for answer in answers]
 
 
 def _messages(state: RefinementState, n: int, errors: Sequence[PredictionError]) -> list[BaseMessage]:
