@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.config import ExplainConfig
+from neuronscope.embeddings import embed
 from neuronscope.errors import ConfigurationError
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.scoring.evaluation import judged, measures
@@ -124,7 +125,7 @@ class Bench:
         }
 
     async def _embed(self, texts: Sequence[str]) -> NDArray[np.floating[Any]]:
-        return np.asarray(await asyncio.to_thread(self.embeddings.embed_documents, list(texts)), dtype=np.float64)
+        return await asyncio.to_thread(embed, self.embeddings, texts, "evaluate")
 
 
 def available(metrics: Sequence[str] | str, *, has_llm: bool, has_subject: bool) -> tuple[list[str], dict[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.embeddings import unit_length
 from neuronscope.scoring.evaluation.resampling import Estimate, Resampling, Statistic, estimate
 
 Numbers = NDArray[np.floating[Any]]
@@ -67,13 +68,6 @@ def odd_one_out(vectors: NDArray[np.floating[Any]]) -> int:
     similarity = unit @ unit.T
     np.fill_diagonal(similarity, 0.0)
     return int(np.argmin(similarity.sum(axis=1)))
-
-
-def unit_length(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Rows divided by their lengths; a row of zeros stays."""
-    rows = np.asarray(vectors, dtype=np.float64)
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1.0)
 
 
 def _wins(positive: Numbers, negative: Numbers) -> Statistic:
