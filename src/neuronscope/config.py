@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FEW_ATOMS = 6
+"""Up to this many atoms HDBSCAN has too few points: on six it finds what belongs together less often than linkage."""
+
 
 class ExplainConfig(BaseModel):
     """How a neuron is explained. `ExplainConfig.paper()` is the paper's appendix B."""
@@ -46,6 +49,8 @@ class ExplainConfig(BaseModel):
     """Iterations without improvement after which refinement stops; None never stops early."""
     min_samples: int | None = Field(1, ge=1)
     """HDBSCAN's min_samples; None is the library's default."""
+    few_atoms: int = Field(FEW_ATOMS, ge=0)
+    """Up to this many atoms are grouped by average linkage alone; 0 asks HDBSCAN first however few there are."""
     temperature: float = Field(0.7, ge=0)
     """Sampling temperature of the drafts and candidates."""
     seed: int = 0
@@ -63,5 +68,11 @@ class ExplainConfig(BaseModel):
     def paper(cls) -> ExplainConfig:
         """The settings of the paper's appendix B; the models of appendix B are arguments of `explain_neuron`."""
         return cls(
-            heldout_random=5, feedback="history", objective="neuron", racing=False, patience=None, min_samples=None
+            heldout_random=5,
+            feedback="history",
+            objective="neuron",
+            racing=False,
+            patience=None,
+            min_samples=None,
+            few_atoms=0,
         )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.embeddings import resolve_embeddings
-from neuronscope.errors import NeuronScopeError
-from neuronscope.llm import request_failure
+from neuronscope.agents.differing import in_one_frame, telling_words
+from neuronscope.config import FEW_ATOMS
+from neuronscope.embeddings import aembed, checked_vectors, resolve_embeddings
 from neuronscope.result import Cluster
 from neuronscope.state import HasContext, NeuronState
 
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 MIN_CLUSTER_SIZE = 2
 """HDBSCAN's minimum cluster size (paper, appendix B)."""
 
-SAME_CONDITION_COSINE = 0.68
-"""Where HDBSCAN finds no cluster, atoms whose mean pairwise cosine exceeds this are one mode.
+SAME_CONDITION_COSINE = 0.47
+"""Average linkage joins groups of conditions above this cosine: the mean of that of the sentences in one frame and that
+of their telling words.
 
-Measured with MiniLM on sentences that all begin "This neuron activates when": ten sets of three paraphrases of one
-condition have mean cosines from 0.69 to 0.86 (median 0.80); 2,000 random sets of three unrelated conditions have a
-median of 0.51 and a 99th percentile of 0.66. Other embeddings have other scales; OpenAI's lie lower.
+Chosen with MiniLM on half of the conditions of `benchmarks/clustering.py`; `docs/results/clustering.md` says what it
+does on the other half. Other embeddings have other scales; OpenAI's lie lower.
 """
+
+SAME_SENTENCE_COSINE = 0.65
+"""The same for whole sentences that begin alike, where only their own vectors are known; chosen in the same way."""
 
 Noise = Literal["drop", "keep"]
 
@@ -49,36 +52,42 @@ class ClusteringAgent:
         """Embed and cluster the atoms.
 
         Raises:
-            LLMError: the embeddings cannot be had.
+            LLMError: the embeddings cannot be had, or cannot be used.
         """
         atoms = state["atoms"]
         if not atoms:
             return {"clusters": []}
         config = runtime.context.config
-        vectors = await self._embed(atoms, runtime)
+        embeddings = runtime.context.embeddings if self._embeddings is None else self._embeddings
+        texts = [*atoms, *in_one_frame(atoms), *telling_words(atoms)]
+        vectors, framed, telling = np.split(await aembed(embeddings, texts, self.role), 3)
         clusters = await asyncio.to_thread(
-            cluster_atoms, atoms, vectors, min_samples=config.min_samples, noise=config.noise
+            cluster_atoms,
+            atoms,
+            vectors,
+            min_samples=config.min_samples,
+            noise=config.noise,
+            few_atoms=config.few_atoms,
+            similarity=(framed @ framed.T + telling @ telling.T) / 2,
         )
         return {"clusters": clusters}
 
-    async def _embed(self, atoms: list[str], runtime: HasContext) -> NDArray[np.float64]:
-        embeddings = runtime.context.embeddings if self._embeddings is None else self._embeddings
-        try:
-            return np.asarray(await embeddings.aembed_documents(atoms), dtype=np.float64)
-        except NeuronScopeError:
-            raise
-        except Exception as error:
-            raise request_failure(error, embeddings, self.role) from error
-
 
 def cluster_atoms(
-    atoms: Sequence[str], vectors: NDArray[np.float64], *, min_samples: int | None = 1, noise: Noise = "drop"
+    atoms: Sequence[str],
+    vectors: NDArray[np.float64],
+    *,
+    min_samples: int | None = 1,
+    noise: Noise = "drop",
+    few_atoms: int = FEW_ATOMS,
+    similarity: NDArray[np.float64] | None = None,
 ) -> list[Cluster]:
     """Group atoms by meaning with HDBSCAN on unit-length embeddings.
 
-    Where HDBSCAN finds no cluster at all, the atoms are one cluster if their mean pairwise cosine exceeds
-    `SAME_CONDITION_COSINE`, and one cluster each if not. `allow_single_cluster` is never set: it makes one cluster of
-    random vectors. A single atom is a cluster without HDBSCAN.
+    Where there are few atoms, or HDBSCAN finds no cluster at all, they are grouped by average linkage: groups are
+    joined while the mean similarity between their members is above a stated cosine. There is no noise then; an atom
+    that is like no other is a cluster of its own. `allow_single_cluster` is never set: it makes one cluster of random
+    vectors.
 
     Args:
         atoms: the conditions.
@@ -86,15 +95,22 @@ def cluster_atoms(
         min_samples: HDBSCAN's parameter; None is the library's default, `MIN_CLUSTER_SIZE`.
         noise: "drop" puts the atoms without a cluster into one last cluster marked `noise`; "keep" makes each of them
             a cluster of its own.
+        few_atoms: up to this many atoms are not given to HDBSCAN.
+        similarity: shape `(n_atoms, n_atoms)`, compared with `SAME_CONDITION_COSINE` by the average linkage; None takes
+            the cosines of the vectors, and `SAME_SENTENCE_COSINE`.
 
     Returns:
         The largest cluster first, those of equal size by their first atom; noise last.
+
+    Raises:
+        LLMError: the vectors are not one for each atom, of one length and with finite numbers that are not all zero.
     """
     if not atoms:
         return []
-    units = _unit_length(vectors)
+    units = checked_vectors(vectors, atoms, "clustering: the embedding of the atoms")
     points = principal_points(units)
-    labels = _labels(units, min_samples)
+    found = _density_labels(units, min_samples) if len(atoms) >= max(few_atoms + 1, MIN_CLUSTER_SIZE) else None
+    labels = _linkage_labels(units, similarity) if found is None else found
     stray = np.flatnonzero(labels < 0)
     groups = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
     if noise == "keep":
@@ -118,25 +134,28 @@ def principal_points(units: NDArray[np.float64]) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in coordinates]
 
 
-def _labels(units: NDArray[np.float64], min_samples: int | None) -> NDArray[np.int64]:
-    """A cluster number for each atom, -1 for noise."""
-    n_atoms = len(units)
-    if n_atoms < MIN_CLUSTER_SIZE:
-        return np.zeros(n_atoms, dtype=np.int64)
+def _density_labels(units: NDArray[np.float64], min_samples: int | None) -> NDArray[np.int64] | None:
+    """HDBSCAN's cluster number for each atom, -1 for noise; None if everything is noise."""
     from hdbscan import HDBSCAN
 
     clusterer = HDBSCAN(min_cluster_size=MIN_CLUSTER_SIZE, min_samples=min_samples, core_dist_n_jobs=1)
     labels: NDArray[np.int64] = clusterer.fit_predict(units).astype(np.int64)
-    if (labels >= 0).any():
-        return labels
-    is_one_condition = _mean_cosine(units) > SAME_CONDITION_COSINE
-    return np.zeros(n_atoms, dtype=np.int64) if is_one_condition else np.arange(n_atoms, dtype=np.int64)
+    return labels if (labels >= 0).any() else None
 
 
-def _mean_cosine(units: NDArray[np.float64]) -> float:
-    """The mean over all pairs of different atoms."""
-    n_atoms = len(units)
-    return float(((units @ units.T).sum() - np.square(units).sum()) / (n_atoms * (n_atoms - 1)))
+def _linkage_labels(units: NDArray[np.float64], similarity: NDArray[np.float64] | None) -> NDArray[np.int64]:
+    """A group number for each atom, by average linkage."""
+    if len(units) < MIN_CLUSTER_SIZE:
+        return np.zeros(len(units), dtype=np.int64)
+    from sklearn.cluster import AgglomerativeClustering
+
+    threshold = SAME_SENTENCE_COSINE if similarity is None else SAME_CONDITION_COSINE
+    distance = 1 - (units @ units.T if similarity is None else similarity)
+    linkage = AgglomerativeClustering(
+        n_clusters=None, distance_threshold=1 - threshold, metric="precomputed", linkage="average"
+    )
+    labels: NDArray[np.int64] = linkage.fit_predict(np.maximum(distance, 0.0)).astype(np.int64)
+    return labels
 
 
 def _cluster(
@@ -154,8 +173,3 @@ def _cluster(
         points=[points[index] for index in members],
         noise=noise,
     )
-
-
-def _unit_length(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1.0)
