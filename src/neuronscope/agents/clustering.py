@@ -59,18 +59,14 @@ class ClusteringAgent:
             return {"clusters": []}
         config = runtime.context.config
         embeddings = runtime.context.embeddings if self._embeddings is None else self._embeddings
-        texts = [*atoms, *in_one_frame(atoms), *telling_words(atoms)]
-        vectors, framed, telling = np.split(await aembed(embeddings, texts, self.role), 3)
-        clusters = await asyncio.to_thread(
-            cluster_atoms,
-            atoms,
-            vectors,
-            min_samples=config.min_samples,
-            noise=config.noise,
-            few_atoms=config.few_atoms,
-            similarity=(framed @ framed.T + telling @ telling.T) / 2,
-        )
-        return {"clusters": clusters}
+        units = await aembed(embeddings, atoms, self.role)
+        labels = await asyncio.to_thread(_density_labels, units, config.min_samples, config.few_atoms)
+        if labels is None:
+            texts = [*in_one_frame(atoms), *telling_words(atoms)]
+            framed, telling = np.split(await aembed(embeddings, texts, self.role), 2)
+            cosines = (framed @ framed.T + telling @ telling.T) / 2
+            labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_CONDITION_COSINE)
+        return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise)}
 
 
 def cluster_atoms(
@@ -80,13 +76,13 @@ def cluster_atoms(
     min_samples: int | None = 1,
     noise: Noise = "drop",
     few_atoms: int = FEW_ATOMS,
-    similarity: NDArray[np.float64] | None = None,
 ) -> list[Cluster]:
     """Group atoms by meaning with HDBSCAN on unit-length embeddings.
 
     Where there are few atoms, or HDBSCAN finds no cluster at all, they are grouped by average linkage: groups are
-    joined while the mean similarity between their members is above a stated cosine. There is no noise then; an atom
-    that is like no other is a cluster of its own. `allow_single_cluster` is never set: it makes one cluster of random
+    joined while the mean cosine between their members is above `SAME_SENTENCE_COSINE`. (`ClusteringAgent`, which can
+    embed more than the sentences as they are, compares what differs between them.) There is no noise then; an atom that
+    is like no other is a cluster of its own. `allow_single_cluster` is never set: it makes one cluster of random
     vectors.
 
     Args:
@@ -96,8 +92,6 @@ def cluster_atoms(
         noise: "drop" puts the atoms without a cluster into one last cluster marked `noise`; "keep" makes each of them
             a cluster of its own.
         few_atoms: up to this many atoms are not given to HDBSCAN.
-        similarity: shape `(n_atoms, n_atoms)`, compared with `SAME_CONDITION_COSINE` by the average linkage; None takes
-            the cosines of the vectors, and `SAME_SENTENCE_COSINE`.
 
     Returns:
         The largest cluster first, those of equal size by their first atom; noise last.
@@ -108,18 +102,10 @@ def cluster_atoms(
     if not atoms:
         return []
     units = checked_vectors(vectors, atoms, "clustering: the embedding of the atoms")
-    points = principal_points(units)
-    found = _density_labels(units, min_samples) if len(atoms) >= max(few_atoms + 1, MIN_CLUSTER_SIZE) else None
-    labels = _linkage_labels(units, similarity) if found is None else found
-    stray = np.flatnonzero(labels < 0)
-    groups = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
-    if noise == "keep":
-        groups += [np.array([index]) for index in stray]
-    groups.sort(key=lambda members: (-len(members), members[0]))
-    clusters = [_cluster(members, atoms, units, points) for members in groups]
-    if noise == "drop" and len(stray):
-        clusters.append(_cluster(stray, atoms, units, points, noise=True))
-    return clusters
+    labels = _density_labels(units, min_samples, few_atoms)
+    if labels is None:
+        labels = _linkage_labels(units @ units.T, SAME_SENTENCE_COSINE)
+    return _clusters(atoms, units, labels, noise)
 
 
 def principal_points(units: NDArray[np.float64]) -> list[tuple[float, float]]:
@@ -134,8 +120,10 @@ def principal_points(units: NDArray[np.float64]) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in coordinates]
 
 
-def _density_labels(units: NDArray[np.float64], min_samples: int | None) -> NDArray[np.int64] | None:
-    """HDBSCAN's cluster number for each atom, -1 for noise; None if everything is noise."""
+def _density_labels(units: NDArray[np.float64], min_samples: int | None, few_atoms: int) -> NDArray[np.int64] | None:
+    """HDBSCAN's cluster number for each atom, -1 for noise; None if there are few, or everything is noise."""
+    if len(units) <= few_atoms or len(units) < MIN_CLUSTER_SIZE:
+        return None
     from hdbscan import HDBSCAN
 
     clusterer = HDBSCAN(min_cluster_size=MIN_CLUSTER_SIZE, min_samples=min_samples, core_dist_n_jobs=1)
@@ -143,19 +131,33 @@ def _density_labels(units: NDArray[np.float64], min_samples: int | None) -> NDAr
     return labels if (labels >= 0).any() else None
 
 
-def _linkage_labels(units: NDArray[np.float64], similarity: NDArray[np.float64] | None) -> NDArray[np.int64]:
-    """A group number for each atom, by average linkage."""
-    if len(units) < MIN_CLUSTER_SIZE:
-        return np.zeros(len(units), dtype=np.int64)
+def _linkage_labels(cosines: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
+    """A group number for each atom, by average linkage: groups are joined above this mean cosine."""
+    if len(cosines) < MIN_CLUSTER_SIZE:
+        return np.zeros(len(cosines), dtype=np.int64)
     from sklearn.cluster import AgglomerativeClustering
 
-    threshold = SAME_SENTENCE_COSINE if similarity is None else SAME_CONDITION_COSINE
-    distance = 1 - (units @ units.T if similarity is None else similarity)
     linkage = AgglomerativeClustering(
         n_clusters=None, distance_threshold=1 - threshold, metric="precomputed", linkage="average"
     )
-    labels: NDArray[np.int64] = linkage.fit_predict(np.maximum(distance, 0.0)).astype(np.int64)
+    labels: NDArray[np.int64] = linkage.fit_predict(np.maximum(1 - cosines, 0.0)).astype(np.int64)
     return labels
+
+
+def _clusters(
+    atoms: Sequence[str], units: NDArray[np.float64], labels: NDArray[np.int64], noise: Noise
+) -> list[Cluster]:
+    """The groups as clusters, the largest first; noise last, or each of it a cluster."""
+    points = principal_points(units)
+    stray = np.flatnonzero(labels < 0)
+    groups = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+    if noise == "keep":
+        groups += [np.array([index]) for index in stray]
+    groups.sort(key=lambda members: (-len(members), members[0]))
+    clusters = [_cluster(members, atoms, units, points) for members in groups]
+    if noise == "drop" and len(stray):
+        clusters.append(_cluster(stray, atoms, units, points, noise=True))
+    return clusters
 
 
 def _cluster(

@@ -11,8 +11,9 @@ FRAME = "This neuron activates when "
 
 _BEGINNING = re.compile(
     r"\A\W*(?:(?:this|the) (?:neuron|unit|feature)|it) "
-    r"(?:(?:\w+ly|also|most) )*(?:activates?|fires?|responds?|reacts?|is active|is activated)"
-    r"(?: (?:\w+ly|most|also|in this case:?))*(?: (?:when|whenever|if|on|upon|to|in|at|for|with))? ",
+    r"(?:(?:\w+ly|also|most) )*"
+    r"(?:activates?|fires?|responds?|reacts?|detects?|recogni[sz]es?|is (?:active|activated|triggered|sensitive))"
+    r"(?: (?:\w+ly|most|also|in this case:?))*(?: (?:when|whenever|if|on|upon|to|by|in|at|for|with))? ",
     re.IGNORECASE,
 )
 _WORD = re.compile(r'"[^"]*"|\w+(?:[\'’-]\w+)*')
@@ -32,6 +33,10 @@ _COMMON = frozenset(
     """.split()
 )
 """Words that explanations are made of, whatever they explain."""
+
+
+LEAST_SHARED = 3
+"""Fewer words than these, which all sentences begin with, are likely to be what they are about."""
 
 
 def in_one_frame(sentences: Sequence[str]) -> list[str]:
@@ -66,7 +71,7 @@ def _conditions(sentences: Sequence[str]) -> list[str]:
     if not all(begun):
         words = [line.split() for line in rest]
         shared = _shared(words) if len(words) > 1 else 0
-        if all(len(each) > shared for each in words):
+        if shared >= LEAST_SHARED and all(len(each) > shared for each in words):
             rest = [" ".join(each[shared:]) for each in words]
     return [condition or line for condition, line in zip(rest, lines, strict=True)]
 
