@@ -126,6 +126,14 @@ def test_random_sequences_are_the_same_for_the_same_seed_only(store: ExemplarSto
     assert store.random_ids(ns.Neuron(1, 3)) != draws["a"]
 
 
+def test_a_sample_of_a_split_has_no_regard_to_any_neuron(tmp_path: Path) -> None:
+    small = ns.collect_exemplars(subject(), texts(60), [0], 20, top_k=100, cache_dir=tmp_path)
+    everything = small.sample_ids("test", n=10_000)
+    assert len(set(everything)) == len(everything) == small.info["n_sequences"]["test"]
+    assert set(small.top_ids(ns.Neuron(0, 0), "test", n=100)) <= set(everything)
+    assert small.sample_ids("test", n=5) == everything[:5] != small.sample_ids("test", n=5, seed=1)
+
+
 def test_a_split_too_small_for_both_keeps_its_weaker_half_for_random_sequences(tmp_path: Path) -> None:
     small = ns.collect_exemplars(subject(), texts(60), [0], 20, top_k=100, cache_dir=tmp_path)
     ranked = small.top_ids(ns.Neuron(0, 0), "train", n=100)

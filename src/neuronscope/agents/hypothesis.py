@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
+from neuronscope.agents import paper_prompts, prompts
 from neuronscope.agents.highlighting import Marks, without_marks
 from neuronscope.agents.parsing import distinct
-from neuronscope.agents.prompts import hypothesis_prompt
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.answers import read_apart, read_text
 from neuronscope.llm import ask
@@ -50,7 +50,9 @@ class HypothesisAgent(LLMRole):
         return {**update, "failures": failures} if failures else update
 
     async def _draft(self, llm: BaseChatModel, exemplars: list[Exemplar], number: int, runtime: HasContext) -> str:
-        prompt = hypothesis_prompt(exemplars, draft=number, seed=runtime.context.config.seed)
+        config = runtime.context.config
+        written = paper_prompts.hypothesis_prompt if config.prompts == "paper" else prompts.hypothesis_prompt
+        prompt = written(exemplars, draft=number, seed=config.seed)
         answer = await ask(llm, prompt.messages, self.role, meter=runtime.context.meter, sample=number)
         return await read_apart(_read, answer, self.role, prompt.marks)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
 from neuronscope.exemplars.layout import LayerFile, read_description
-from neuronscope.exemplars.selection import draw_neurons, draw_random, strongest
+from neuronscope.exemplars.selection import draw, draw_neurons, draw_random, strongest
 from neuronscope.exemplars.sequences import SequenceFile
 from neuronscope.locks import Lock
 from neuronscope.protocols import Subject
@@ -159,6 +159,10 @@ class ExemplarStore:
         ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
         sample = self._sequences.sampled(_split(split)).tolist()
         return draw_random(sample, ids.tolist(), self.info["n_sequences"][split], neuron, _split(split), n, seed)
+
+    def sample_ids(self, split: str = "test", n: int = 20, seed: int = 0) -> list[int]:
+        """Ids of n sequences drawn from a whole split, for no neuron in particular: its top ones may be among them."""
+        return draw(self._sequences.sampled(_split(split)).tolist(), n, f"{seed}/{split}")
 
     def exemplars(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[Exemplar]:
         """The neuron's n top sequences of a split, strongest first.
