@@ -28,7 +28,7 @@ from neuronscope.agents.highlighting import (
     visible,
 )
 from neuronscope.fences import choose_fence, fenced
-from neuronscope.result import Attempt, Experiment, PredictionError
+from neuronscope.result import Attempt, Experiment, PredictionError, sortable
 from neuronscope.units import Exemplar
 
 CONTEXT_CHARACTERS = 60
