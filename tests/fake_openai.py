@@ -18,13 +18,15 @@ from openai import DefaultAsyncHttpxClient
 class Reply:
     """One HTTP answer: of text, for as many choices as are asked for, or anything else in its place."""
 
-    text: str = "It likes water."
+    text: str | None = "It likes water."
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None
     finish_reason: str = "stop"
     tool_calls: list[tuple[str, str]] = field(default_factory=list)
     """Names and arguments, as the model has spelt them."""
+    message: dict[str, Any] = field(default_factory=dict)
+    """What servers add to a message, such as thoughts in a field of their own."""
     ignores_n: bool = False
     hangs: bool = False
     usage: dict[str, int] | None = field(
@@ -130,7 +132,12 @@ def completion(reply: Reply, request: dict[str, Any]) -> dict[str, Any]:
             {
                 "index": index,
                 "finish_reason": reply.finish_reason,
-                "message": {"role": "assistant", "content": reply.text.replace("#", str(index))} | calls,
+                "message": {
+                    "role": "assistant",
+                    "content": None if reply.text is None else reply.text.replace("#", str(index)),
+                }
+                | reply.message
+                | calls,
             }
             for index in range(n)
         ],

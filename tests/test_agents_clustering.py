@@ -15,6 +15,7 @@ import neuronscope as ns
 from agent_helpers import runtime
 from neuronscope.agents import ClusteringAgent
 from neuronscope.agents.clustering import cluster_atoms, principal_points
+from neuronscope.agents.differing import in_one_frame, telling_words
 from neuronscope.embeddings import MiniLM
 from neuronscope.result import Cluster
 
@@ -86,13 +87,13 @@ def two_groups_and_noise() -> tuple[list[str], np.ndarray]:
 
 
 def test_the_largest_cluster_comes_first_and_noise_last() -> None:
-    clusters = cluster_atoms(*two_groups_and_noise())
+    clusters = cluster_atoms(*two_groups_and_noise(), few_atoms=0)
     assert [cluster.atoms for cluster in clusters] == [["b1", "b2", "b3"], ["a1", "a2"], ["stray"]]
     assert [cluster.noise for cluster in clusters] == [False, False, True]
 
 
 def test_kept_noise_is_a_cluster_for_each_atom() -> None:
-    clusters = cluster_atoms(*two_groups_and_noise(), noise="keep")
+    clusters = cluster_atoms(*two_groups_and_noise(), noise="keep", few_atoms=0)
     assert clusters[-1].atoms == ["stray"]
     assert not clusters[-1].noise
 
@@ -100,6 +101,110 @@ def test_kept_noise_is_a_cluster_for_each_atom() -> None:
 def test_the_representative_is_the_atom_nearest_the_centroid() -> None:
     clusters = cluster_atoms(*two_groups_and_noise())
     assert clusters[0].representative == "b2"
+
+
+TAX = ["taxes are raised.", "the text speaks of a tax.", 'words of taxation such as "levy" appear.']
+SLEEP = ["somebody falls asleep.", "the text describes sleep.", "sleeping is mentioned."]
+CHESS = ["a game of chess is played.", "the text mentions chess.", "chess players or their moves are described."]
+GLASS = ["a window pane is broken."]
+BEGINNINGS = ["This neuron activates when ", "It responds whenever ", "The unit in question prefers text in which "]
+MIXED = ["This neuron activates when ", "This neuron fires strongly if ", "The neuron is active when "]
+
+
+def meanings_of(clusters: list[Cluster]) -> set[frozenset[str]]:
+    return {frozenset(cluster.atoms) for cluster in clusters}
+
+
+@pytest.mark.parametrize("settings", [{}, {"min_samples": None, "few_atoms": 0}, {"noise": "keep"}])
+@pytest.mark.parametrize(
+    "meanings",
+    [[TAX, GLASS], [SLEEP, GLASS], [CHESS, GLASS], [TAX[:2], SLEEP[1:]], [CHESS, TAX[:2]], [SLEEP], [CHESS[:2]]],
+)
+async def test_few_atoms_are_grouped_by_what_they_mean(
+    meanings: list[list[str]], settings: dict[str, Any], minilm: MiniLM
+) -> None:
+    groups = [[PREFIX + condition for condition in meaning] for meaning in meanings]
+    atoms = [atom for group in groups for atom in group]
+    clusters = await clusters_of(atoms, minilm, **settings)
+    assert meanings_of(clusters) == {frozenset(group) for group in groups}
+    assert not any(cluster.noise for cluster in clusters)
+
+
+@pytest.mark.parametrize("beginning", [*BEGINNINGS, ""])
+async def test_how_all_sentences_begin_does_not_matter(beginning: str, minilm: MiniLM) -> None:
+    groups = [[beginning + condition for condition in meaning] for meaning in (SLEEP, TAX[:2], GLASS)]
+    clusters = await clusters_of([atom for group in groups for atom in group], minilm)
+    assert meanings_of(clusters) == {frozenset(group) for group in groups}
+
+
+async def test_how_each_sentence_begins_does_not_matter(minilm: MiniLM) -> None:
+    groups = [[MIXED[number % 3] + text for number, text in enumerate(meaning)] for meaning in (CHESS, TAX)]
+    clusters = await clusters_of([atom for group in groups for atom in group], minilm)
+    assert meanings_of(clusters) == {frozenset(group) for group in groups}
+
+
+async def test_sentences_of_the_offline_agents_are_grouped_by_their_words(minilm: MiniLM) -> None:
+    days = [
+        'This neuron activates very strongly on "monday"; moderately on "friday" and "sunday".',
+        'This neuron activates strongly on "monday" and "tuesday"; weakly on "friday".',
+        'This neuron activates strongly on "sunday"; moderately on "monday"; weakly on "weekend".',
+    ]
+    waters = [
+        'This neuron activates strongly on "river" and "lake"; weakly on "sea".',
+        'This neuron activates very strongly on "river"; moderately on "ocean" and "lake".',
+        'This neuron activates strongly on "sea" and "ocean".',
+    ]
+    assert meanings_of(await clusters_of([*days, *waters], minilm)) == {frozenset(days), frozenset(waters)}
+
+
+@pytest.mark.parametrize("min_samples", [1, None])
+@pytest.mark.parametrize(("meaning", "stranger"), [(TAX, GLASS), (SLEEP, TAX[:1]), (CHESS, SLEEP[:1])])
+def test_a_stranger_stays_alone_also_by_the_embeddings_of_whole_sentences(
+    meaning: list[str], stranger: list[str], min_samples: int | None, minilm: MiniLM
+) -> None:
+    atoms = [PREFIX + condition for condition in [*meaning, *stranger]]
+    clusters = cluster_atoms(atoms, np.array(minilm.embed_documents(atoms)), min_samples=min_samples)
+    assert [cluster.atoms for cluster in clusters] == [atoms[:-1], atoms[-1:]]
+
+
+def test_hdbscan_decides_wherever_it_finds_a_cluster_if_no_number_of_atoms_is_few() -> None:
+    assert [cluster.noise for cluster in cluster_atoms(*two_groups_and_noise(), few_atoms=0)] == [False, False, True]
+    assert not any(cluster.noise for cluster in cluster_atoms(*two_groups_and_noise(), few_atoms=6))
+    assert ns.ExplainConfig.paper().few_atoms == 0
+
+
+@given(st.integers(2, 7), st.integers(0, 99))
+def test_a_stranger_changes_nothing_for_those_that_belong_together(n_alike: int, seed: int) -> None:
+    drawn = np.random.default_rng(seed)
+    alike = np.array([1.0, 0, 0, 0]) + drawn.normal(scale=0.1, size=(n_alike, 4))
+    stranger = np.array([[0.0, 0, 0, 1.0]])
+    atoms = [f"alike {number}" for number in range(n_alike)]
+    together = cluster_atoms(atoms, alike, few_atoms=9)
+    beside = cluster_atoms([*atoms, "stranger"], np.concatenate([alike, stranger]), few_atoms=9)
+    assert [cluster.atoms for cluster in together] == [atoms]
+    assert [cluster.atoms for cluster in beside] == [atoms, ["stranger"]]
+
+
+@pytest.mark.parametrize(
+    ("sentences", "words"),
+    [
+        (["This neuron activates when the text speaks of ships."], ["ships"]),
+        (['It fires on words such as "the".', "It fires on names."], ['"the"', "names."]),
+        (["This neuron is triggered by negation.", "The neuron reliably detects ice."], ["negation", "ice"]),
+        (["Dieses Neuron mag Schiffe", "Dieses Neuron mag Wein"], ["Schiffe", "Wein"]),
+        (["Colour names", "Colour words"], ["Colour", "Colour"]),
+        (["The same words", "The same words"], ["same", "same"]),
+        ([""], [""]),
+        ([], []),
+    ],
+)
+def test_what_no_explanation_says_in_particular_is_left_out(sentences: list[str], words: list[str]) -> None:
+    assert telling_words(sentences) == words
+
+
+@given(st.lists(st.text(max_size=40), max_size=5))
+def test_any_sentences_have_a_condition_each(sentences: list[str]) -> None:
+    assert len(in_one_frame(sentences)) == len(telling_words(sentences)) == len(sentences)
 
 
 def test_equal_atoms_are_one_cluster_whose_points_coincide() -> None:

@@ -11,6 +11,7 @@ from langgraph.graph import END, START, StateGraph
 
 import neuronscope as ns
 from agent_helpers import NEURON, WATER, answering, runtime, scripted
+from fake_openai import Reply, fake_openai
 from neuronscope.agents import DecompositionAgent, HypothesisAgent, RefinementAgent
 from neuronscope.agents.decomposition import standalone
 from neuronscope.llm import Meter
@@ -161,6 +162,44 @@ async def test_the_mistakes_of_the_best_attempt_are_shown_where_the_setting_says
     await RefinementAgent(llm)({"history": HISTORY}, runtime(config=ns.ExplainConfig(feedback=feedback)))
     assert ('"sea" after "salt"' in llm.prompts[0]) is expected
     assert "tea" not in llm.prompts[0]
+
+
+# In the paper's form
+
+PAPER = ns.ExplainConfig.paper()
+
+
+async def test_in_the_paper_every_candidate_is_an_answer_of_its_own_to_the_same_prompt() -> None:
+    llm = scripted(*candidates(8))
+    update = await RefinementAgent(llm)({"history": HISTORY}, runtime(config=PAPER))
+    assert update == {"candidates": candidates(8)}
+    assert len(llm.prompts) == 8
+    assert len(set(llm.prompts)) == 1
+
+
+async def test_in_the_paper_a_backend_that_knows_n_gets_one_request_without_a_schema() -> None:
+    with fake_openai(Reply('This neuron activates on "word#".')) as server:
+        update = await RefinementAgent(server.model())({"history": HISTORY}, runtime(config=PAPER))
+        (request,) = server.requests
+    assert request["n"] == PAPER.n_candidates == len(update["candidates"])
+    assert "response_format" not in request
+
+
+async def test_in_the_paper_one_answer_that_fails_does_not_lose_the_others() -> None:
+    refuses = "I'm sorry, I can't."
+    llm = scripted(*candidates(4), refuses, *candidates(7)[4:])
+    update = await RefinementAgent(llm)({"history": HISTORY}, runtime(config=PAPER))
+    assert update == {"candidates": candidates(7)}
+
+
+async def test_in_the_paper_each_agent_has_the_words_of_appendix_f() -> None:
+    drafts, atoms, refinements = (answering(lambda _: "This neuron activates when it rains.") for _ in range(3))
+    await HypothesisAgent(drafts)(OBSERVED, runtime(config=PAPER))
+    await DecompositionAgent(atoms)({"hypotheses": ["It likes rain."]}, runtime(config=PAPER))
+    await RefinementAgent(refinements)({"history": HISTORY}, runtime(config=PAPER))
+    assert all("meticulous AI researcher conducting an important investigation" in prompt for prompt in drafts.prompts)
+    assert "expert at analyzing neuron activation descriptions" in atoms.prompts[0]
+    assert "Return only the new prompt text" in refinements.prompts[0]
 
 
 # All of them

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.messages.tool import InvalidToolCall
 
 import neuronscope as ns
-from neuronscope.agents.parsing import distinct, read_sentence, read_sentences, tidy
-from neuronscope.answers import read_text
+from neuronscope.agents.experimenting import read_written
+from neuronscope.agents.highlighting import Marks, without_marks
+from neuronscope.agents.judging import read_place, read_verdicts
+from neuronscope.agents.parsing import MOST_SENTENCES, distinct, read_sentence, read_sentences, tidy
+from neuronscope.answers import read_apart, read_text
+from neuronscope.loose_json import LONGEST_MENDED
+from neuronscope.simulators.chat_answers import read_answer
 
 A = "This neuron activates when the word is water."
 B = 'This neuron activates on "red".'
@@ -48,6 +58,12 @@ def test_a_tool_call_is_read_like_json() -> None:
     assert read_sentences(AIMessage("", tool_calls=[call]), "decomposition") == [A, B]
 
 
+def test_what_a_tool_is_called_with_holds_no_thoughts() -> None:
+    texts = ["He wrote <think> and left.", "She said </think>."]
+    call = {"name": "capture_activations", "args": {"texts": texts}, "id": "1"}
+    assert read_written(AIMessage("", tool_calls=[call]), "refinement").texts == texts
+
+
 def test_content_blocks_are_read_without_the_reasoning() -> None:
     blocks: list[str | dict[str, str]] = [
         {"type": "reasoning", "reasoning": f'["{B}"]?'},
@@ -64,16 +80,196 @@ def test_reasoning_beside_the_content_is_no_answer() -> None:
         read_sentences(message, "decomposition")
 
 
+THOUGHT = f"Okay, the excerpts.\n- {B}\n1. Maybe this neuron likes rain.\n"
+"""What must never be read as an answer, and looks like one."""
+SAID = f"- {A}"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
-        f"[THINK]\n- {B}\n[/THINK]\n- {A}",
-        f"<|channel|>analysis<|message|>- {B}<|end|><|start|>assistant<|channel|>final<|message|>- {A}",
-        f"<think>- {B}</think>\n<think>again</think>\n- {A}",
+        f"[THINK]\n{THOUGHT}\n[/THINK]\n{SAID}",
+        f"<think>{THOUGHT}</think>\n<think>again</think>\n{SAID}",
+        f'<think time="3">\n{THOUGHT}</think>{SAID}',
+        f"<think>{THOUGHT}<reflection>no</reflection>{THOUGHT}</think>{SAID}",
+        f"{THOUGHT}</THINKING>\n{SAID}",
+        f"<inner_monologue>{THOUGHT}</inner_monologue>{SAID}",
+        f"<my:think>{THOUGHT}</my:think>{SAID}",
+        f"<antThinking>{THOUGHT}</antThinking>{SAID}",
+        f"<|think|>{THOUGHT}<|/think|>{SAID}<|im_end|>",
+        f"<|think|>{THOUGHT}<|end|><|begin|>assistant<|content|>{SAID}",
+        f"<|START_THINKING|>{THOUGHT}<|END_THINKING|>{SAID}<|END_OF_TURN_TOKEN|>",
+        f"<|reasoning_start|>{THOUGHT}<|reasoning_end|><|START_RESPONSE|>{SAID}<|END_RESPONSE|>",
+        f"<｜begin▁of▁thought｜>{THOUGHT}<｜end▁of▁thought｜>{SAID}",
+        f"<think>{THOUGHT}</think><answer>{SAID}</answer>",
+        f"<Thought>{THOUGHT}</Thought>\n<Output>\n{SAID}\n</Output>",
+        f"<think>{THOUGHT}<answer>{SAID}</answer>",
+        f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{SAID}<|return|>",
+        f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|channel|>commentary<|message|>{B}<|end|>"
+        f"<|start|>assistant<|channel|>final <|constrain|>json<|message|>{json.dumps([A])}",
+        f"analysis{THOUGHT}assistantcommentary{THOUGHT}assistantfinal{SAID}",
+        f"assistantanalysis{THOUGHT}assistantfinal json{json.dumps([A])}",
+        f"<|channel>thought\n<channel|>{SAID}",
+        f"<unused94>thought\n{THOUGHT}<unused95>{SAID}<end_of_turn>",
+        f"◁think▷{THOUGHT}◁/think▷{SAID}",
+        f"{THOUGHT}◁/think▷{SAID}",
+        f"<|inner_prefix|>{THOUGHT}<|inner_suffix|>{SAID}",
+        f"Here is my thought process:\n{THOUGHT}\nHere is my response:\n{SAID}",
+        f"Thinking...\n{THOUGHT}...done thinking.\n\n{SAID}",
+        f'<details type="reasoning" done="true"><summary>Thought</summary>{THOUGHT}</details>\n{SAID}',
+        f"```thinking\n{THOUGHT}```\n{SAID}",
+        f"```thoughts\n{THOUGHT}```\n```json\n{json.dumps([A])}\n```",
     ],
 )
-def test_other_models_think_in_other_marks(answer: str) -> None:
+def test_models_think_in_many_marks(answer: str) -> None:
     assert read_sentences(AIMessage(answer), "decomposition") == [A]
+    assert "rain" not in read_text(AIMessage(answer), "hypothesis")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"<think>\n{THOUGHT}",
+        f"[THINK]{THOUGHT}",
+        f"<|START_THINKING|>{THOUGHT}",
+        f"<|channel|>analysis<|message|>{THOUGHT}<|end|>",
+        f"<|channel|>analysis<|message|>{THOUGHT}",
+        f"analysis{THOUGHT}",
+        f"<unused94>thought\n{THOUGHT}",
+        f"◁think▷{THOUGHT}",
+        f"```thinking\n{THOUGHT}",
+        f"<think>one</think><think>{THOUGHT}",
+        f"{THOUGHT}</think>",
+    ],
+)
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_a_thought_without_an_answer_is_never_read_as_one(answer: str, reason: str) -> None:
+    message = AIMessage(answer, response_metadata={"finish_reason": reason})
+    for read in (read_sentences, read_sentence, read_text):
+        with pytest.raises(ns.LLMError, match="empty"):
+            read(message, "decomposition")
+
+
+@pytest.mark.parametrize(
+    "opening", ["Okay, let me think. ", "Hmm, the user wants ", "We need to ", "Alright, let's look. "]
+)
+def test_what_is_cut_off_and_begins_as_thoughts_do_is_no_answer_either(opening: str) -> None:
+    """A template that opens the thought itself leaves nothing but its end, which never came."""
+    cut = AIMessage(opening + THOUGHT, response_metadata={"finish_reason": "length"})
+    with pytest.raises(ns.LLMError, match="still thinking"):
+        read_text(cut, "hypothesis")
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_thoughts_in_a_field_of_their_own_are_taken_from_the_answer_that_repeats_them(field: str) -> None:
+    message = AIMessage(f"{THOUGHT}\n{SAID}", additional_kwargs={field: THOUGHT})
+    assert read_sentences(message, "decomposition") == [A]
+    with pytest.raises(ns.LLMError, match="empty"):
+        read_sentences(AIMessage(THOUGHT, additional_kwargs={field: THOUGHT}), "decomposition")
+
+
+@pytest.mark.parametrize("mark", ["<think>", "</think>", "<|channel|>", "[THINK]", "<answer>"])
+@pytest.mark.parametrize("quote", ["'", '"', "`"])
+def test_a_mark_that_is_quoted_is_spoken_of(mark: str, quote: str) -> None:
+    said = f"This neuron activates on {quote}{mark}{quote} and on water."
+    assert mark in read_sentence(AIMessage(json.dumps([said])), "refinement")
+    assert read_text(AIMessage(said), "hypothesis") == said
+
+
+# Answers that were never meant to be read
+
+
+HOSTILE = [
+    "\n",
+    "- ",
+    "-\n",
+    "1.  ",
+    "[",
+    "{",
+    '["a b',
+    '"',
+    "\\",
+    '\\"',
+    "```",
+    "<",
+    "<think>",
+    "</think>",
+    "<a ",
+    "**a",
+    "<<",
+]
+HOSTILE += [
+    "near miss\n",
+    "silent\n",
+    "0 ",
+    "true ",
+    "\n - x\n  y",
+    '{"a":',
+    '["a b", ',
+    '"a" ',
+    "neuron\n",
+    "’",
+    "\\u003c|",
+]
+READERS: dict[str, Callable[[str], object]] = {
+    "sentences": lambda text: read_sentences(AIMessage(text), "judge"),
+    "texts": lambda text: read_written(AIMessage(text), "judge"),
+    "call": lambda text: read_written(
+        AIMessage("", invalid_tool_calls=[InvalidToolCall(name="c", args=text, id="1", error=None)]), "judge"
+    ),
+    "verdicts": lambda text: read_verdicts(text, 5),
+    "number": lambda text: read_place(text, 5),
+    "strengths": lambda text: read_answer(AIMessage(text), [["a", " b"]]),
+    "draft": lambda text: without_marks(text, Marks("<<", ">>")),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("before", ["", '["This neuron ', "[", "- a b\n<<"])
+def test_an_answer_four_times_as_long_takes_not_sixteen_times_as_long(reader: str, before: str) -> None:
+    def seconds(piece: str, length: int) -> float:
+        text = f"{before}{length}" + piece * (length // len(piece)) + "x"
+        begun = time.process_time()
+        with suppress(ns.NeuronScopeError):
+            READERS[reader](text)
+        return time.process_time() - begun
+
+    n = LONGEST_MENDED + 1_000
+    slow = [piece for piece in HOSTILE if seconds(piece, 4 * n) > 9 * seconds(piece, n) + 0.2]
+    assert not slow
+
+
+@pytest.mark.parametrize("opening", ['{"a":', "[", '[{"texts":', '["a b", ', '{"texts": [["a b", '])
+@pytest.mark.parametrize("times", [30, 500, 5_000])
+@pytest.mark.parametrize("reader", READERS)
+def test_depth_is_an_error_of_ours_at_most(reader: str, opening: str, times: int) -> None:
+    ends = {"[": "]", "{": "}"}
+    closed = "".join(ends[bracket] for bracket in reversed(opening) if bracket in ends) * times
+    for text in (opening * times, opening * times + '"x y"', opening * times + '"x y"' + closed):
+        with suppress(ns.NeuronScopeError):
+            READERS[reader](text)
+
+
+def test_an_endless_answer_is_not_read() -> None:
+    with pytest.raises(ns.LLMError, match=r"hypothesis: .*characters"):
+        read_text(AIMessage(f"{A}\n" * 20_000), "hypothesis")
+
+
+def test_of_an_answer_without_end_the_first_sentences_are_used() -> None:
+    looping = "[" + ", ".join(f'"This neuron activates on "thing {number}"."' for number in range(5_000))
+    sentences = read_sentences(AIMessage(looping), "decomposition")
+    assert sentences[:2] == ['This neuron activates on "thing 0".', 'This neuron activates on "thing 1".']
+    assert 2 < len(sentences) <= MOST_SENTENCES
+    assert all(sentence.endswith('".') for sentence in sentences)
+
+
+async def test_a_large_answer_is_read_beside_the_event_loop() -> None:
+    def where(message: AIMessage, agent: str) -> int:
+        return threading.get_ident()
+
+    here = threading.get_ident()
+    assert await read_apart(where, AIMessage(A), "judge") == here
+    assert await read_apart(where, AIMessage(A * 1_000), "judge") != here
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from ormsgpack import MsgpackEncodeError
 
 import neuronscope as ns
@@ -50,6 +52,93 @@ def test_what_is_none_of_our_types_is_neither_pickled_nor_made_again() -> None:
     with pytest.raises((TypeError, MsgpackEncodeError)):
         kept.dumps_typed(lambda: None)
     assert not isinstance(kept.loads_typed(kept.dumps_typed(Stranger())), Stranger)
+
+
+@pytest.mark.parametrize("position", [0.0, 0.3, 0.5, 0.7, 0.999])
+def test_a_state_with_a_flipped_bit_is_an_error(position: float) -> None:
+    kept = serializer()
+    kind, data = kept.dumps_typed({"modes": [Mode("It fires.", atoms=["a", "b"])], "iteration": 3})
+    place = int(position * len(data))
+    flipped = data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+    with pytest.raises(ns.ConfigurationError, match="checkpoint is damaged"):
+        kept.loads_typed((kind, flipped))
+
+
+def test_states_of_an_earlier_version_are_read_without_a_checksum() -> None:
+    old = JsonPlusSerializer().dumps_typed(["It fires."])
+    assert serializer().loads_typed(old) == ["It fires."]
+
+
+async def _steps_in(file: Path) -> Any:
+    """The thread of an unfinished neuron in a file."""
+    async with open_checkpoints(file) as saver:
+        graph = build_neuron_graph(**AGENTS, checkpointer=saver)
+        thread: Any = {"configurable": {"thread_id": "one"}}
+        if not (await graph.aget_state(thread)).values:
+            await graph.ainvoke({"neuron": BOTH}, thread, context=instruments(), interrupt_before=["conclude"])
+        return (await graph.ainvoke(None, thread, context=instruments()))["explanation"]
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _overwritten(data: bytes) -> bytes:
+    return data[:4096] + b"\x17" * (len(data) - 4096)
+
+
+def _headless(data: bytes) -> bytes:
+    return b"\x00" * 100 + data[100:]
+
+
+@pytest.mark.parametrize("damage", [_cut, _overwritten, _headless, lambda _: b"steps: []\n" * 500])
+async def test_a_damaged_file_is_an_error_that_names_it_and_a_deleted_one_begins_again(
+    damage: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "steps.sqlite"
+    first = await _steps_in(file)
+    async with open_checkpoints(file) as saver:
+        await saver.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]  # SQLite's
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ns.ConfigurationError, match=r"checkpoints in .*steps\.sqlite are damaged.*Delete the file"):
+        await _steps_in(file)
+    file.unlink()
+    assert (await _steps_in(file)).modes == first.modes
+
+
+async def test_the_log_of_a_deleted_file_is_not_played_back(tmp_path: Path) -> None:
+    file, log = tmp_path / "steps.sqlite", tmp_path / "steps.sqlite-wal"
+    async with open_checkpoints(file) as saver:
+        await build_neuron_graph(**AGENTS, checkpointer=saver).ainvoke(
+            {"neuron": BOTH}, {"configurable": {"thread_id": "one"}}, context=instruments()
+        )
+        left = log.read_bytes()
+    file.unlink()
+    log.write_bytes(left)
+    async with open_checkpoints(file) as saver:
+        assert [step async for step in saver.alist(None)] == []
+
+
+async def test_a_state_that_is_damaged_in_the_file_is_an_error(tmp_path: Path) -> None:
+    file, thread = tmp_path / "steps.sqlite", {"configurable": {"thread_id": "one"}}
+    async with open_checkpoints(file) as saver:
+        graph = build_neuron_graph(**AGENTS, checkpointer=saver)
+        await graph.ainvoke({"neuron": BOTH}, thread, context=instruments(), interrupt_before=["conclude"])
+    connection = sqlite3.connect(file)
+    changed = "UPDATE checkpoints SET checkpoint = CAST(REPLACE(CAST(checkpoint AS TEXT), 'red', 'rod') AS BLOB)"
+    connection.execute(changed)
+    connection.commit()
+    connection.close()
+    async with open_checkpoints(file) as saver:
+        graph = build_neuron_graph(**AGENTS, checkpointer=saver)
+        with pytest.raises(ns.ConfigurationError, match="checkpoint is damaged"):
+            await graph.ainvoke(None, thread, context=instruments())
+
+
+async def test_errors_of_other_databases_are_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        async with open_checkpoints(tmp_path / "steps.sqlite"):
+            sqlite3.connect(":memory:").execute("SELECT * FROM elsewhere")
 
 
 class Killed(BaseException):

@@ -258,6 +258,55 @@ def test_texts_written_from_a_right_explanation_excite_the_neuron() -> None:
     assert only(table, "concept_auc", negatives="random").abstentions == 4  # six words, ten texts asked for
 
 
+class RarelyActive(PlantedSubject):
+    """A neuron that is active on one word in thirty, and on each of them by another amount."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = BatchTokenizer()
+        drawn = random.Random(0)
+        self.strengths = [drawn.paretovariate(1.5) if number % 30 == 0 else 0.0 for number in range(300)]
+
+    def _row(self, token_id: int) -> list[float]:
+        return [self.strengths[int(self.tokenizer.words[token_id].strip()[1:])], 0.0, 0.0]
+
+
+class SamplesAll(TrulyRandom):
+    """A source that draws its random sequences from the weaker half, but any sequence when asked for no neuron's."""
+
+    def random_sequences(self, neuron: Any, split: str = "test", n: int = 20, seed: int = 0) -> list[ns.Exemplar]:
+        return self.exemplars(neuron, split, len(self.documents))[-n:]
+
+    def sample_ids(self, split: str, n: int, seed: int) -> list[int]:
+        return random.Random(seed).sample(self._of(split), min(n, len(self._of(split))))
+
+
+def words(drawn: random.Random, n: int) -> str:
+    return " ".join(f"w{drawn.randrange(300)}" for _ in range(n))
+
+
+@pytest.mark.parametrize(("source", "shortest", "longest"), [(TrulyRandom, 12, 12), (SamplesAll, 3, 40)])
+def test_texts_that_have_nothing_to_do_with_the_neuron_come_out_at_chance(
+    source: Any, shortest: int, longest: int
+) -> None:
+    found = []
+    for seed in range(40):
+        drawn = random.Random(seed)
+        texts = [words(drawn, drawn.randint(shortest, longest)) for _ in range(10)]
+        corpus = [words(drawn, drawn.choice([9, 64, 64, 64])) for _ in range(60)]
+        table = evaluated(
+            RIGHT,
+            metrics="concept",
+            store=source(RarelyActive(), corpus),
+            llm=answering(lambda _, written=texts: json.dumps(written)),
+            config=ns.ExplainConfig(heldout_top=1),
+            seed=seed,
+            n_bootstrap=1,
+        )
+        found.append(only(table, "concept_auc", negatives="random").value)
+    assert np.mean(found) == pytest.approx(0.5, abs=0.03)
+
+
 def test_without_a_language_model_concepts_are_refused_if_named_and_listed_if_not(table: ns.Evaluation) -> None:
     with pytest.raises(ns.ConfigurationError, match=r'needs a language model.*Pass llm="openai:gpt-4o"'):
         evaluated(RIGHT, metrics=["correlation", "concept"])
@@ -410,14 +459,14 @@ def test_a_real_neuron_is_evaluated_with_the_hybrid_simulator(smollm2: Any, real
 
 
 def test_written_texts_are_read_by_a_real_model_as_plain_text(smollm2: Any) -> None:
-    from neuronscope.scoring.evaluation.concept import mean_activations
+    from neuronscope.scoring.evaluation.concept import activations
 
     neuron = ns.Neuron(2, 7, sign=-1)
     texts = ["The red <|im_end|> house.", "", "A quiet road."]
     ids = [smollm2.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts]
     raw = smollm2.activations([ids[0][:5], ids[2][:5]], [2])[2]
-    expected = [np.maximum(-row[:, 7], 0).mean() for row in raw]
-    assert mean_activations(smollm2, neuron, texts, 5) == pytest.approx(expected, rel=1e-3)
+    for found, row in zip(activations(smollm2, neuron, texts, 5), raw, strict=True):
+        assert found == pytest.approx(np.maximum(-row[:, 7], 0), rel=1e-3)
 
 
 # The command

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import neuronscope as ns
 from neuronscope.corpus import open_corpus, windows
-from neuronscope.exemplars import checkpoints, collection
+from neuronscope.exemplars import checkpoints, collection, writing
 from neuronscope.exemplars.collection import Collection, chunks
+from neuronscope.exemplars.workplace import store_in_the_making
 from table_subject import TableSubject
 
 LETTERS = "?abcdefgh"
@@ -159,3 +164,105 @@ def test_twenty_kills_at_random_times_leave_the_store_bit_identical(
     assert result["kills"] == 20
     assert result["resumed"] >= 5
     assert result["equal"] == result["stores"] >= 1
+
+
+def test_one_changed_byte_in_a_checkpoint_does_not_get_into_the_store(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = collect(subject(), tmp_path / "whole")
+    interrupted(tmp_path / "cut")
+    (checkpoint,) = (tmp_path / "cut").glob("*.partial/checkpoint.safetensors")
+    content = bytearray(checkpoint.read_bytes())
+    content[-3] ^= 4
+    checkpoint.write_bytes(content)
+    store = collect(subject(), tmp_path / "cut")
+    assert "not what was written" in caplog.text
+    np.testing.assert_array_equal(store.max_activation(0), whole.max_activation(0))
+    assert store.ranked(ns.Neuron(0, 1)) == whole.ranked(ns.Neuron(0, 1))
+
+
+def test_of_two_collections_of_one_store_each_ends_with_it_whoever_is_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins, writes its checkpoint, and ends while the first is in the middle of writing its own store."""
+    write_sequences = writing.write_sequences
+    second: list[ns.ExemplarStore] = []
+
+    def while_the_other_finishes(*arguments: Any) -> None:
+        monkeypatch.setattr(writing, "write_sequences", write_sequences)
+        second.append(collect(subject(), tmp_path))
+        assert (arguments[0] / "layer-0.safetensors").is_file()  # nothing of this one is gone
+        write_sequences(*arguments)
+
+    monkeypatch.setattr(writing, "write_sequences", while_the_other_finishes)
+    first = collect(subject(), tmp_path)
+    assert first.path == second[0].path
+    assert first.ranked(ns.Neuron(0, 1)) == second[0].ranked(ns.Neuron(0, 1))
+    assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
+
+
+def test_a_checkpoint_that_another_process_clears_away_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoints.Checkpoints.save
+
+    def save_and_lose(self: checkpoints.Checkpoints, *arguments: Any) -> None:
+        save(self, *arguments)
+        checkpoints.Checkpoints(self.folder, {}).clear()
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save_and_lose)
+    assert sum(collect(subject(), tmp_path).info["n_sequences"].values()) > 200
+
+
+def test_what_a_call_left_that_was_killed_when_its_store_was_there_goes_with_the_next(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    store = collect(subject(), tmp_path / "elsewhere")
+    shutil.copytree(store.path, tmp_path / store.path.name)
+    model = subject()
+    assert collect(model, tmp_path).path == tmp_path / store.path.name
+    assert model.calls == 0
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_killed_writers_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
+    workplace = tmp_path / "s.partial"
+    (workplace / "store.left").mkdir(parents=True)
+    (workplace / "store.left" / "layer-0.safetensors").write_text("half")
+    (workplace / "left.tmp").mkdir()
+    (workplace / "left.tmp" / ".tmp0").write_text("half")
+    with store_in_the_making(workplace) as folder:
+        (folder / "layer-0.safetensors").write_text("being written")
+        checkpoints.Checkpoints(workplace, {}).clear()
+        assert (folder / "layer-0.safetensors").read_text() == "being written"
+        assert not (workplace / "store.left").exists()
+    assert not workplace.exists()
+
+
+@pytest.mark.parametrize("which", ["checkpoint", "layer", "sequences"])
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    def full(*arguments: Any, **_: Any) -> None:
+        if which == "sequences":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        Path(arguments[1]).write_bytes(b"a part")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    if which == "checkpoint":
+        monkeypatch.setattr("safetensors.torch.save_file", full)
+    else:
+        monkeypatch.setattr(writing, "save_file" if which == "layer" else "write_sequences", full)
+    with pytest.raises(ns.StoreError, match=rf"{re.escape(str(tmp_path))}.*No space left on device.*Free some space"):
+        collect(subject(), tmp_path)
+    monkeypatch.undo()
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ([] if which == "checkpoint" else ["checkpoint.safetensors"])
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_pass(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    model = subject()
+    for place in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("long" * 100)):
+        with pytest.raises(ns.ConfigurationError, match=r"cannot be written .*cache_dir="):
+            collect(model, place)
+    assert model.calls == 0

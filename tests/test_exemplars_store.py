@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -123,6 +124,14 @@ def test_random_sequences_are_the_same_for_the_same_seed_only(store: ExemplarSto
     draws = {name: store.random_ids(NEURON, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))}
     assert draws["a"] == draws["b"] != draws["c"]
     assert store.random_ids(ns.Neuron(1, 3)) != draws["a"]
+
+
+def test_a_sample_of_a_split_has_no_regard_to_any_neuron(tmp_path: Path) -> None:
+    small = ns.collect_exemplars(subject(), texts(60), [0], 20, top_k=100, cache_dir=tmp_path)
+    everything = small.sample_ids("test", n=10_000)
+    assert len(set(everything)) == len(everything) == small.info["n_sequences"]["test"]
+    assert set(small.top_ids(ns.Neuron(0, 0), "test", n=100)) <= set(everything)
+    assert small.sample_ids("test", n=5) == everything[:5] != small.sample_ids("test", n=5, seed=1)
 
 
 def test_a_split_too_small_for_both_keeps_its_weaker_half_for_random_sequences(tmp_path: Path) -> None:
@@ -248,6 +257,65 @@ def test_a_missing_damaged_or_newer_store_is_refused(store: ExemplarStore, tmp_p
     (store.path / "store.json").write_text("{")
     with pytest.raises(ns.StoreError, match="damaged"):
         ns.open_store(store.path)
+
+
+def flip_a_byte(file: Path, place: float) -> None:
+    """Change one bit of a file, at a share of its length."""
+    content = bytearray(file.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("name", ["layer-0.safetensors", "layer-1.safetensors", "sequences.parquet", "store.json"])
+def test_one_changed_byte_anywhere_in_a_store_is_named_with_its_file(
+    store: ExemplarStore, model: TableSubject, name: str, place: float
+) -> None:
+    def read() -> None:
+        whole = ns.open_store(store.path).bind(model)
+        whole.max_activation(0), whole.max_activation(1), whole.ranked(NEURON)
+
+    read()
+    flip_a_byte(store.path / name, place)
+    with pytest.raises(ns.StoreError, match=name):
+        read()
+
+
+def test_a_file_of_another_store_in_its_place_is_refused(model: TableSubject, store: ExemplarStore) -> None:
+    (store.path / "layer-0.safetensors").write_bytes((store.path / "layer-1.safetensors").read_bytes())
+    with pytest.raises(ns.StoreError, match=r"layer-0\.safetensors .*damaged"):
+        ns.open_store(store.path).max_activation(0)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1, 0.4, 0.7, 1.0])
+def test_one_changed_byte_in_the_activations_is_computed_again(
+    store: ExemplarStore, model: TableSubject, place: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = store.exemplars(NEURON)
+    (file,) = (store.path / "activations").rglob("*.safetensors")
+    flip_a_byte(file, place)
+    again = ns.open_store(store.path).bind(model).exemplars(NEURON)
+    for left, right in zip(before, again, strict=True):
+        np.testing.assert_array_equal(left.activations, right.activations)
+    assert str(file) in caplog.text
+    calls = model.calls
+    ns.open_store(store.path).bind(model).exemplars(NEURON)
+    assert model.calls == calls  # the file was written again
+
+
+def test_activations_that_cannot_be_written_are_kept_in_memory(
+    store: ExemplarStore, model: TableSubject, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = [exemplar.activations.tolist() for exemplar in ns.open_store(store.path).bind(model).exemplars(NEURON)]
+    shutil.rmtree(store.path / "activations")
+    (store.path / "activations").write_text("in the way")
+    found = [exemplar.activations.tolist() for exemplar in store.exemplars(NEURON)]
+    store.exemplars(ns.Neuron(1, 3))
+    assert found == expected
+    assert caplog.text.count("kept in memory only") == 1
+    calls = model.calls
+    store.exemplars(NEURON)
+    assert model.calls == calls
 
 
 def test_a_damaged_activation_file_is_computed_again(store: ExemplarStore, model: TableSubject) -> None:

@@ -18,7 +18,8 @@ from neuronscope.agents.experimenting import MOST_TEXTS, capture_tool, read_writ
 from neuronscope.agents.prompts import refinement_messages
 from neuronscope.graphs import capture_activations
 from neuronscope.llm import AnswerCache, Meter
-from neuronscope.llm.conversation import LONGEST_CALL, unable
+from neuronscope.llm.refusals import unable
+from neuronscope.llm.requests import LONGEST_CALL
 from neuronscope.result import Experiment, Trial
 
 EXPLANATION = 'This neuron activates on "water".'

@@ -117,6 +117,31 @@ def test_twins_that_the_checkpoint_names_itself_are_used(tmp_path):
     assert len(simulator._tokenizer) == len(tokenizer)
 
 
+@pytest.mark.parametrize("names_padding", [False, True])
+@pytest.mark.parametrize("beyond", [1, 59, 123])
+def test_rows_beyond_the_twins_have_no_token_and_change_nothing(beyond, names_padding, tmp_path):
+    """Rows rounded up, as to 128,320 for Llama 3: the reference takes those after the padding's for twins."""
+    tokenizer = byte_level_tokenizer(LLAMA_SPECIAL)
+    special, n = tokenizer.convert_tokens_to_ids(LLAMA_SPECIAL), len(tokenizer)
+    model = random_llama(n + 5 + beyond)
+    if names_padding:
+        tokenizer.add_special_tokens({"pad_token": "<PAD>"})
+    simulator = FinetunedSimulator(save(tmp_path, model, tokenizer), device="cpu", dtype="float32")
+    exemplar = exemplar_of(tokenizer, " and green", prepend=special)
+    (predicted,) = simulator.simulate(["red"], [exemplar])
+    prompt = tokenizer("## Neuron Description: red\n\n ## Input: ", add_special_tokens=False)["input_ids"]
+    twins = [n + 1, n + 2, n + 3, n + 4]
+    assert predicted[0] == pytest.approx(expected(model, [n + 1, *prompt], [*twins, *exemplar.token_ids[4:]]), abs=1e-5)
+
+
+def test_a_checkpoint_that_was_trained_here_keeps_its_special_tokens_whatever_its_rows(tmp_path):
+    tokenizer = byte_level_tokenizer(LLAMA_SPECIAL)
+    model = random_llama(len(tokenizer) + 64)
+    model.config.alias_tokens = False
+    simulator = FinetunedSimulator(save(tmp_path, model, tokenizer), device="cpu", dtype="float32")
+    assert simulator.explanation_ids("x")[0] == tokenizer.convert_tokens_to_ids("<|begin_of_text|>")
+
+
 def test_a_model_without_bos_has_none_before_the_explanation(tmp_path):
     tokenizer = byte_level_tokenizer(())
     simulator = FinetunedSimulator((random_llama(len(tokenizer)), tokenizer))

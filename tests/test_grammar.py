@@ -1,10 +1,20 @@
 """What the grammar of explanations reads, and that it reads back whatever it writes."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronscope.simulators.grammar import STRENGTHS, Condition, nearest_strength, quotable, read, write
+from neuronscope.simulators.grammar import (
+    LONGEST_EXPLANATION,
+    STRENGTHS,
+    Condition,
+    nearest_strength,
+    quotable,
+    read,
+    write,
+)
 
 
 def folded(text):
@@ -236,3 +246,26 @@ def test_the_topic_is_what_remains():
 def test_sentences_of_language_models_are_read_for_their_quotes_and_their_topic(sentence, expected, topic):
     assert words(sentence) == expected
     assert read(sentence).topic == topic
+
+
+@pytest.mark.parametrize(
+    "piece", ["following ", "without ", "/ ", ", ,", "ends in the ", '"a" or ', "preceded by ;", "\n"]
+)
+def test_an_explanation_four_times_as_long_takes_not_sixteen_times_as_long(piece: str) -> None:
+    def seconds(length: int) -> float:
+        text = f'on "a{length}"' + piece * (length // len(piece)) + '.x "b"'
+        begun = time.process_time()
+        read(text)
+        return time.process_time() - begun
+
+    assert seconds(LONGEST_EXPLANATION - 100) < 9 * seconds(LONGEST_EXPLANATION // 4) + 0.1
+
+
+def test_only_the_last_clause_before_a_quotation_says_what_it_is() -> None:
+    assert read('Never after a comma; on "x".').conditions == (Condition("x"),)
+    assert read('on "y", after.; "x"').conditions == (Condition("y"), Condition("x"))
+    assert read('on "a" ,/, and / "b"').conditions == (Condition("a"), Condition("b"))
+
+
+def test_what_stands_behind_the_longest_explanation_is_not_read() -> None:
+    assert read('on "a"' + " " * LONGEST_EXPLANATION + 'and on "b"').conditions == (Condition("a"),)

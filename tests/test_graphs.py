@@ -182,6 +182,23 @@ async def test_noise_makes_no_mode_and_the_largest_clusters_come_first():
     assert [mode.history[0].explanation for mode in x.modes] == [COLOUR_MODE]
 
 
+@pytest.mark.parametrize(
+    ("config", "number"), [(ExplainConfig(), 8), (ExplainConfig(max_modes=None), 11), (ExplainConfig.paper(), 11)]
+)
+async def test_as_many_clusters_become_modes_as_the_settings_allow_and_in_the_paper_all(config, number):
+    sentences = [f'This neuron activates on "word{number}".' for number in range(11)]
+
+    async def many(state, runtime):
+        return {"clusters": [Cluster([sentence], sentence) for sentence in sentences]}
+
+    async def proposes_nothing(state, runtime):
+        return {"candidates": []}
+
+    x = await explain(clustering=many, refinement=proposes_nothing, context=instruments(config=config))
+    assert x.number == number
+    assert len(x.clusters) == 11
+
+
 @pytest.mark.parametrize("agent", ["hypothesis", "decomposition", "clustering"])
 async def test_an_agent_without_an_answer_ends_the_graph_but_not_the_run(agent):
     x = await explain(**{agent: fails(LLMError("The model cannot be reached."))})

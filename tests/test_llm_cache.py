@@ -13,8 +13,9 @@ from langchain_openai import ChatOpenAI
 from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.agents.prompts import sentences_schema
+from neuronscope.answers import read_text
 from neuronscope.llm import AnswerCache, Meter, ask, ask_blocking, ask_many
-from neuronscope.llm.conversation import unable
+from neuronscope.llm.refusals import unable
 
 KEY = "sk-sentinel-1234567890abcdef"
 QUESTION = [SystemMessage("Be brief."), HumanMessage("What does it like?")]
@@ -149,20 +150,59 @@ async def test_neither_prompts_nor_keys_are_in_the_file(file: Path) -> None:
     assert b"What does it like?" not in content
 
 
-@pytest.mark.parametrize("damage", ["no database", "other table", "no json"])
+@pytest.mark.parametrize("damage", ["no database", "other table"])
 def test_a_damaged_file_is_said_and_gone_without(file: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     file.parent.mkdir()
     if damage == "no database":
         file.write_text("nonsense " * 1000)
-    elif damage == "other table":
+    else:
         with sqlite3.connect(file) as database:
             database.execute("CREATE TABLE answers (something)")
-    else:
-        AnswerCache(file).keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
-        with sqlite3.connect(file) as database:
-            database.execute("UPDATE answers SET answer = '{'")
     cache = AnswerCache(file)
     assert cache.find(model(), QUESTION, None, 0) is None
     cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
     assert cache.find(model(), QUESTION, None, 0) is None
     assert "continuing without it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["{x", "[]", "null", '{"content": 3, "tool_calls": "x"}', '{"content": ' * 3000, b"\xff\xfe{", "", '{"a": 1}'],
+)
+def test_a_row_that_cannot_be_read_costs_that_row(
+    file: Path, row: str | bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache, prompts = AnswerCache(file), [[HumanMessage(f"question {number}")] for number in range(6)]
+    for prompt in prompts:
+        cache.keep(model(), prompt, None, 0, AIMessage("It likes water."))
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE answers SET answer = ? WHERE key = (SELECT min(key) FROM answers)", (row,))
+    cache = AnswerCache(file)
+    found = [cache.find(model(), prompt, None, 0) is not None for prompt in prompts]
+    assert sorted(found) == [False] + [True] * 5
+    assert "asked for again" in caplog.text or row == '{"a": 1}'
+    lost = prompts[found.index(False)]
+    cache.keep(model(), lost, None, 0, AIMessage("It likes tea."))
+    assert [cache.find(model(), prompt, None, 0) is not None for prompt in prompts] == [True] * 6
+    again = cache.find(model(), lost, None, 0)
+    assert again is not None
+    assert again.text == "It likes tea."
+
+
+def test_a_thought_that_was_kept_for_an_answer_is_asked_for_again(file: Path) -> None:
+    cache = AnswerCache(file)
+    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE answers SET answer = replace(answer, 'It likes', '<think>It likes')")
+    assert cache.find(model(), QUESTION, None, 0) is None
+    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes tea."))
+    assert cache.find(model(), QUESTION, None, 0) is not None
+
+
+def test_a_thought_in_a_field_of_its_own_stays_apart_from_the_answer(file: Path) -> None:
+    cache = AnswerCache(file)
+    answer = AIMessage("Perhaps tea. It likes water.", additional_kwargs={"reasoning": "Perhaps tea."})
+    cache.keep(model(), QUESTION, None, 0, answer)
+    found = cache.find(model(), QUESTION, None, 0)
+    assert found is not None
+    assert read_text(found, "hypothesis") == read_text(answer, "hypothesis") == "It likes water."

@@ -168,6 +168,7 @@ def test_the_checkpoint_is_an_ordinary_folder_that_the_simulator_loads(base: Pat
     train_simulator(toy_neurons(4), out, base=base, settings=QUICK, device="cpu")
     tokenizer, model = AutoTokenizer.from_pretrained(out), AutoModelForCausalLM.from_pretrained(out)
     assert tokenizer.pad_token == "<PAD>"
+    assert model.config.alias_tokens is False, "it is trained on the special tokens themselves"
     assert len(tokenizer) == 260 == model.get_input_embeddings().weight.shape[0]
     neuron = toy_neurons(1)[0]
     ids = Encoder(tokenizer, None).encode(neuron)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
+from collections.abc import Iterator
+from http.client import IncompleteRead
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -234,3 +237,35 @@ def test_the_command_line_takes_datasets_and_mixtures_and_one_line_says_what_is_
     assert refused.exit_code == 1
     assert refused.stderr.startswith("Error: ")
     assert "Available splits: ['train', 'test']" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (gzip.BadGzipFile("Not a gzipped file"), "cannot be read"),
+        (EOFError("Compressed file ended"), "broke off .* call again"),
+        (IncompleteRead(b"half"), "broke off .* call again"),
+        (type("ServerDisconnectedError", (Exception,), {})(), "broke off .* call again"),
+        (type("TooManyRequests", (Exception,), {"status": 429})("slow down"), "fewer requests .* Wait .* call again"),
+        (type("BadGateway", (Exception,), {"status": 503})("later"), "fault of its own .* Wait .* call again"),
+        (AttributeError("'NoneType' object has no attribute 'read'"), "cannot be read .AttributeError"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "cannot be read"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_stream_that_breaks_off_is_an_error_of_ours_and_an_equal_call_has_it_all(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [error]
+
+    def stream() -> Iterator[dict[str, str]]:
+        yield {"text": "one"}
+        if failures:
+            raise failures.pop()
+        yield {"text": "two"}
+
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: stream())
+    corpus = open_corpus(f"hf:someone/web?revision={COMMIT}")
+    with pytest.raises(CorpusError, match=words):
+        list(corpus)
+    assert [document.text for document in corpus] == ["one", "two"]

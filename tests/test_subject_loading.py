@@ -525,5 +525,5 @@ def test_tokens_that_were_added_without_an_embedding_are_the_tokenizers(tiny_lla
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.add_tokens(["foxy", "boxy"])
     subject = ns.load_subject((tiny_llama, tokenizer))
-    with pytest.raises(SubjectError, match=r"Its own tokenizer has 261 tokens: .*resize_token_embeddings"):
+    with pytest.raises(SubjectError, match=rf"Its own tokenizer has {len(tokenizer)} tokens: .*resize_token"):
         subject.activations([tokenizer("a boxy road", add_special_tokens=False)["input_ids"]], [0])

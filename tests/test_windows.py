@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronscope.corpus import Document, split_of, windows
+from neuronscope.corpus import Document, documents, open_corpus, split_of, windows
+from neuronscope.corpus.encoding import encode, encode_in_pieces
+from neuronscope.corpus.windows import MAX_REST, MIN_TAIL
 from neuronscope.subject.loaded import LoadedSubject
 from table_subject import character_tokenizer
+from tokenizers_zoo import KINDS, tokenizers_of_all_kinds
 
 LETTERS = "?abcdefghij"
 TOKENIZER = character_tokenizer(LETTERS)
@@ -60,3 +67,51 @@ def test_text_that_looks_like_a_special_token_stays_text(smollm2: LoadedSubject)
     (window,) = windows([Document(text, "chat")], tokenizer)
     assert not set(window.token_ids) & set(tokenizer.all_special_ids)
     assert tokenizer.decode(window.token_ids) == text
+
+
+def test_a_long_document_is_read_only_as_far_as_tokens_are_asked_for() -> None:
+    assert sum(lengths("a" * 5_000_000, n_tokens=1000)) <= 1000 + MAX_REST + 64
+    assert sum(lengths("a" * 960, "b" * (MAX_REST - 64), "c", n_tokens=1000)) == 960 + MAX_REST - 64
+
+
+class CountingTokenizer:
+    """Words are tokens; it counts the characters that it was given."""
+
+    is_fast = False
+    characters = 0
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        self.characters += sum(map(len, texts))
+        return {"input_ids": [[len(word) for word in text.split()] for text in texts]}
+
+
+def test_of_a_long_document_what_is_not_asked_for_is_not_tokenized() -> None:
+    tokenizer = CountingTokenizer()
+    document = Document("word " * 1_000_000, "book")
+    assert sum(len(window.token_ids) for window in windows([document], tokenizer, n_tokens=1000)) < 2000
+    assert tokenizer.characters < 100_000
+
+
+def test_work_grows_with_the_length_of_a_document_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest_of = documents.digest_of
+
+    def characters(n_words: int) -> int:
+        """How many are tokenized or hashed for a document of so many words, read as a corpus."""
+        tokenizer, hashed = CountingTokenizer(), []
+        monkeypatch.setattr(documents, "digest_of", lambda text: hashed.append(len(text)) or digest_of(text))
+        found = windows(open_corpus(["word " * n_words]), tokenizer)
+        assert sum(len(window.token_ids) for window in found) >= n_words - MIN_TAIL
+        return tokenizer.characters + sum(hashed)
+
+    assert characters(200_000) <= 2.1 * characters(100_000) <= 4.4 * characters(50_000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_text_in_pieces_has_the_tokens_that_it_has_as_one(kind: str, smollm2: LoadedSubject) -> None:
+    tokenizer = tokenizers_of_all_kinds(smollm2.tokenizer)[kind]
+    sentences = ["A fox, 23 dogs\tand a naïve café!", "  def f(x):\n    return x", "It isn't 1999.", "日本 here"]
+    drawn = random.Random(0)
+    document = Document(" ".join(drawn.choices(sentences, k=1500)), "book")
+    pieces = list(encode_in_pieces(document, tokenizer, 3000))
+    assert len(pieces) > 5
+    assert [token for piece in pieces for token in piece] == encode([document], tokenizer)[0]

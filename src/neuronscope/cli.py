@@ -159,7 +159,7 @@ def explain(
     out: OutOption = None,
     html: HtmlOption = None,
     cache_dir: CacheOption = None,
-    paper: Annotated[bool, typer.Option("--paper", help="Start from the paper's settings (appendix B).")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="Start from what the paper says of the method.")] = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
     **settings: str | None,

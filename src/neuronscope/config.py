@@ -8,9 +8,12 @@ from pydantic import Field
 
 from neuronscope.validation import Settings
 
+FEW_ATOMS = 6
+"""Up to this many atoms HDBSCAN has too few points: on six it finds what belongs together less often than linkage."""
+
 
 class ExplainConfig(Settings):
-    """How a neuron is explained. `ExplainConfig.paper()` is the paper's appendix B."""
+    """How a neuron is explained. `ExplainConfig.paper()` has what the paper says of the method."""
 
     n_tokens: int = Field(250_000, ge=1)
     """Corpus tokens to collect exemplars from, when no store is given."""
@@ -19,15 +22,18 @@ class ExplainConfig(Settings):
     n_train_exemplars: int = Field(20, ge=1)
     """Top train sequences that the Hypothesis Agent sees."""
     n_hypotheses: int = Field(3, ge=1)
-    """Independent drafts."""
+    """Independent drafts (the paper's appendix G has three)."""
     heldout_top: int = Field(20, ge=1)
     """Top sequences of a held-out set."""
     heldout_random: int = Field(20, ge=0)
     """Random sequences of a held-out set."""
-    max_modes: int = Field(8, ge=1)
-    """At most this many modes are refined; the largest clusters come first."""
+    max_modes: int | None = Field(8, ge=1)
+    """At most this many modes are refined, the largest clusters first; None refines as many as there are clusters."""
     noise: Literal["drop", "keep"] = "drop"
     """What becomes of atoms that HDBSCAN leaves without a cluster: dropped as in the paper, or each a mode."""
+    prompts: Literal["extended", "paper"] = "extended"
+    """What the agents are told: the rules of the paper's appendix F with a worked example, a list of the marked words
+    and advice on what the simulators read; or these rules alone, with every candidate an independent answer."""
     feedback: Literal["errors", "history"] = "errors"
     """What the Refinement Agent sees: the ranked history alone (paper, appendix F), or also the prediction errors."""
     objective: Literal["mode", "neuron"] = "mode"
@@ -46,6 +52,8 @@ class ExplainConfig(Settings):
     """Iterations without improvement after which refinement stops; None never stops early."""
     min_samples: int | None = Field(1, ge=1)
     """HDBSCAN's min_samples; None is the library's default."""
+    few_atoms: int = Field(FEW_ATOMS, ge=0)
+    """Up to this many atoms are grouped by average linkage alone; 0 asks HDBSCAN first however few there are."""
     temperature: float = Field(0.7, ge=0)
     """Sampling temperature of the drafts and candidates."""
     seed: int = 0
@@ -61,7 +69,25 @@ class ExplainConfig(Settings):
 
     @classmethod
     def paper(cls) -> ExplainConfig:
-        """The settings of the paper's appendix B; the models of appendix B are arguments of `explain_neuron`."""
+        """What the paper says of the method, as far as it can be said in settings.
+
+        From the paper: HDBSCAN with a minimum cluster size of 2 and no other limit to how many clusters become modes
+        (appendix B), the prompts (appendix F), the ranked history as the Refinement Agent's feedback (section 2.4),
+        8 candidates in up to 5 iterations (appendix B), Pearson's r over a whole validation set (appendix C), and three
+        drafts (as in the example of appendix G).
+
+        The paper does not say these, so they are our choice: 20 top and 5 random sequences in a held-out set, 64 tokens
+        in a sequence, 20 exemplars for a draft, the temperature, and that a refinement takes all its iterations. Its
+        models and corpora are arguments of `explain_neuron`.
+        """
         return cls(
-            heldout_random=5, feedback="history", objective="neuron", racing=False, patience=None, min_samples=None
+            heldout_random=5,
+            max_modes=None,
+            prompts="paper",
+            feedback="history",
+            objective="neuron",
+            racing=False,
+            patience=None,
+            min_samples=None,
+            few_atoms=0,
         )

@@ -59,6 +59,21 @@ class SimulatorError(NeuronScopeError):
     """A simulator failed, or its predictions cannot be used."""
 
 
+def described(value: object) -> str:
+    """What somebody gave in place of what was expected, in a few words and without what it holds, such as keys."""
+    if value is None or (isinstance(value, (str, int, float)) and len(str(value)) <= 60):
+        return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself, not an object of it"
+    kind = type(value)
+    article = "an" if kind.__name__[0].lower() in "aeiou" else "a"
+    return (
+        f"{article} {kind.__name__}"
+        if kind.__module__ == "builtins"
+        else f"{article} {kind.__module__}.{kind.__name__}"
+    )
+
+
 def first_problem(error: ValidationError) -> str:
     """What pydantic found wrong first, and where: `config.max_iterations: Input should be ...`."""
     first = error.errors()[0]

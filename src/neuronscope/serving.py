@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from neuronscope.config import ExplainConfig
+from neuronscope.locks import Lock
 from neuronscope.runs.equipment import as_subject, check_neuron, make_instruments, make_meter
 from neuronscope.units import Neuron
 
@@ -102,7 +102,7 @@ def equip(settings: ServingSettings, neuron: Neuron) -> Instruments:
     return replace(loaded, scorer=None, meter=make_meter(settings.config, settings.budget))
 
 
-_LOADING = threading.Lock()
+_LOADING = Lock()
 """Two runs that begin together load once."""
 
 

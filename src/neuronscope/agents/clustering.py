@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.embeddings import resolve_embeddings
-from neuronscope.errors import NeuronScopeError
-from neuronscope.llm import request_failure
+from neuronscope.agents.differing import in_one_frame, telling_words
+from neuronscope.config import FEW_ATOMS
+from neuronscope.embeddings import aembed, checked_vectors, resolve_embeddings
 from neuronscope.result import Cluster
 from neuronscope.state import HasContext, NeuronState
 
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 MIN_CLUSTER_SIZE = 2
 """HDBSCAN's minimum cluster size (paper, appendix B)."""
 
-SAME_CONDITION_COSINE = 0.68
-"""Where HDBSCAN finds no cluster, atoms whose mean pairwise cosine exceeds this are one mode.
+SAME_CONDITION_COSINE = 0.47
+"""Average linkage joins groups of conditions above this cosine: the mean of that of the sentences in one frame and that
+of their telling words.
 
-Measured with MiniLM on sentences that all begin "This neuron activates when": ten sets of three paraphrases of one
-condition have mean cosines from 0.69 to 0.86 (median 0.80); 2,000 random sets of three unrelated conditions have a
-median of 0.51 and a 99th percentile of 0.66. Other embeddings have other scales; OpenAI's lie lower.
+Chosen with MiniLM on half of the conditions of `benchmarks/clustering.py`; `docs/results/clustering.md` says what it
+does on the other half. Other embeddings have other scales; OpenAI's lie lower.
 """
+
+SAME_SENTENCE_COSINE = 0.65
+"""The same for whole sentences that begin alike, where only their own vectors are known; chosen in the same way."""
 
 Noise = Literal["drop", "keep"]
 
@@ -49,36 +52,38 @@ class ClusteringAgent:
         """Embed and cluster the atoms.
 
         Raises:
-            LLMError: the embeddings cannot be had.
+            LLMError: the embeddings cannot be had, or cannot be used.
         """
         atoms = state["atoms"]
         if not atoms:
             return {"clusters": []}
         config = runtime.context.config
-        vectors = await self._embed(atoms, runtime)
-        clusters = await asyncio.to_thread(
-            cluster_atoms, atoms, vectors, min_samples=config.min_samples, noise=config.noise
-        )
-        return {"clusters": clusters}
-
-    async def _embed(self, atoms: list[str], runtime: HasContext) -> NDArray[np.float64]:
         embeddings = runtime.context.embeddings if self._embeddings is None else self._embeddings
-        try:
-            return np.asarray(await embeddings.aembed_documents(atoms), dtype=np.float64)
-        except NeuronScopeError:
-            raise
-        except Exception as error:
-            raise request_failure(error, embeddings, self.role) from error
+        units = await aembed(embeddings, atoms, self.role)
+        labels = await asyncio.to_thread(_density_labels, units, config.min_samples, config.few_atoms)
+        if labels is None:
+            texts = [*in_one_frame(atoms), *telling_words(atoms)]
+            framed, telling = np.split(await aembed(embeddings, texts, self.role), 2)
+            cosines = (framed @ framed.T + telling @ telling.T) / 2
+            labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_CONDITION_COSINE)
+        return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise)}
 
 
 def cluster_atoms(
-    atoms: Sequence[str], vectors: NDArray[np.float64], *, min_samples: int | None = 1, noise: Noise = "drop"
+    atoms: Sequence[str],
+    vectors: NDArray[np.float64],
+    *,
+    min_samples: int | None = 1,
+    noise: Noise = "drop",
+    few_atoms: int = FEW_ATOMS,
 ) -> list[Cluster]:
     """Group atoms by meaning with HDBSCAN on unit-length embeddings.
 
-    Where HDBSCAN finds no cluster at all, the atoms are one cluster if their mean pairwise cosine exceeds
-    `SAME_CONDITION_COSINE`, and one cluster each if not. `allow_single_cluster` is never set: it makes one cluster of
-    random vectors. A single atom is a cluster without HDBSCAN.
+    Where there are few atoms, or HDBSCAN finds no cluster at all, they are grouped by average linkage: groups are
+    joined while the mean cosine between their members is above `SAME_SENTENCE_COSINE`. (`ClusteringAgent`, which can
+    embed more than the sentences as they are, compares what differs between them.) There is no noise then; an atom that
+    is like no other is a cluster of its own. `allow_single_cluster` is never set: it makes one cluster of random
+    vectors.
 
     Args:
         atoms: the conditions.
@@ -86,24 +91,21 @@ def cluster_atoms(
         min_samples: HDBSCAN's parameter; None is the library's default, `MIN_CLUSTER_SIZE`.
         noise: "drop" puts the atoms without a cluster into one last cluster marked `noise`; "keep" makes each of them
             a cluster of its own.
+        few_atoms: up to this many atoms are not given to HDBSCAN.
 
     Returns:
         The largest cluster first, those of equal size by their first atom; noise last.
+
+    Raises:
+        LLMError: the vectors are not one for each atom, of one length and with finite numbers that are not all zero.
     """
     if not atoms:
         return []
-    units = _unit_length(vectors)
-    points = principal_points(units)
-    labels = _labels(units, min_samples)
-    stray = np.flatnonzero(labels < 0)
-    groups = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
-    if noise == "keep":
-        groups += [np.array([index]) for index in stray]
-    groups.sort(key=lambda members: (-len(members), members[0]))
-    clusters = [_cluster(members, atoms, units, points) for members in groups]
-    if noise == "drop" and len(stray):
-        clusters.append(_cluster(stray, atoms, units, points, noise=True))
-    return clusters
+    units = checked_vectors(vectors, atoms, "clustering: the embedding of the atoms")
+    labels = _density_labels(units, min_samples, few_atoms)
+    if labels is None:
+        labels = _linkage_labels(units @ units.T, SAME_SENTENCE_COSINE)
+    return _clusters(atoms, units, labels, noise)
 
 
 def principal_points(units: NDArray[np.float64]) -> list[tuple[float, float]]:
@@ -118,25 +120,44 @@ def principal_points(units: NDArray[np.float64]) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in coordinates]
 
 
-def _labels(units: NDArray[np.float64], min_samples: int | None) -> NDArray[np.int64]:
-    """A cluster number for each atom, -1 for noise."""
-    n_atoms = len(units)
-    if n_atoms < MIN_CLUSTER_SIZE:
-        return np.zeros(n_atoms, dtype=np.int64)
+def _density_labels(units: NDArray[np.float64], min_samples: int | None, few_atoms: int) -> NDArray[np.int64] | None:
+    """HDBSCAN's cluster number for each atom, -1 for noise; None if there are few, or everything is noise."""
+    if len(units) <= few_atoms or len(units) < MIN_CLUSTER_SIZE:
+        return None
     from hdbscan import HDBSCAN
 
     clusterer = HDBSCAN(min_cluster_size=MIN_CLUSTER_SIZE, min_samples=min_samples, core_dist_n_jobs=1)
     labels: NDArray[np.int64] = clusterer.fit_predict(units).astype(np.int64)
-    if (labels >= 0).any():
-        return labels
-    is_one_condition = _mean_cosine(units) > SAME_CONDITION_COSINE
-    return np.zeros(n_atoms, dtype=np.int64) if is_one_condition else np.arange(n_atoms, dtype=np.int64)
+    return labels if (labels >= 0).any() else None
 
 
-def _mean_cosine(units: NDArray[np.float64]) -> float:
-    """The mean over all pairs of different atoms."""
-    n_atoms = len(units)
-    return float(((units @ units.T).sum() - np.square(units).sum()) / (n_atoms * (n_atoms - 1)))
+def _linkage_labels(cosines: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
+    """A group number for each atom, by average linkage: groups are joined above this mean cosine."""
+    if len(cosines) < MIN_CLUSTER_SIZE:
+        return np.zeros(len(cosines), dtype=np.int64)
+    from sklearn.cluster import AgglomerativeClustering
+
+    linkage = AgglomerativeClustering(
+        n_clusters=None, distance_threshold=1 - threshold, metric="precomputed", linkage="average"
+    )
+    labels: NDArray[np.int64] = linkage.fit_predict(np.maximum(1 - cosines, 0.0)).astype(np.int64)
+    return labels
+
+
+def _clusters(
+    atoms: Sequence[str], units: NDArray[np.float64], labels: NDArray[np.int64], noise: Noise
+) -> list[Cluster]:
+    """The groups as clusters, the largest first; noise last, or each of it a cluster."""
+    points = principal_points(units)
+    stray = np.flatnonzero(labels < 0)
+    groups = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+    if noise == "keep":
+        groups += [np.array([index]) for index in stray]
+    groups.sort(key=lambda members: (-len(members), members[0]))
+    clusters = [_cluster(members, atoms, units, points) for members in groups]
+    if noise == "drop" and len(stray):
+        clusters.append(_cluster(stray, atoms, units, points, noise=True))
+    return clusters
 
 
 def _cluster(
@@ -154,8 +175,3 @@ def _cluster(
         points=[points[index] for index in members],
         noise=noise,
     )
-
-
-def _unit_length(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1.0)

@@ -6,9 +6,10 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, ClassVar
 
+from neuronscope.agents import paper_prompts, prompts
 from neuronscope.agents.parsing import distinct, read_sentences
-from neuronscope.agents.prompts import decomposition_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
+from neuronscope.answers import read_apart
 from neuronscope.llm import ask
 from neuronscope.state import HasContext, NeuronState
 
@@ -51,9 +52,11 @@ class DecompositionAgent(LLMRole):
         return {**update, "failures": failures} if failures else update
 
     async def _split(self, llm: BaseChatModel, draft: str, runtime: HasContext) -> list[str]:
-        schema = sentences_schema("conditions")
-        answer = await ask(llm, decomposition_messages(draft), self.role, schema=schema, meter=runtime.context.meter)
-        return [standalone(sentence) for sentence in read_sentences(answer, self.role)]
+        context = runtime.context
+        is_papers, schema = context.config.prompts == "paper", prompts.sentences_schema("conditions")
+        messages = (paper_prompts.decomposition_messages if is_papers else prompts.decomposition_messages)(draft)
+        answer = await ask(llm, messages, self.role, schema=schema, meter=context.meter)
+        return [standalone(sentence) for sentence in await read_apart(read_sentences, answer, self.role)]
 
 
 def standalone(sentence: str) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from neuronscope.agents.parsing import list_items
-from neuronscope.answers import read_text, shortened
+from neuronscope import loose_json
+from neuronscope.agents.parsing import FIRST_ITEM, list_items
+from neuronscope.answers import LONGEST_ANSWER, read_text, shortened
 from neuronscope.errors import LLMError
 
 if TYPE_CHECKING:
@@ -27,9 +28,14 @@ sign counts as 0. Texts are cut at 256 tokens."""
 MOST_TEXTS = 16
 """Texts of one call at most, of either kind."""
 
+LONGEST_TEXT = 10_000
+"""Characters of one text; the subject reads far less."""
+
+_DEEPEST = 8
+"""No texts are nested deeper in an answer, nor arguments in strings that hold JSON."""
 _JSON_START = re.compile(r"""\{\s*["'“]|\[\s*["'“{]""")
 _NEAR_MISSES = re.compile(
-    r"^(?!\s*(?:[-*•–]|\(?\d{1,3}[.):])\s).*(?:near[\s_-]?miss|not fire|not activate|silent)",
+    r"^(?![ \t]*(?:[-*•–]|\(?\d{1,3}[.):])\s).*(?:near[\s_-]?miss|not fire|not activate|silent)",
     re.IGNORECASE | re.MULTILINE,
 )
 """A line above the second of two lists."""
@@ -91,42 +97,48 @@ def read_written(message: AIMessage, agent: str) -> Written:
     Raises:
         LLMError: the model refused, said nothing, or no text in which the neuron should fire can be read.
     """
-    answer = str(message.invalid_tool_calls[0]["args"]) if message.invalid_tool_calls else read_text(message, agent)
+    answer = _arguments(message) if message.invalid_tool_calls else read_text(message, agent)
     found = next((written for lists in _readings(answer) if (written := _clean(*lists)).texts), None)
     if found is None:
         raise LLMError(f"{agent}: no texts in the model's answer: {shortened(answer)} Try again, or another model.")
     return found
 
 
+def _arguments(message: AIMessage) -> str:
+    """The arguments of a call that is no JSON, as the model wrote them."""
+    return str(message.invalid_tool_calls[0]["args"])[:LONGEST_ANSWER]
+
+
 def _readings(answer: str) -> Iterator[tuple[list[Any], list[Any]]]:
     """Texts and near misses as they may be meant, in order of trust."""
     value = _json(answer)
-    for arguments in _dictionaries(value):
+    for arguments in _dictionaries(value, depth=0):
         if "texts" in arguments:
             yield _listed(arguments["texts"]), _listed(arguments.get("near_misses"))
     if isinstance(value, list):
         yield value, []
-    headings = (match.start() for match in _NEAR_MISSES.finditer(answer))
-    second = next((start for start in headings if list_items(answer[:start])), len(answer))
+    first = FIRST_ITEM.search(answer)
+    heading = None if first is None else _NEAR_MISSES.search(answer, first.end())
+    second = len(answer) if heading is None else heading.start()
     yield list_items(answer[:second]), list_items(answer[second:])
 
 
 def _json(text: str) -> Any:
     """The JSON in a text, mended; None if there is none."""
-    import json_repair
-
     start = _JSON_START.search(text)
-    return None if start is None else json_repair.loads(text[start.start() :])
+    return None if start is None else loose_json.loads(text[start.start() :]).value
 
 
-def _dictionaries(value: Any) -> Iterator[dict[str, Any]]:
+def _dictionaries(value: Any, depth: int) -> Iterator[dict[str, Any]]:
     """Every dictionary in a JSON value, the outermost first; also in strings that hold JSON, as arguments may."""
+    if depth > _DEEPEST:
+        return
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = _json(value)
     if isinstance(value, dict):
         yield value
     for member in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _dictionaries(member)
+        yield from _dictionaries(member, depth + 1)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -137,19 +149,17 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _clean(texts: list[Any], near_misses: list[Any]) -> Written:
-    fire = list(_strings(texts))
-    silent = [text for text in _strings(near_misses) if text not in fire]
-    return Written(fire[:MOST_TEXTS], silent[:MOST_TEXTS])
+    fire = dict.fromkeys(_strings(texts, depth=0))
+    silent = dict.fromkeys(text for text in _strings(near_misses, depth=0) if text not in fire)
+    return Written(list(fire)[:MOST_TEXTS], list(silent)[:MOST_TEXTS])
 
 
-def _strings(values: list[Any]) -> dict[str, None]:
-    """The different texts of a list, or of lists in it, in their order."""
-    texts: dict[str, None] = {}
-    for value in values:
+def _strings(values: list[Any], depth: int) -> Iterator[str]:
+    """The texts of a list, or of lists in it, in their order."""
+    for value in values if depth <= _DEEPEST else ():
         if isinstance(value, list):
-            texts |= _strings(value)
+            yield from _strings(value, depth + 1)
         elif isinstance(value, str):
-            text = value.encode("utf-8", "replace").decode().strip()
+            text = value[:LONGEST_TEXT].encode("utf-8", "replace").decode().strip()
             if text and not _DESCRIBES.match(text):
-                texts[text] = None
-    return texts
+                yield text

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuronscope.agents.statistics import Weighted
+from neuronscope.embeddings import aembed
 from neuronscope.simulators.grammar import Condition
 
 if TYPE_CHECKING:
@@ -27,13 +27,18 @@ MAX_FAMILIES = 8
 """More families than this are not told apart."""
 
 
-async def group_into_families(found: Sequence[Weighted], embeddings: Embeddings) -> dict[Condition, int]:
+async def group_into_families(
+    found: Sequence[Weighted], embeddings: Embeddings, agent: str = "hypothesis"
+) -> dict[Condition, int]:
     """Number the families of conditions, the one that explains most first.
 
     Returns:
         The family of each condition, keyed by the condition with strength 0.
+
+    Raises:
+        LLMError: the embeddings cannot be used.
     """
-    labels = await _labels([weighted.condition for weighted in found], embeddings)
+    labels = await _labels([weighted.condition for weighted in found], embeddings, agent)
     gains: dict[str, float] = {}
     for label, weighted in zip(labels, found, strict=True):
         gains[label] = gains.get(label, 0.0) + weighted.gain
@@ -53,12 +58,19 @@ def _needed(label: str, labels: Sequence[str]) -> float:
 
 
 async def nearest_family(
-    conditions: Sequence[Condition], families: Sequence[Sequence[Condition]], embeddings: Embeddings
+    conditions: Sequence[Condition],
+    families: Sequence[Sequence[Condition]],
+    embeddings: Embeddings,
+    agent: str = "refinement",
 ) -> list[int]:
-    """Number the family that each condition fits best: by meaning, else by form, else the first."""
+    """Number the family that each condition fits best: by meaning, else by form, else the first.
+
+    Raises:
+        LLMError: the embeddings cannot be used.
+    """
     members = [[member for member in family if _form(member) == "word"] for family in families]
     texts = [condition.text for group in [conditions, *members] for condition in group]
-    vectors = dict(zip(texts, await _unit_vectors(texts, embeddings), strict=True)) if texts else {}
+    vectors = dict(zip(texts, await aembed(embeddings, texts, agent), strict=True))
     forms = [{_form(member) for member in family} for family in families]
 
     def nearness(condition: Condition, number: int) -> float:
@@ -72,25 +84,19 @@ async def nearest_family(
     return [max(range(len(families)), key=lambda number: nearness(condition, number)) for condition in conditions]
 
 
-async def _labels(conditions: Sequence[Condition], embeddings: Embeddings) -> list[str]:
+async def _labels(conditions: Sequence[Condition], embeddings: Embeddings, agent: str) -> list[str]:
     labels = [_form(condition) for condition in conditions]
     words = [number for number, label in enumerate(labels) if label == "word"]
     if len(words) > 1:
         from sklearn.cluster import AgglomerativeClustering
 
-        vectors = await _unit_vectors([conditions[number].text for number in words], embeddings)
+        vectors = await aembed(embeddings, [conditions[number].text for number in words], agent)
         clustering = AgglomerativeClustering(
             n_clusters=None, distance_threshold=MAX_DISTANCE, metric="cosine", linkage="average"
         )
         for number, label in zip(words, clustering.fit_predict(vectors), strict=True):
             labels[number] = f"word {label}"
     return labels
-
-
-async def _unit_vectors(texts: Sequence[str], embeddings: Embeddings) -> NDArray[np.float64]:
-    vectors = np.asarray(await embeddings.aembed_documents(list(texts)), dtype=np.float64)
-    unit: NDArray[np.float64] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return unit
 
 
 def _form(condition: Condition) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from itertools import count, groupby
 from typing import NamedTuple
 
+from neuronscope.fences import defused
 from neuronscope.units import Exemplar
 
 HIGHLIGHT_SHARE = 0.3
@@ -32,6 +32,7 @@ class Highlight(NamedTuple):
 
 
 _CANDIDATES = (Marks("<<", ">>"), Marks("[[", "]]"), Marks("{{", "}}"), Marks("⟦", "⟧"), Marks("⦃", "⦄"))
+_QUOTES = ('"', "'", "`")
 _LINE_BREAKS = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -43,17 +44,18 @@ def visible(text: str) -> str:
     return "".join(_visible_character(character) for character in text)
 
 
-def choose_marks(texts: Iterable[str]) -> Marks:
-    """A pair of marks that occurs in none of the texts.
+def choose_marks(texts: Iterable[str], runs: Iterable[str] = ()) -> Marks:
+    """A pair of marks that occurs in none of the texts, and with none of the runs between makes a template's mark.
 
     The paper's own appendix G shows what happens otherwise: the drafts describe the marks as the neuron's trigger.
     The usual pairs are taken only where not even one of their characters occurs, the generated ones (`<mark1>`) where
-    they do not occur as a whole.
+    they do not occur as a whole. `<<s>>` would not do, since many models read `<s>` as the beginning of everything.
     """
-    everything = "\0".join(texts)
+    everything, between = "\0".join(texts), set(runs)
     characters = set(everything)
     for marks in _CANDIDATES:
-        if characters.isdisjoint(marks.opening + marks.closing):
+        marked = (marks.opening + run + marks.closing for run in between)
+        if characters.isdisjoint(marks.opening + marks.closing) and all(defused(text) == text for text in marked):
             return marks
     numbered = (Marks(f"<mark{number}>", f"</mark{number}>") for number in count(1))
     return next(marks for marks in numbered if marks.opening not in everything and marks.closing not in everything)
@@ -71,6 +73,11 @@ def highlight(exemplar: Exemplar, threshold: float, marks: Marks) -> str:
     """
     pieces = [(visible(text), strength) for text, strength in _runs(exemplar, threshold)]
     return "".join(f"{marks.opening}{text}{marks.closing}" if strength and text else text for text, strength in pieces)
+
+
+def marked_runs(exemplars: Iterable[Exemplar], threshold: float) -> set[str]:
+    """The texts that `highlight` puts between marks."""
+    return {visible(text) for exemplar in exemplars for text, strength in _runs(exemplar, threshold) if strength}
 
 
 def highlights(exemplars: Sequence[Exemplar], threshold: float, n_words: int = 2) -> list[Highlight]:
@@ -98,9 +105,21 @@ def as_word(text: str, before: str) -> str:
 
 def without_marks(answer: str, marks: Marks) -> str:
     """A model's answer with quotation marks where it repeats the marks, which no excerpt can have put there."""
-    opening, closing = re.escape(marks.opening), re.escape(marks.closing)
-    quoted = re.sub(rf"[\"'`]?{opening}\s*([^\n]*?)\s*{closing}[\"'`]?", r'"\1"', answer)
-    return quoted.replace(marks.opening, "").replace(marks.closing, "")
+    return "".join(_line_without_marks(line, marks) for line in answer.splitlines(keepends=True))
+
+
+def _line_without_marks(line: str, marks: Marks) -> str:
+    before, *marked = line.split(marks.opening)
+    pieces = [before]
+    for piece in marked:
+        text, closing, after = piece.partition(marks.closing)
+        if closing:
+            if pieces[-1].endswith(_QUOTES):
+                pieces[-1] = pieces[-1][:-1]
+            pieces += [f'"{text.strip()}"', after[1:] if after.startswith(_QUOTES) else after]
+        else:
+            pieces.append(piece)
+    return "".join(pieces).replace(marks.closing, "")
 
 
 def _runs(exemplar: Exemplar, threshold: float) -> list[tuple[str, float]]:

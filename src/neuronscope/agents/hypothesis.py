@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
-from neuronscope.agents.highlighting import without_marks
+from neuronscope.agents import paper_prompts, prompts
+from neuronscope.agents.highlighting import Marks, without_marks
 from neuronscope.agents.parsing import distinct
-from neuronscope.agents.prompts import hypothesis_prompt
 from neuronscope.agents.role import LLMRole, succeeded
-from neuronscope.answers import read_text
+from neuronscope.answers import read_apart, read_text
 from neuronscope.llm import ask
 from neuronscope.state import HasContext, NeuronState
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
 
     from neuronscope.units import Exemplar
 
@@ -49,7 +50,13 @@ class HypothesisAgent(LLMRole):
         return {**update, "failures": failures} if failures else update
 
     async def _draft(self, llm: BaseChatModel, exemplars: list[Exemplar], number: int, runtime: HasContext) -> str:
-        prompt = hypothesis_prompt(exemplars, draft=number, seed=runtime.context.config.seed)
+        config = runtime.context.config
+        written = paper_prompts.hypothesis_prompt if config.prompts == "paper" else prompts.hypothesis_prompt
+        prompt = written(exemplars, draft=number, seed=config.seed)
         answer = await ask(llm, prompt.messages, self.role, meter=runtime.context.meter, sample=number)
-        lines = without_marks(read_text(answer, self.role), prompt.marks).splitlines()
-        return "\n".join(distinct(lines))  # small models repeat themselves
+        return await read_apart(_read, answer, self.role, prompt.marks)
+
+
+def _read(answer: AIMessage, role: str, marks: Marks) -> str:
+    lines = without_marks(read_text(answer, role), marks).splitlines()
+    return "\n".join(distinct(lines))  # small models repeat themselves

@@ -17,7 +17,7 @@ from neuronscope.agents.judging_prompts import (
 )
 from neuronscope.agents.parsing import distinct, read_sentences
 from neuronscope.agents.role import succeeded
-from neuronscope.answers import read_text
+from neuronscope.answers import read_apart, read_text
 from neuronscope.errors import LLMError
 from neuronscope.llm import ask, model_name
 from neuronscope.scoring.evaluation.items import Marked
@@ -35,8 +35,8 @@ TEXTS_PER_REQUEST = 5
 AT_ONCE = 8
 """Requests that wait for an answer at the same time."""
 
-_ARRAY = re.compile(r"\[((?:\s*(?:[01]|true|false)\s*,?)+)\]", re.IGNORECASE)
-_VERDICT = re.compile(r"[01]|true|false", re.IGNORECASE)
+_ARRAY = re.compile(r"\[([^\[\]]*)\]")
+_VERDICT = re.compile(r"(0|false)|(1|true)")
 _NUMBER = re.compile(r"\d+")
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ class LLMJudge:
         """
         answers = await self._answers([intruder_question(texts) for texts in rounds])
         pairs = zip(answers, rounds, strict=True)
-        return [_read(answer, partial(read_place, n=len(texts))) for answer, texts in pairs]
+        return [await _read(answer, partial(read_place, n=len(texts))) for answer, texts in pairs]
 
     async def write(self, explanation: str, n: int) -> list[str]:
         """Up to n different texts in which the neuron fires, if the explanation is true.
@@ -98,7 +98,7 @@ class LLMJudge:
         """
         (answer,) = await self._answers([concept_question(explanation, n)])
         try:
-            return [] if answer is None else distinct(read_sentences(answer, ROLE))[:n]
+            return [] if answer is None else distinct(await read_apart(read_sentences, answer, ROLE))[:n]
         except LLMError:
             return []
 
@@ -106,7 +106,7 @@ class LLMJudge:
         answers = await self._answers(questions)
         found: list[bool | None] = []
         for answer, part in zip(answers, parts, strict=True):
-            verdicts = _read(answer, partial(read_verdicts, n=len(part)))
+            verdicts = await _read(answer, partial(read_verdicts, n=len(part)))
             found += [None] * len(part) if verdicts is None else verdicts
         return found
 
@@ -126,15 +126,16 @@ class LLMJudge:
 def read_verdicts(text: str, n: int) -> list[bool] | None:
     """The first array of exactly n zeros and ones (or truth values) in an answer; None if there is none."""
     for array in _ARRAY.finditer(text):
-        verdicts = [verdict.lower() in ("1", "true") for verdict in _VERDICT.findall(array[1])]
-        if len(verdicts) == n:
+        written = "".join(array[1].replace(",", " ").lower().split())
+        verdicts = [bool(true) for _, true in _VERDICT.findall(written)]
+        if len(verdicts) == n and not _VERDICT.sub("", written):
             return verdicts
     return None
 
 
 def read_place(text: str, n: int) -> int | None:
     """The place, from 0, that an answer names by a number from 1 to n; None if it names none, or several."""
-    numbers = {int(number) for number in _NUMBER.findall(text)}
+    numbers = {int(number[:9]) for number in _NUMBER.findall(text)}
     (number,) = numbers if len(numbers) == 1 else (0,)
     return number - 1 if 1 <= number <= n else None
 
@@ -144,11 +145,11 @@ def _parts(texts: Sequence[T]) -> list[Sequence[T]]:
     return [texts[start : start + TEXTS_PER_REQUEST] for start in range(0, len(texts), TEXTS_PER_REQUEST)]
 
 
-def _read(answer: AIMessage | None, read: Callable[[str], T | None]) -> T | None:
+async def _read(answer: AIMessage | None, read: Callable[[str], T | None]) -> T | None:
     """What an answer says; None if it was refused, is empty or says nothing of the kind."""
     if answer is None:
         return None
     try:
-        return read(read_text(answer, ROLE))
+        return await read_apart(lambda message: read(read_text(message, ROLE)), answer)
     except LLMError:
         return None

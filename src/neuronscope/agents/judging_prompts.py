@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from neuronscope.agents.highlighting import choose_marks, highlight, visible
-from neuronscope.fences import choose_fence
+from neuronscope.agents.highlighting import choose_marks, highlight, marked_runs, visible
+from neuronscope.fences import choose_fence, fenced
 from neuronscope.scoring.evaluation.items import Marked
 from neuronscope.units import Exemplar
 
@@ -104,7 +104,7 @@ def _question(
     return Question(
         [
             SystemMessage(system.format(neuron=_NEURON, data=data, **values)),
-            HumanMessage("\n".join([fence.opening, *lines, fence.closing])),
+            HumanMessage(fenced(fence, lines)),
         ],
         schema,
     )
@@ -112,8 +112,9 @@ def _question(
 
 def _marked_lines(texts: Sequence[Marked], explanation: str) -> tuple[list[str], str, str]:
     """The texts on one line each, and the marks, which occur neither in them nor in the explanation."""
-    marks = choose_marks([visible("".join(text.tokens)) for text in texts] + [visible(explanation)])
-    return [highlight(_flagged(text), 0.5, marks) for text in texts], marks.opening, marks.closing
+    shown = list(map(_flagged, texts))
+    marks = choose_marks([visible(text.text) for text in shown] + [visible(explanation)], marked_runs(shown, 0.5))
+    return [highlight(text, 0.5, marks) for text in shown], marks.opening, marks.closing
 
 
 def _flagged(text: Marked) -> Exemplar:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from neuronscope import loose_json
 from neuronscope.answers import FENCE, REFUSAL, is_cut_off, read_text, shortened
 from neuronscope.errors import LLMError
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-_JSON_START = re.compile(r"""^\s*(?=\[\s*["'“{\]]|\{\s*["'“])""", re.MULTILINE)
+MOST_SENTENCES = 200
+"""Sentences of one answer that are read at most."""
+
+LONGEST_SENTENCE = 2_000
+"""Characters of the longest text that counts as one sentence."""
+
+_JSON_START = re.compile(r"""^[ \t]*(?=\[\s*["'“{\]]|\{\s*["'“])""", re.MULTILINE)
 _INLINE_ARRAY = re.compile(r"""(?=\[\s*["'“])""")
-_ITEM = re.compile(r"^\s*(?:\(?\d{1,3}[.):\]]|\[\d{1,3}\]|[-*•–])\s+(.*\S)\s*$")
+_ITEM_MARK = re.compile(r"(?:\(?\d{1,3}[.):\]]|\[\d{1,3}\]|[-*•–])\s+")
+FIRST_ITEM = re.compile(r"^[^\S\n]*(?:\(?\d{1,3}[.):\]]|\[\d{1,3}\]|[-*•–])[^\S\n]+(?=\S)", re.MULTILINE)
+"""Where the first item of a list begins."""
 _BOLD = re.compile(r"""(?<!["'\w*])\*\*(\w[^*"']*)\*\*(?!["'\w*])""")
 _SINGLE_QUOTED = re.compile(r"""(?<![\w"'])['‘]([^'‘’"\s][^'‘’"]{0,40})['’](?![\w"'])""")
 _QUOTED_BREAK = re.compile(r'"[ \t]*(\n+)[ \t]*"')
@@ -32,10 +43,10 @@ def read_sentences(message: AIMessage, agent: str) -> list[str]:
         LLMError: the model refused, said nothing, or nothing in its answer can be read as sentences.
     """
     answer = read_text(message, agent)
-    parts = [fence[1] for fence in FENCE.finditer(answer)] + [answer]
-    readings = [*map(_from_json, parts), *map(list_items, parts), _from_inline_array(answer), _from_lines(answer)]
-    for reading in readings:
-        sentences = [sentence for sentence in map(tidy, reading) if sentence and not REFUSAL.match(sentence)]
+    for reading in _readings(answer):
+        short = (sentence for sentence in reading if len(sentence) <= LONGEST_SENTENCE)
+        tidied = [sentence for sentence in map(tidy, islice(short, MOST_SENTENCES)) if sentence]
+        sentences = [sentence for sentence in tidied if not REFUSAL.match(sentence)]
         if sentences:
             return sentences[:-1] if len(sentences) > 1 and _breaks_off(message, answer) else sentences
     raise LLMError(f"{agent}: no sentences in the model's answer: {shortened(answer)} Try again, or another model.")
@@ -45,12 +56,14 @@ def read_sentence(message: AIMessage, agent: str) -> str:
     """The one sentence of an answer: its first sentence that can be told apart, or else all of its text on one line.
 
     Raises:
-        LLMError: the model refused, or said nothing.
+        LLMError: the model refused, or said nothing, or nothing that is as short as a sentence.
     """
     text = read_text(message, agent)
     try:
         return read_sentences(message, agent)[0]
     except LLMError:
+        if len(text) > LONGEST_SENTENCE:
+            raise
         return tidy(_unquoted(text))
 
 
@@ -81,14 +94,15 @@ def distinct(sentences: list[str], known: list[str] | None = None) -> list[str]:
 
 def list_items(text: str) -> list[str]:
     """Items of a numbered or bulleted list, as they stand; indented lines below an item belong to it."""
-    items: list[str] = []
+    items: list[list[str]] = []
     for line in text.splitlines():
-        match = _ITEM.match(line)
-        if match:
-            items.append(match[1])
-        elif items and line[:1].isspace() and line.strip():
-            items[-1] += " " + line.strip()
-    return [_unquoted(item) for item in items]
+        stripped = line.strip()
+        marked = _ITEM_MARK.match(stripped)
+        if marked:
+            items.append([stripped[marked.end() :]])
+        elif items and line[:1].isspace() and stripped:
+            items[-1].append(stripped)
+    return [_unquoted(" ".join(lines)) for lines in items]
 
 
 def _breaks_off(message: AIMessage, answer: str) -> bool:
@@ -96,28 +110,33 @@ def _breaks_off(message: AIMessage, answer: str) -> bool:
     return is_cut_off(message) and answer[-1] not in ".!?\"'”]}"
 
 
-def _from_json(text: str) -> list[str]:
-    start = _JSON_START.search(text)
-    return [] if start is None else _strings(_repaired(text[start.end() :]))
+def _readings(answer: str) -> Iterator[Iterable[str]]:
+    """The sentences as they may be meant, in order of trust."""
+    parts = [*(fence[1] for fence in FENCE.finditer(answer)), answer]
+    for part in parts:
+        yield _from_json(part, _JSON_START)
+    yield from map(list_items, parts)
+    yield _from_json(answer, _INLINE_ARRAY)
+    yield _from_lines(answer)
 
 
-def _from_inline_array(text: str) -> list[str]:
-    start = _INLINE_ARRAY.search(text)
-    return [] if start is None else _strings(_repaired(text[start.end() :]))
+def _from_json(text: str, start: re.Pattern[str]) -> list[str]:
+    found = start.search(text)
+    if found is None:
+        return []
+    read = loose_json.loads(text[found.end() :])
+    sentences = list(islice(_strings(read.value), MOST_SENTENCES + 1))
+    return sentences[:-1] if read.is_cut and len(sentences) <= MOST_SENTENCES else sentences
 
 
-def _repaired(text: str) -> Any:
-    import json_repair
-
-    return json_repair.loads(text)
-
-
-def _strings(value: Any) -> list[str]:
+def _strings(value: Any, depth: int = 0) -> Iterator[str]:
     """The sentences in a JSON value: strings with a space in them; short labels and numbers are left out."""
     if isinstance(value, str):
-        return [value] if " " in value.strip() else []
-    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [sentence for member in members for sentence in _strings(member)]
+        if " " in value.strip():
+            yield value
+    elif depth < loose_json.DEEPEST:
+        for member in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from _strings(member, depth + 1)
 
 
 def _from_lines(text: str) -> list[str]:

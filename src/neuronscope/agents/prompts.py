@@ -1,4 +1,6 @@
-"""Every prompt of the agents: the rules of the paper's appendix F, in our own words.
+"""The prompts of the agents: the rules of the paper's appendix F, in our own words, with advice and a worked example.
+
+`paper_prompts` has the paper's own form.
 
 Excerpts, drafts and earlier explanations come from corpora and models, so they are data: each stands on one numbered
 line between fences that occur nowhere in it, and the instructions say so.
@@ -22,6 +24,7 @@ from neuronscope.agents.highlighting import (
     choose_marks,
     highlight,
     highlights,
+    marked_runs,
     visible,
 )
 from neuronscope.fences import choose_fence, fenced
@@ -161,8 +164,8 @@ def hypothesis_prompt(exemplars: Sequence[Exemplar], draft: int = 0, seed: int =
         seed: seeds these orders.
     """
     threshold = activation_threshold(exemplars)
-    shown = _drawn(exemplars, draft, seed)
-    marks = choose_marks(visible(exemplar.text) for exemplar in shown)
+    shown = drawn_for(draft, exemplars, seed)
+    marks = choose_marks((visible(exemplar.text) for exemplar in shown), marked_runs(shown, threshold))
     lines = _excerpt_lines(shown, threshold, marks)
     fence = choose_fence("excerpts", lines)
     example = [_example(excerpt) for excerpt in _EXAMPLE_EXCERPTS]
@@ -207,10 +210,8 @@ def refinement_messages(
         errors: where the best attempt's prediction goes wrong; none shows the history alone, as in the paper.
         experiments: texts that were written to test explanations, and what the neuron did on them.
     """
-    ranked = sorted(history, key=lambda attempt: -sortable(attempt.val_score))
-    lines = [f"{_score(attempt)}  {visible(attempt.explanation)}" for attempt in ranked]
     trials = experiment_lines(experiments)
-    lines = ["Score  Explanation", *lines, *_error_lines(errors), *trials]
+    lines = ["Score  Explanation", *ranked_lines(history), *error_lines(errors), *trials]
     fence = choose_fence("history", lines)
     system = _REFINEMENT.format(
         fence_open=fence.opening,
@@ -226,11 +227,8 @@ def refinement_messages(
     return [SystemMessage(system), HumanMessage(f"{fenced(fence, lines)}\n\n{request}")]
 
 
-def _score(attempt: Attempt) -> str:
-    return "(not measured)" if attempt.val_score is None else f"{attempt.val_score:.3f}"
-
-
-def _drawn(exemplars: Sequence[Exemplar], draft: int, seed: int) -> list[Exemplar]:
+def drawn_for(draft: int, exemplars: Sequence[Exemplar], seed: int) -> list[Exemplar]:
+    """The exemplars that a draft shows, in the order in which it shows them: see `hypothesis_prompt`."""
     if draft == 0:
         return list(exemplars)
     n_shown = min(len(exemplars), max(4, -(-3 * len(exemplars) // 4)))
@@ -241,7 +239,7 @@ def _excerpt_lines(exemplars: Sequence[Exemplar], threshold: float, marks: Marks
     """The exemplars as numbered lines, then the list of their marked words."""
     excerpts = [highlight(exemplar, threshold, marks) for exemplar in exemplars]
     words = map(_highlight_line, highlights(exemplars, threshold))
-    return [*_numbered(excerpts), "", "Marked words, strongest first:", *words]
+    return [*numbered(excerpts), "", "Marked words, strongest first:", *words]
 
 
 def _example(pieces: Sequence[tuple[str, float]]) -> Exemplar:
@@ -249,7 +247,8 @@ def _example(pieces: Sequence[tuple[str, float]]) -> Exemplar:
     return Exemplar(tokens, range(len(tokens)), np.array(activations, dtype=np.float32), 0, "example")
 
 
-def _numbered(lines: Sequence[str]) -> list[str]:
+def numbered(lines: Sequence[str]) -> list[str]:
+    """The lines, each behind its number."""
     return [f"{number}. {line}" for number, line in enumerate(lines, start=1)]
 
 
@@ -259,7 +258,18 @@ def _highlight_line(found: Highlight) -> str:
     return f'- "{found.text}" ({found.strength:.0f}){after}'
 
 
-def _error_lines(errors: Sequence[PredictionError]) -> list[str]:
+def ranked_lines(history: Sequence[Attempt]) -> list[str]:
+    """The attempts with their scores, from the highest to the lowest."""
+    ranked = sorted(history, key=lambda attempt: -sortable(attempt.val_score))
+    return [f"{_score(attempt)}  {visible(attempt.explanation)}" for attempt in ranked]
+
+
+def _score(attempt: Attempt) -> str:
+    return "(not measured)" if attempt.val_score is None else f"{attempt.val_score:.3f}"
+
+
+def error_lines(errors: Sequence[PredictionError]) -> list[str]:
+    """Where the best attempt's prediction goes wrong, under headings; nothing without errors."""
     too_high = [error for error in errors if error.predicted > error.actual]
     too_low = [error for error in errors if error.predicted < error.actual]
     lines = []

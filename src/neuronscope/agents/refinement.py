@@ -8,11 +8,13 @@ from uuid import uuid4
 
 from langchain_core.messages import AIMessage, ToolCall
 
+from neuronscope.agents import paper_prompts
 from neuronscope.agents.experiment_prompts import N_TEXTS, experiment_messages
 from neuronscope.agents.experimenting import CAPTURE, Written, capture_tool, read_written, texts_schema
 from neuronscope.agents.parsing import distinct, read_sentence, read_sentences
 from neuronscope.agents.prompts import refinement_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
+from neuronscope.answers import read_apart
 from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
 from neuronscope.result import best_attempt
@@ -35,8 +37,9 @@ class RefinementAgent(LLMRole):
     """Reads `history` and `experiments`; writes `candidates`: up to `config.n_candidates` new, different explanations.
 
     One request asks for all of them; what is missing afterwards is asked for once more, as several answers to one
-    request where the backend can give them, else in single requests at the same time. A model that has nothing new to
-    say leaves `candidates` short, or empty.
+    request where the backend can give them, else in single requests at the same time. With the paper's prompts every
+    candidate is such an independent answer from the beginning. A model that has nothing new to say leaves `candidates`
+    short, or empty.
 
     With `config.experiments` the loop first calls `experiment`, which writes texts that test the best attempt.
     """
@@ -58,7 +61,7 @@ class RefinementAgent(LLMRole):
         errors = _errors_of_best(history) if config.feedback == "errors" else ()
         known = [attempt.explanation for attempt in history]
         candidates: list[str] = []
-        if config.n_candidates > 1:
+        if config.n_candidates > 1 and config.prompts != "paper":
             together = await self._together(llm, state, errors, runtime)
             candidates = distinct(together, known)[: config.n_candidates]
         missing = config.n_candidates - len(candidates)
@@ -93,10 +96,10 @@ class RefinementAgent(LLMRole):
         tools = [capture_tool()]
         answer = await ask(llm, messages, self.role, schema=schema, tools=tools, meter=meter, sample=sample)
         try:
-            return read_written(answer, self.role)
+            return await read_apart(read_written, answer, self.role)
         except LLMError:
             answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=sample)
-            return read_written(answer, self.role)
+            return await read_apart(read_written, answer, self.role)
 
     async def _together(
         self, llm: BaseChatModel, state: RefinementState, errors: Sequence[PredictionError], runtime: HasContext
@@ -106,7 +109,7 @@ class RefinementAgent(LLMRole):
         messages, schema = _messages(state, n, errors), sentences_schema("explanations", n)
         answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=state.get("iteration", 0))
         try:
-            return read_sentences(answer, self.role)
+            return await read_apart(read_sentences, answer, self.role)
         except LLMError:
             return []
 
@@ -122,10 +125,13 @@ class RefinementAgent(LLMRole):
 
         A round that added nothing to the history is followed by one with the same prompt: it draws other samples.
         """
-        messages = _messages(state, 1, errors)
+        if runtime.context.config.prompts == "paper":
+            messages = paper_prompts.refinement_messages(state["history"], errors, state.get("experiments", []))
+        else:
+            messages = _messages(state, 1, errors)
         first = state.get("iteration", 0) * runtime.context.config.n_candidates
         answers = await ask_many(llm, messages, self.role, n, meter=runtime.context.meter, sample=first)
-        return [_read(answer, self.role) for answer in answers]
+        return [await read_apart(_read, answer, self.role) for answer in answers]
 
 
 def _messages(state: RefinementState, n: int, errors: Sequence[PredictionError]) -> list[BaseMessage]:

@@ -8,7 +8,7 @@
 | technical | the Python language reference | Python's own `pydoc_data` |
 
 Parsing takes several seconds, so the documents are kept as JSONL in the cache, under a name with the packages'
-versions.
+versions, with a digest beside it: a damaged file is made again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from neuronscope.corpus.documents import Corpus, Document
 from neuronscope.corpus.local import read_jsonl
+from neuronscope.digests import digest_of_file
 from neuronscope.errors import CorpusError
 from neuronscope.files import cache_folder, write_atomically
 
@@ -58,10 +59,19 @@ def builtin_corpus() -> Corpus:
 
 def _read(key: str) -> Iterator[Document]:
     path = cache_folder("corpus") / f"{key}.jsonl"
-    if not path.is_file():
+    known = path.with_suffix(".xxh3")
+    if not _is_whole(path, known):
         records = ({"source": document.source, "text": document.text} for document in _documents())
         write_atomically(path, "".join(json.dumps(record) + "\n" for record in records))
+        write_atomically(known, digest_of_file(path))
     return read_jsonl(path)
+
+
+def _is_whole(path: Path, known: Path) -> bool:
+    try:
+        return digest_of_file(path) == known.read_text("ascii")
+    except (OSError, ValueError):  # absent, or unreadable
+        return False
 
 
 def _key() -> str:

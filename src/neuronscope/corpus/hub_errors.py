@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import IncompleteRead
 from textwrap import shorten
 
-from neuronscope.errors import CorpusError
+from neuronscope.errors import CorpusError, NeuronScopeError
 
 
 @contextmanager
@@ -18,13 +22,13 @@ def explained(path: str, description: str) -> Iterator[None]:
         description: the dataset as its user wrote it.
 
     Raises:
-        CorpusError: the dataset is gated, misspelt, out of reach, or cannot be read.
+        CorpusError: the dataset is gated, misspelt, out of reach, breaks off, or cannot be read.
     """
     try:
         yield
-    except Exception as error:
-        if not isinstance(error, _kinds()):  # imported only now, when something has gone wrong
-            raise
+    except NeuronScopeError:
+        raise
+    except Exception as error:  # of many packages: HTTP clients, decompressors and readers of file formats
         raise CorpusError(_explanation(error, path, description)) from error
 
 
@@ -52,22 +56,50 @@ def _explanation(error: Exception, path: str, description: str) -> str:
         )
     if is_one(EmptyDatasetError, DataFilesNotFoundError):
         return f"{description} has no data files that datasets can read. Give a dataset of Parquet, JSON or text files."
+    said = f"{type(error).__name__}: {_words(error)}".rstrip(": ")
+    status = next((found for cause in causes if (found := _status(cause)) is not None), None)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return (
+            f"The Hugging Face Hub asks for fewer requests for {path} ({said}). Wait some minutes and call again"
+            f"{_RESUMED}; with an account (hf auth login) it allows more."
+        )
+    if status is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return (
+            f"The Hugging Face Hub cannot be reached for {path}: it has a fault of its own ({said}). Wait some minutes "
+            f"and call again{_RESUMED}."
+        )
+    if is_one(*_BROKEN_OFF) or any(type(cause).__name__ in _BROKEN_OFF_ELSEWHERE for cause in causes):
+        return (
+            f"{description} broke off while it was read ({said}). Wait a little and call again{_RESUMED}. If it breaks "
+            "off at the same place, that file of the dataset is damaged."
+        )
     if isinstance(error, ConnectionError | TimeoutError | _http_error()) or "LocalEntryNotFoundError" in words:
         return (
-            f"The Hugging Face Hub cannot be reached for {path} ({type(error).__name__}: {_words(error)}). Check "
-            "the network, and that HF_HUB_OFFLINE is not set; or use text on this computer: a file, a folder, "
-            "'builtin'."
+            f"The Hugging Face Hub cannot be reached for {path} ({said}). Check the network, and that HF_HUB_OFFLINE "
+            f"is not set, and call again{_RESUMED}; or use text on this computer: a file, a folder, 'builtin'."
         )
     return (
-        f"{description} cannot be read ({type(error).__name__}: {_words(error)}). Check its name, "
-        "configuration (?name=...), split (?split=...) and files."
+        f"{description} cannot be read ({said}). Check its name, configuration (?name=...), split (?split=...) and "
+        "files."
     )
 
 
-def _kinds() -> tuple[type[Exception], ...]:
-    from datasets.exceptions import DatasetsError
+_RESUMED = ", which goes on from the last checkpoint"
+_BROKEN_OFF = (EOFError, IncompleteRead, ConnectionResetError, zlib.error, lzma.LZMAError)
+"""What a connection or a compressed file ends with where it should not."""
+_BROKEN_OFF_ELSEWHERE = {
+    "ChunkedEncodingError",
+    "ClientPayloadError",
+    "ReadError",
+    "RemoteProtocolError",
+    "ServerDisconnectedError",
+}
+"""The same of HTTP clients that need not be installed."""
 
-    return (DatasetsError, _http_error(), OSError, ValueError, RuntimeError, ImportError)
+
+def _status(error: BaseException) -> int | None:
+    status = getattr(getattr(error, "response", None), "status_code", getattr(error, "status", None))
+    return status if isinstance(status, int) else None
 
 
 def _http_error() -> type[Exception]:

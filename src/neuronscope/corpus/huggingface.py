@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from neuronscope.corpus.documents import Corpus, Document
 from neuronscope.corpus.hub_errors import explained
-from neuronscope.corpus.local import digest_of_files
+from neuronscope.corpus.local import digest_of_files, is_hidden
 from neuronscope.corpus.records import read_records
 from neuronscope.errors import CorpusError
 
@@ -101,7 +101,7 @@ class DatasetReference:
         """The pinned description; of a folder, a digest of its files and what is read of them."""
         if self.folder is None:
             return str(self.pinned)
-        files = sorted(file for file in self.folder.rglob("*") if file.is_file() and not _hidden(file, self.folder))
+        files = sorted(file for file in self.folder.rglob("*") if file.is_file() and not is_hidden(file, self.folder))
         parameters = urlencode({key: value for key, value in self._parameters().items() if value})
         return f"hf-folder-{digest_of_files(files, parameters)}"
 
@@ -138,7 +138,7 @@ def open_dataset(description: str, text_field: str | None = None) -> Corpus:
 def _read(reference: DatasetReference) -> Iterator[Document]:
     source = reference.path if reference.folder is None else reference.folder.resolve().name
     pinned = reference.pinned
-    return read_records(_records(pinned), reference.text, str(reference), source, nulls=True)
+    return read_records(_records(pinned), reference.text, str(reference), source)
 
 
 def _records(reference: DatasetReference) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -154,7 +154,3 @@ def _records(reference: DatasetReference) -> Iterator[tuple[str, Mapping[str, An
         )
         for number, record in enumerate(dataset, start=1):
             yield f"record {number}", record
-
-
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)

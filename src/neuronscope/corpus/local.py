@@ -1,25 +1,43 @@
-"""Text on this computer: text, JSONL and Parquet files, and folders of them."""
+"""Text on this computer: text, JSONL and Parquet files, compressed or not, and folders of them."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Iterator
+import logging
+import lzma
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from neuronscope.corpus.documents import Corpus, Document
-from neuronscope.corpus.records import find_text_field, read_records
+from neuronscope.corpus.records import SAMPLE_RECORDS, find_text_field, read_records
 from neuronscope.errors import CorpusError
 
 _KINDS = (".txt", ".jsonl", ".parquet")
+_OTHER_DATA = {".json", ".csv", ".tsv", ".arrow", ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"}
+"""What may well be text that a user believes to be read."""
+_ABOUT_THE_DATA = {"readme", "license", "licence", "notice", "copying", "citation", "changelog", "authors"}
+"""Text files of these names are not what a folder is a corpus for."""
 _ROWS = 256
 """Rows of a Parquet file in memory at once, besides what its compression needs."""
+_HEAD = 1 << 16
+_MOST_NULS = 0.01
+"""UTF-16 has a NUL beside every letter of English, and beside every space of nearly any language."""
+
+_log = logging.getLogger(__name__)
 
 
 def open_path(path: Path, text_field: str | None = None) -> Corpus:
     """The corpus of a file, or of all files of a folder that can be read; see `open_corpus`."""
-    files = _files(path)
+    with _reading(path):
+        files = _files(path)
+        sizes = [file.stat().st_size for file in files]
 
     def read() -> Iterator[Document]:
         for file in files:
@@ -28,42 +46,92 @@ def open_path(path: Path, text_field: str | None = None) -> Corpus:
     def identity() -> str:
         return f"files-{digest_of_files(files, repr(text_field))}"
 
-    return Corpus(path.name, read, identity, sum(file.stat().st_size for file in files))
+    compressed = any(_compression(file) for file in files)
+    return Corpus(path.name, read, identity, None if compressed else sum(sizes))
 
 
 def digest_of_files(files: Iterable[Path], *more: str) -> str:
-    """A digest of the files' names and content, and of other text: not of their place or time."""
+    """A digest of the files' names and content, and of other text: not of their place or time.
+
+    Raises:
+        CorpusError: a file cannot be read.
+    """
     digest = hashlib.sha256("\0".join(more).encode())
     for file in files:
         digest.update(b"\0" + file.name.encode("utf-8", "surrogateescape") + b"\0")
-        with file.open("rb") as content:
+        with _reading(file), file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
 
 
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file, or a folder between it and this one, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _KINDS and file.is_file())
-        if not files:
-            raise CorpusError(
-                f"The folder {path} has no .txt, .jsonl or .parquet files. Name a folder that has some; other formats "
-                f"can be read by the package datasets: hf:{path}."
-            )
-        return files
+        return _files_of_folder(path)
     if not path.is_file():
         raise CorpusError(
-            f"There is no corpus {str(path)!r}. Give 'builtin', 'paper', the path of a .txt, .jsonl or .parquet file "
-            "or of a folder with such files, a dataset as 'hf:owner/name', or an iterable of strings."
+            f"There is no corpus {_shown(path)}. Give 'builtin', 'paper', the path of a .txt, .jsonl or .parquet file "
+            "or of a folder with such files, a dataset as 'hf:owner/name', or an iterable of strings; if this is text "
+            "itself, put it into a list."
         )
-    if path.suffix.lower() not in _KINDS:
+    if _kind(path) is None:
         raise CorpusError(
             f"{path} is neither .txt, .jsonl nor .parquet. Rename it if it holds such text, or convert it."
         )
     return [path]
 
 
+def _files_of_folder(folder: Path) -> list[Path]:
+    visible = sorted(file for file in folder.rglob("*") if file.is_file() and not is_hidden(file, folder))
+    files = [file for file in visible if _kind(file) is not None and file.stem.lower() not in _ABOUT_THE_DATA]
+    others = [file.name for file in visible if _kind(file) is None and file.suffix.lower() in _OTHER_DATA]
+    if not files:
+        found = f" It has {', '.join(others[:3])}{' and others' if len(others) > 3 else ''}." if others else ""
+        raise CorpusError(
+            f"The folder {folder} has no .txt, .jsonl or .parquet files but those about the data, such as a README."
+            f"{found} Name a folder that has some; other formats can be read by the package datasets: hf:{folder}."
+        )
+    if others:
+        _log.warning(
+            "Of the folder %s, %d files are not read, such as %s: a corpus is .txt, .jsonl and .parquet.",
+            folder,
+            len(others),
+            others[0],
+        )
+    return files
+
+
+def _kind(path: Path) -> str | None:
+    """`".txt"`, `".jsonl"` or `".parquet"`, by a file's name, whether or not it is compressed."""
+    kind = Path(path.stem).suffix.lower() if _compression(path) else path.suffix.lower()
+    return kind if kind in _KINDS and not (kind == ".parquet" and _compression(path)) else None
+
+
+def _compression(path: Path) -> str | None:
+    return path.suffix.lower() if path.suffix.lower() in _OPENERS else None
+
+
+def _open(path: Path) -> Any:
+    opener = _OPENERS.get(path.suffix.lower())
+    return path.open("rb") if opener is None else opener(path)
+
+
+def _open_zstd(path: Path) -> IO[bytes]:
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _open_zstd}
+"""How to read what is compressed, by the end of its name."""
+
+
 def _read(path: Path, text_field: str | None) -> Iterator[Document]:
-    kind = path.suffix.lower()
+    kind = _kind(path)
     if kind == ".jsonl":
         return read_jsonl(path, text_field)
     return _read_parquet(path, text_field) if kind == ".parquet" else _read_text(path)
@@ -71,20 +139,23 @@ def _read(path: Path, text_field: str | None) -> Iterator[Document]:
 
 def read_jsonl(path: Path, text_field: str | None = None) -> Iterator[Document]:
     """Documents of a JSONL file, one record at a time; see `open_corpus`."""
-    return read_records(_records(path), text_field, str(path), path.stem, own_source=True)
+    return read_records(_records(path), text_field, str(path), _source(path), own_source=True)
+
+
+def _source(path: Path) -> str:
+    return Path(path.stem).stem if _compression(path) else path.stem
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(_decoded(lines, path), start=1):
-            if line.strip():
-                yield f"line {number}", _record(line, path, number)
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            yield f"line {number}", _record(line, path, number)
 
 
 def _record(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorpusError(f"{path}, line {number}: not JSON ({error}). Every line must be one JSON object.") from error
     if not isinstance(record, dict):
         raise CorpusError(f"{path}, line {number}: expected a JSON object, got {type(record).__name__}.")
@@ -99,15 +170,15 @@ def _read_parquet(path: Path, text_field: str | None) -> Iterator[Document]:
         raise CorpusError(
             f"Reading {path} needs the package pyarrow. Install it: pip install 'neuronscope[datasets]'."
         ) from error
-    try:
-        with ParquetFile(path, memory_map=True) as file:
-            if text_field is None and (first := next(file.iter_batches(batch_size=1), None)) is not None:
-                text_field = find_text_field(first.to_pylist()[0], str(path))
-            yield from read_records(
-                _rows(file, text_field), text_field, str(path), path.stem, own_source=True, nulls=True
-            )
-    except ArrowException as error:
-        raise CorpusError(f"{path} cannot be read as Parquet ({error}). Write it again, or convert it.") from error
+    with _reading(path):
+        try:
+            with ParquetFile(path, memory_map=True) as file:
+                first = next(file.iter_batches(batch_size=SAMPLE_RECORDS), None) if text_field is None else None
+                if first is not None:
+                    text_field = find_text_field(first.to_pylist(), str(path))
+                yield from read_records(_rows(file, text_field), text_field, str(path), path.stem, own_source=True)
+        except ArrowException as error:
+            raise CorpusError(f"{path} cannot be read as Parquet ({error}). Write it again, or convert it.") from error
 
 
 def _rows(file: Any, text_field: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -123,33 +194,63 @@ def _rows(file: Any, text_field: str | None) -> Iterator[tuple[str, dict[str, An
 
 def _read_text(path: Path) -> Iterator[Document]:
     by_paragraph = _has_paragraphs(path)
+    source = _source(path)
     paragraph: list[str] = []
-    with path.open(encoding="utf-8-sig") as lines:
-        for line in _decoded(lines, path):
-            if line.strip():
-                paragraph.append(line)
-            if paragraph and (not by_paragraph or not line.strip()):
-                yield Document("".join(paragraph).rstrip("\n"), path.stem)
-                paragraph.clear()
+    for line in _lines(path):
+        if line.strip():
+            paragraph.append(line)
+        if paragraph and (not by_paragraph or not line.strip()):
+            yield Document("".join(paragraph).rstrip("\n"), source)
+            paragraph.clear()
     if paragraph:
-        yield Document("".join(paragraph).rstrip("\n"), path.stem)
+        yield Document("".join(paragraph).rstrip("\n"), source)
 
 
 def _has_paragraphs(path: Path) -> bool:
     """Whether some blank line stands between two that are not."""
     seen_text = seen_gap = False
-    with path.open(encoding="utf-8-sig") as lines:
-        for line in _decoded(lines, path):
-            blank = not line.strip()
-            if seen_gap and not blank:
-                return True
-            seen_text = seen_text or not blank
-            seen_gap = seen_gap or (seen_text and blank)
+    for line in _lines(path):
+        blank = not line.strip()
+        if seen_gap and not blank:
+            return True
+        seen_text = seen_text or not blank
+        seen_gap = seen_gap or (seen_text and blank)
     return False
 
 
-def _decoded(lines: Iterable[str], path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file of UTF-8, compressed or not.
+
+    Raises:
+        CorpusError: it cannot be read, or is something else.
+    """
+    with _reading(path):
+        with _open(path) as file:
+            head = file.read(_HEAD)
+        if head.count(0) > _MOST_NULS * len(head):
+            raise CorpusError(
+                f"{path} is not UTF-8 text: it has many NUL characters, as UTF-16 has, and files that are no text. "
+                "Convert it to UTF-8: iconv -f UTF-16LE -t UTF-8."
+            )
+        with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as lines:
+            yield from lines
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return repr(text if len(text) <= 200 else f"{text[:150]}…")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file into a `CorpusError`."""
     try:
-        yield from lines
+        yield
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path} is not UTF-8 text ({error.reason}). Convert it to UTF-8.") from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise CorpusError(
+            f"The corpus {_shown(path)} cannot be read ({words}). Check its path, its permissions, and that it is "
+            "whole; text itself goes into a list."
+        ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from neuronscope.corpus.documents import Document, Turn
@@ -10,9 +12,30 @@ from neuronscope.errors import CorpusError
 
 TEXT_FIELD = "text"
 """The field of a record that holds the text, unless there is none of that name."""
+SAMPLE_RECORDS = 100
+"""Records that are looked at, at most, to find the field."""
+_SAMPLE_CHARACTERS = 10_000_000
 
-_SPEAKERS = {"human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+_USUAL_FIELDS = ("content", "body", "document", "article", "raw_content", "passage")
+"""What datasets call the text, where it is not `TEXT_FIELD`; the first that is there goes before longer ones."""
+_ASKED = {"instruction", "prompt", "question", "query", "input"}
+_ANSWERED = {"output", "response", "answer", "completion", "solution", "chosen", "target"}
+_CLEARLY_LONGER = 2.0
+"""A field is the text if it has more than so many times the characters of any other field with prose."""
+
+_SPEAKERS = {
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "chatbot": "assistant",
+    "ai": "assistant",
+    "model": "assistant",
+}
 """What datasets call the two sides, where it is not what chat templates call them."""
+
+_WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def read_records(
@@ -22,45 +45,72 @@ def read_records(
     source: str,
     *,
     own_source: bool = False,
-    nulls: bool = False,
 ) -> Iterator[Document]:
-    """The documents of records, one at a time.
+    """The documents of records, one at a time; a record with a null in place of its text is passed over.
 
     Args:
         records: pairs of a place that an error can name, such as `"line 7"`, and the record.
-        text_field: the field that holds the text or the turns. None looks at the first record: `"text"`, or else the
-            first field with the turns of a conversation, or else the longest string.
+        text_field: the field that holds the text or the turns. None looks for it; see `find_text_field`.
         name: the file or dataset, for errors.
         source: the documents' source.
         own_source: whether a string in a record's field `"source"` goes before that.
-        nulls: whether a record may have a null in place of its text, as tables do; it is passed over.
 
     Raises:
-        CorpusError: a record has no text in that field, or the first one has none at all.
+        CorpusError: a record has no text in that field, or no field, or several, could be the text.
     """
-    for place, record in records:
-        if text_field is None:
-            text_field = find_text_field(record, name)
-        if nulls and record.get(text_field, "") is None:
+    remaining = iter(records)
+    if text_field is None:
+        sample = _sample(remaining)
+        if not sample:
+            return
+        text_field = find_text_field([record for _, record in sample], name)
+        remaining = chain(sample, remaining)
+    for place, record in remaining:
+        if record.get(text_field, "") is None:
             continue
         own = record.get("source") if own_source else None
         yield _document(record, text_field, own if isinstance(own, str) else source, f"{name}, {place}")
 
 
-def find_text_field(record: Mapping[str, Any], name: str) -> str:
-    """The field of a first record that holds its text; see `read_records`."""
-    strings = {field: len(value) for field, value in record.items() if isinstance(value, str)}
-    if TEXT_FIELD in strings:
+def find_text_field(records: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The field that holds the text, by a file's or dataset's first records, of which some may lack it.
+
+    `"text"`, if there is one that is not always null; else the first field with the turns of conversations; else one of
+    the usual names; else the field with most prose, if no other has half as much.
+
+    Args:
+        records: the first records, at least one.
+        name: the file or dataset, for errors.
+
+    Raises:
+        CorpusError: there is no such field, several could be it, or the records are prompts and answers in two fields.
+    """
+    fields = list(dict.fromkeys(field for record in records for field in record))
+    values = {field: [record[field] for record in records if record.get(field) is not None] for field in fields}
+    if values.get(TEXT_FIELD):
         return TEXT_FIELD
-    conversations = [field for field, value in record.items() if turns_of(value)]
+    conversations = [field for field in fields if _are_conversations(values[field])]
     if conversations:
         return conversations[0]
-    if not strings:
-        raise CorpusError(
-            f"{name}: its first record has no field with text, only {sorted(record)}. "
-            "Put the text into a field called 'text'."
-        )
-    return max(strings, key=lambda field: strings[field])
+    if TEXT_FIELD in values:
+        return TEXT_FIELD
+    usual = [field for field in _USUAL_FIELDS if _have_text(values.get(field, ()))]
+    if usual:
+        return usual[0]
+    sizes = {field: _size_of_prose(values[field]) for field in fields}
+    prose = sorted((field for field in fields if sizes[field]), key=lambda field: -sizes[field])
+    first = f"of its first {len(records)} records" if len(records) > 1 else "of its first record"
+    remedy = (
+        "Name the field, open_corpus(..., text_field='...') or hf:...?text=... of a dataset, or call it 'text'. A "
+        "prompt and its answer are one conversation: {'messages': [{'role': 'user', 'content': ...}, ...]}."
+    )
+    if not prose:
+        raise CorpusError(f"{name}: {first} there is no field with text, only {sorted(fields)}. {remedy}")
+    strings = {field.lower() for field in fields if any(_text(value) for value in values[field])}
+    is_two_sided = strings & _ASKED and strings & _ANSWERED
+    if is_two_sided or any(sizes[field] * _CLEARLY_LONGER >= sizes[prose[0]] for field in prose[1:]):
+        raise CorpusError(f"{name}: {first} several fields have text, {sorted(strings)}; which is it? {remedy}")
+    return prose[0]
 
 
 def turns_of(value: Any) -> tuple[Turn, ...] | None:
@@ -69,6 +119,46 @@ def turns_of(value: Any) -> tuple[Turn, ...] | None:
         return None
     turns = [_turn(item) for item in value]
     return None if None in turns else tuple(turn for turn in turns if turn)
+
+
+def _sample(records: Iterator[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The first records, no more of them than it takes to find the text."""
+    sample: list[tuple[str, Mapping[str, Any]]] = []
+    characters = 0
+    for place, record in records:
+        sample.append((place, record))
+        characters += sum(len(value) for value in record.values() if isinstance(value, str))
+        decided = record.get(TEXT_FIELD) is not None
+        if decided or len(sample) == SAMPLE_RECORDS or characters > _SAMPLE_CHARACTERS:
+            break
+    return sample
+
+
+def _are_conversations(values: Sequence[Any]) -> bool:
+    turns = [turns_of(value) for value in values]
+    return any(turns) and None not in turns
+
+
+def _have_text(values: Sequence[Any]) -> bool:
+    texts = [text for value in values if (text := _text(value))]
+    return any("://" not in text.partition(" ")[0] for text in texts)
+
+
+def _size_of_prose(values: Sequence[Any]) -> int:
+    """How many characters a field has, if most of its strings are text of some words, and not names or addresses."""
+    texts = [text for value in values if (text := _text(value))]
+    prose = [text for text in texts if not text.isascii() or (len(_WORD.findall(text)) > 1 and len(text.split()) > 1)]
+    return sum(map(len, texts)) if 2 * len(prose) >= len(texts) else 0
+
+
+def _text(value: Any) -> str | None:
+    """A string, or the bytes of one."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    return value if isinstance(value, str) else None
 
 
 def _turn(item: Any) -> Turn | None:
@@ -90,8 +180,9 @@ def _words(content: Any) -> str | None:
 
 def _document(record: Mapping[str, Any], text_field: str, source: str, place: str) -> Document:
     value = record.get(text_field)
-    if isinstance(value, str):
-        return Document(value, source)
+    text = _text(value)
+    if text is not None:
+        return Document(text, source)
     turns = turns_of(value)
     if turns is None:
         raise CorpusError(

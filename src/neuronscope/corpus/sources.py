@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ def open_corpus(corpus: Any, text_field: str | None = None) -> Corpus:
 
     A text file is read as one document per paragraph (paragraphs are parted by blank lines); without any blank line it
     is one document per line. A JSONL or Parquet file, or a dataset, has one document per record, in the field
-    `text_field`; if None, in `"text"`, or else in the first field that holds a conversation (a list of
-    `{role, content}` or `{from, value}`), or else in the string field that is longest in the first record. In files, a
-    string field `"source"` names the source.
+    `text_field`; if None, in `"text"`, or else in the first field that holds conversations (a list of
+    `{role, content}` or `{from, value}`), or else in the one that is clearly the text by the first records; see
+    `find_text_field`. In files, a string field `"source"` names the source.
 
     Args:
         corpus: `"builtin"`; `"paper"`, which is FineWeb and LMSYS-Chat-1M, half and half (section 3.1);
@@ -45,12 +45,18 @@ def open_corpus(corpus: Any, text_field: str | None = None) -> Corpus:
         raise CorpusError(f"There is no corpus {corpus!r}.{hint} Or give the path of a file or folder that exists.")
     if isinstance(corpus, str | Path):
         return open_path(Path(corpus).expanduser(), text_field)
-    if isinstance(corpus, Iterable):
+    if isinstance(corpus, Iterable) and not _has_no_order_of_texts(corpus):
         return _from_iterator(corpus) if isinstance(corpus, Iterator) else _from_iterable(corpus)
     raise CorpusError(
         f"A {type(corpus).__name__} is not a corpus. Give 'builtin', the path of a .txt, .jsonl or .parquet file or of "
-        "a folder with such files, a dataset as 'hf:owner/name', or an iterable of strings."
+        "a folder with such files, a dataset as 'hf:owner/name', or an iterable of strings: of a table its column of "
+        "texts, table['text'].tolist(), of a set sorted(texts)."
     )
+
+
+def _has_no_order_of_texts(items: Iterable[Any]) -> bool:
+    """Whether iterating gives names of columns, or bytes, or another order in every process."""
+    return isinstance(items, Mapping | Set | bytes | bytearray) or hasattr(items, "columns")
 
 
 def _open_name(corpus: str, text_field: str | None) -> Corpus | None:

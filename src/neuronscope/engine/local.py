@@ -1,4 +1,7 @@
-"""Running coroutines from synchronous code, on one event loop that lives as long as the process."""
+"""Running coroutines from synchronous code, on one event loop that lives as long as the process.
+
+A forked child gets a loop of its own on its first call: the thread of its parent's does not exist there.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from neuronscope.locks import Lock, in_forked_child
+
 _Jobs = SimpleQueue[Callable[[], None] | None]
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,10 +28,12 @@ T = TypeVar("T")
 GRACE = 1.0
 """Seconds that what is under way has for an end in good order when it is interrupted."""
 
-_lock = threading.Lock()
+_lock = Lock()
 _jobs: ContextVar[_Jobs | None] = ContextVar("neuronscope_jobs", default=None)
 """What the thread that waits in `run` is asked to do meanwhile; None ends its waiting."""
-_portals: list[BlockingPortal] = []
+_portals: list[tuple[BlockingPortal, ExitStack]] = []
+_of_parents: list[tuple[BlockingPortal, ExitStack]] = []
+"""Loops of the processes that this one was forked from: to be neither used nor closed here."""
 
 
 def run(function: Callable[[], Awaitable[T]]) -> T:
@@ -174,6 +181,16 @@ def _portal() -> BlockingPortal:
     with _lock:
         if not _portals:
             stack = ExitStack()
-            _portals.append(stack.enter_context(start_blocking_portal(name="neuronscope")))
+            _portals.append((stack.enter_context(start_blocking_portal(name="neuronscope")), stack))
             atexit.register(stack.close)
-        return _portals[0]
+        return _portals[0][0]
+
+
+def _leave_portal_to_parent() -> None:
+    for _, stack in _portals:
+        atexit.unregister(stack.close)
+    _of_parents.extend(_portals)
+    _portals.clear()
+
+
+in_forked_child(_leave_portal_to_parent)

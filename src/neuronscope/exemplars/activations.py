@@ -2,11 +2,13 @@
 
 A store keeps no per-token activations of its own: of millions, a few thousand are ever looked at. Those of one neuron
 lie in `activations/layer-<n>/<its file name>.safetensors`: `ids` int32 (n,), `starts` int64 (n+1,) and `values`
-float32, `max(sign * activation, 0)` of all tokens in turn.
+float32, `max(sign * activation, 0)` of all tokens in turn; `digest` uint8, of these. A file that is
+damaged, or cannot be written, costs another forward pass and nothing else.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from neuronscope.digests import digest
+from neuronscope.errors import ConfigurationError
 from neuronscope.files import write_atomically
 from neuronscope.protocols import Subject
 from neuronscope.stopping import check_stopped
@@ -23,6 +27,8 @@ from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 Activations = dict[int, NDArray[np.float32]]
 """Per-token activations by sequence id."""
@@ -91,10 +97,11 @@ def _compute_batch(
 def batches(sequences: Mapping[int, Sequence[int]], n_tokens: int) -> Iterator[list[int]]:
     """Group sequences of similar length, longest first, so that a batch has about `n_tokens` with little padding."""
     ordered = sorted(sequences, key=lambda sequence_id: (-len(sequences[sequence_id]), sequence_id))
-    while ordered:
-        size = max(1, n_tokens // max(1, len(sequences[ordered[0]])))
-        yield ordered[:size]
-        ordered = ordered[size:]
+    start = 0
+    while start < len(ordered):
+        size = max(1, n_tokens // max(1, len(sequences[ordered[start]])))
+        yield ordered[start : start + size]
+        start += size
 
 
 class ActivationCache:
@@ -103,6 +110,7 @@ class ActivationCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[Neuron, Activations] = {}
+        self._can_be_written = True
 
     def get(self, neuron: Neuron) -> Activations:
         """What is known of a neuron, by sequence id."""
@@ -121,15 +129,32 @@ class ActivationCache:
             "starts": np.cumsum([0, *(len(known[i]) for i in ids)], dtype=np.int64),
             "values": np.concatenate([known[i] for i in ids]),
         }
-        write_atomically(self._path(neuron), save(arrays))
+        arrays["digest"] = _digest(arrays)
+        if self._can_be_written:
+            try:
+                write_atomically(self._path(neuron), save(arrays))
+            except ConfigurationError as error:  # a store on a read-only disk, say
+                self._can_be_written = False
+                logger.warning("Activations are kept in memory only. %s", error)
 
     def _read(self, neuron: Neuron) -> Activations:
+        path = self._path(neuron)
         try:
-            arrays = load(self._path(neuron).read_bytes())
+            arrays = load(path.read_bytes())
+            if not np.array_equal(arrays.pop("digest"), _digest(arrays)):
+                raise ValueError("its content is not what was written")
             rows = np.split(arrays["values"], arrays["starts"][1:-1])
             return dict(zip(arrays["ids"].tolist(), rows, strict=True))
-        except (OSError, SafetensorError, KeyError, ValueError):
-            return {}  # absent or unreadable: it is only a cache, and is computed and written again
+        except FileNotFoundError:
+            return {}
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            logger.warning("The activations in %s cannot be used (%s); they are computed again.", path, error)
+            return {}
 
     def _path(self, neuron: Neuron) -> Path:
         return self._folder / f"layer-{neuron.layer}" / f"{neuron.file_name}.safetensors"
+
+
+def _digest(arrays: Mapping[str, NDArray[np.generic]]) -> NDArray[np.uint8]:
+    parts = [part for name, array in sorted(arrays.items()) for part in (name.encode(), array.tobytes())]
+    return np.frombuffer(bytes.fromhex(digest(parts)), np.uint8)

@@ -29,7 +29,7 @@ from neuronscope.exemplars.layout import FORMAT, INFO_FILE
 from neuronscope.exemplars.progress import TokenProgress
 from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.exemplars.writing import write_store
-from neuronscope.files import cache_folder
+from neuronscope.files import OTHER_PLACE, cache_folder, check_writable
 from neuronscope.protocols import Subject
 from neuronscope.stopping import check_stopped
 from neuronscope.subject.tokens import token_strings
@@ -66,7 +66,8 @@ def collect_exemplars(
         layers: layer numbers, from 0; None is every layer.
         seq_len: tokens of a sequence, the model's BOS not counted.
         top_k: sequences per neuron, sign and split.
-        n_tokens: stop after the document that brings the total to this many tokens; None is the whole corpus.
+        n_tokens: stop after the document that brings the total to this many tokens, or within a long one at most 512
+            tokens later; None is the whole corpus.
         signs: 1 for large values, -1 for large negative values.
         cache_dir: the folder that holds stores; None is the user's cache folder.
         batch_size: full sequences of a forward pass; shorter ones are grouped to the same number of tokens.
@@ -81,7 +82,9 @@ def collect_exemplars(
     Raises:
         CorpusError: the corpus cannot be read, or has no text long enough for a sequence.
         SubjectError: a layer does not exist, or its activations are not finite.
-        ConfigurationError: a setting makes no sense, or Ray is missing or cannot do the work.
+        ConfigurationError: a setting makes no sense, the store cannot be written there, or Ray is missing or cannot do
+            the work.
+        StoreError: the store that is there is damaged, or it cannot be written, for a full disk say.
     """
     cluster = ray_engine(engine)
     layers = _checked_layers(subject, layers)
@@ -103,9 +106,10 @@ def collect_exemplars(
     }
     root = Path(cache_dir).expanduser() if cache_dir is not None else cache_folder("stores")
     folder = root / folder_name(_key(settings))
-    if not (folder / INFO_FILE).is_file():
-        workplace = folder.with_name(f"{folder.name}.partial")
-        checkpoints = Checkpoints(workplace, _key(settings) | {"batch_size": batch_size})
+    workplace = folder.with_name(f"{folder.name}.partial")
+    checkpoints = Checkpoints(workplace, _key(settings) | {"batch_size": batch_size})
+    if not _is_store(folder):
+        check_writable(root, f"{OTHER_PLACE}, with cache_dir= or the variable NEURONSCOPE_CACHE.")
         start = partial(Collection, layers=layers, signs=signs, top_k=top_k, batch_tokens=batch_size * seq_len)
         with TokenProgress("Collecting exemplars", n_tokens, opened.n_characters, progress) as bar:
             stream = _read(opened, subject, seq_len, n_tokens, bar)
@@ -124,8 +128,15 @@ def collect_exemplars(
         }
         strings = partial(token_strings, subject.tokenizer)
         write_store(folder, workplace, info, collection.accumulators.values(), collection.pool, strings)
-        checkpoints.clear()
+    checkpoints.clear()  # those of a call, too, that was killed when its store was just there
     return open_store(folder).bind(subject)
+
+
+def _is_store(folder: Path) -> bool:
+    try:
+        return (folder / INFO_FILE).is_file()
+    except OSError:  # a name that is too long, say
+        return False
 
 
 def _read(

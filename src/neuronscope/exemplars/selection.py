@@ -44,9 +44,13 @@ def draw_random(
     if len(rest) < n:
         rest = sorted(set(sample) - set(top[: n_sequences // 2]))
     # A seed, and no name: written otherwise it would draw others, and every held-out set would be another one.
-    name = f"{seed}/{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}/{split}"
+    return draw(rest, n, f"{seed}/{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}/{split}")
+
+
+def draw(ids: Sequence[int], n: int, name: str) -> list[int]:
+    """Up to n of the ids, each as likely as any other; another name gives another draw."""
     generator = np.random.default_rng(_number(name))
-    return [int(i) for i in generator.permutation(np.array(rest, np.int64))[:n]]
+    return [int(i) for i in generator.permutation(np.array(ids, np.int64))[:n]]
 
 
 def _number(name: str) -> int:

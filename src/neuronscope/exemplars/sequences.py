@@ -13,8 +13,7 @@ tokens     list<string>  the text of each token; joined, the text
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -24,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import StoreError
-from neuronscope.exemplars.layout import SEQUENCES_FILE
+from neuronscope.exemplars.layout import SEQUENCES_FILE, check_file
 from neuronscope.exemplars.pool import Sequence as PooledSequence
+from neuronscope.locks import Lock
 from neuronscope.units import SPLITS, Split
 
 GROUP_ROWS = 512
@@ -114,9 +114,11 @@ class StoredSequence:
 class SequenceFile:
     """The sequences of a store; row groups are read as they are asked for, and the latest kept."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
+
+        check_file(folder / SEQUENCES_FILE, digests.get(SEQUENCES_FILE))
 
         self._folder = folder
         try:
@@ -126,7 +128,7 @@ class SequenceFile:
                 f"The store's file {folder / SEQUENCES_FILE} cannot be read ({error}). Delete the store and collect "
                 "again."
             ) from error
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = Lock()
         self._group = lru_cache(maxsize=_GROUPS_IN_MEMORY)(self._file.read_row_group)
         self._samples: dict[Split, NDArray[np.int64]] = {}
 

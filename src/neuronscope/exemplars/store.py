@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from neuronscope.arguments import did_you_mean, integer
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
-from neuronscope.exemplars.layout import LayerFile, read_info
-from neuronscope.exemplars.selection import draw_neurons, draw_random, strongest
+from neuronscope.exemplars.layout import LayerFile, read_description
+from neuronscope.exemplars.selection import draw, draw_neurons, draw_random, strongest
 from neuronscope.exemplars.sequences import SequenceFile
+from neuronscope.locks import Lock
 from neuronscope.protocols import Subject
 from neuronscope.units import SPLITS, Exemplar, Neuron, Split
 
@@ -27,7 +27,7 @@ def open_store(path: str | Path) -> ExemplarStore:
     Raises:
         StoreError: there is no store at this path, or it is damaged or of another version.
     """
-    return ExemplarStore(Path(path))
+    return ExemplarStore(Path(path).expanduser())
 
 
 class RankedSequence(NamedTuple):
@@ -46,20 +46,28 @@ class RankedSequence(NamedTuple):
 class ExemplarStore:
     """Top sequences, random sequences and statistics of every neuron of some layers.
 
-    Files are read when they are needed. Threads may share a store.
+    Files are read when they are needed. Threads may share a store. Pickled, it is its folder and its subject.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
         """The store's folder; `layout` says what is in it."""
-        self.info: dict[str, Any] = read_info(path)
+        self.info: dict[str, Any]
         """What the store was made of: subject, corpus, settings, and how many tokens, sequences and documents."""
+        self.info, self._digests = read_description(self.path)
         self.subject: Subject | None = None
         """The model that computes activations on demand, if one is bound."""
         self._revision: Any = None
         self._layers: dict[int, LayerFile] = {}
-        self._cache = ActivationCache(path / "activations")
-        self._one_at_a_time = threading.RLock()
+        self._cache = ActivationCache(self.path / "activations")
+        self._one_at_a_time = Lock()
+
+    def __reduce__(self) -> tuple[Callable[..., ExemplarStore], tuple[type[ExemplarStore], Path, Subject | None]]:
+        """A pickle or a copy opens the same folder, and has its own copy of the subject."""
+        return _reopen, (type(self), self.path, self.subject)
+
+    def __copy__(self) -> ExemplarStore:
+        return _reopen(type(self), self.path, self.subject)
 
     def __repr__(self) -> str:
         return (
@@ -157,6 +165,10 @@ class ExemplarStore:
         sample = self._sequences.sampled(_split(split)).tolist()
         return draw_random(sample, ids.tolist(), self.info["n_sequences"][split], neuron, _split(split), n, seed)
 
+    def sample_ids(self, split: str = "test", n: int = 20, seed: int = 0) -> list[int]:
+        """Ids of n sequences drawn from a whole split, for no neuron in particular: its top ones may be among them."""
+        return draw(self._sequences.sampled(_split(split)).tolist(), n, f"{seed}/{split}")
+
     def exemplars(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[Exemplar]:
         """The neuron's n top sequences of a split, strongest first.
 
@@ -253,7 +265,7 @@ class ExemplarStore:
 
     @cached_property
     def _sequences(self) -> SequenceFile:
-        return SequenceFile(self.path)
+        return SequenceFile(self.path, self._digests)
 
     def _layer(self, layer: int, sign: int) -> LayerFile:
         layer, sign = integer(layer, "layer"), integer(sign, "sign")
@@ -264,7 +276,7 @@ class ExemplarStore:
             )
         with self._one_at_a_time:
             if layer not in self._layers:
-                self._layers[layer] = LayerFile(self.path, layer)
+                self._layers[layer] = LayerFile(self.path, layer, self._digests)
             return self._layers[layer]
 
     def _layer_of(self, neuron: Neuron) -> LayerFile:
@@ -284,6 +296,12 @@ def _revision(subject: Subject) -> Any:
     """What tells at once that a subject may have changed, if it says so."""
     revision = getattr(subject, "revision", None)
     return revision() if callable(revision) else None
+
+
+def _reopen(kind: type[ExemplarStore], path: Path, subject: Subject | None) -> ExemplarStore:
+    store = kind(path)
+    store.subject = subject
+    return store
 
 
 def _split(split: str) -> Split:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from neuronscope.errors import StoreError
 from neuronscope.exemplars.accumulator import TOTAL_UNIT, LayerAccumulator
-from neuronscope.exemplars.layout import FORMAT, INFO_FILE, layer_file
+from neuronscope.exemplars.layout import INFO_FILE, describe, layer_file
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.exemplars.sequences import write_sequences
 from neuronscope.exemplars.topk import unpack
-from neuronscope.files import write_atomically
+from neuronscope.exemplars.workplace import store_in_the_making
+from neuronscope.files import OTHER_PLACE, write_atomically, writing
 from neuronscope.units import SPLITS
 
 
@@ -35,32 +33,28 @@ def write_store(
 
     Args:
         folder: where the store will be; if another process has put an equal store there meanwhile, that one stays.
-        workplace: the folder for the temporary one, on the same disk; removed if nothing else is in it.
+        workplace: the folder for the temporary one, on the same disk, which others may use as well; removed if nothing
+            else is in it.
         info: subject, corpus and settings; counts per split are added.
         layers: the statistics and top lists.
         pool: the sequences they refer to, and nothing else: prune it before.
         strings: the text of each of a sequence's tokens.
 
     Raises:
-        StoreError: something that is not a store is in the way.
+        StoreError: something that is not a store is in the way, or it cannot be written there.
     """
-    workplace.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=workplace, prefix="store."))
     counts = {
         "n_tokens": {split: pool.n_tokens[split] for split in SPLITS},
         "n_sequences": {split: pool.n_sequences[split] for split in SPLITS},
     }
-    try:
+    remedy = f"{OTHER_PLACE}, with cache_dir= or the variable NEURONSCOPE_CACHE."
+    with writing(folder, SafetensorError, kind=StoreError, remedy=remedy), store_in_the_making(workplace) as temporary:
         for layer in layers:
             _write_layer(temporary, layer, pool.n_tokens.total())
         write_sequences(temporary, sorted(pool.sequences.items()), pool.sampled(), strings)
         _write_info(temporary, {**info, **counts})
         temporary.chmod(0o755)
         _rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError):
-            workplace.rmdir()
 
 
 def _rename(temporary: Path, folder: Path) -> None:
@@ -75,8 +69,7 @@ def _rename(temporary: Path, folder: Path) -> None:
 
 def _write_info(folder: Path, info: Mapping[str, Any]) -> None:
     """Write `store.json`; a folder without it is not a store, so it comes last."""
-    document = {"format": FORMAT, "info": dict(info)}
-    write_atomically(folder / INFO_FILE, json.dumps(document, ensure_ascii=False, indent=1))
+    write_atomically(folder / INFO_FILE, describe(folder, info).to_json())
 
 
 def _write_layer(folder: Path, accumulator: LayerAccumulator, n_tokens: int) -> None:

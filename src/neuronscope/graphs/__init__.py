@@ -25,6 +25,7 @@ from neuronscope.graphs.refinement import (
     next_step,
 )
 from neuronscope.graphs.streaming import announced, stream_events
+from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.graphs.tools import TOOLS, capture_activations, fail_in_words, score_explanations
 from neuronscope.state import ExemplarIds, Instruments, NeuronState, RefinementState
 
@@ -48,6 +49,7 @@ __all__ = [
     "after_try_out",
     "announced",
     "assess",
+    "beginning_afresh",
     "build_neuron_graph",
     "build_refinement_graph",
     "call_for_scores",

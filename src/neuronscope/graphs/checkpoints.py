@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -14,6 +15,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from neuronscope import result, state, units
 from neuronscope.errors import ConfigurationError
 from neuronscope.llm.failures import redacted
+
+if TYPE_CHECKING:
+    import aiosqlite
 
 _OWN = [
     (kind.__module__, kind.__name__)
@@ -25,9 +29,39 @@ _OWN = [
 """Our own types that states hold; anything of another type is read as plain data, since making it could run code."""
 
 
+class Checked(JsonPlusSerializer):
+    """Writes states with a checksum, so that a damaged one is an error and never another state.
+
+    It is beside the name of the format, as LangGraph's own encryption has its cipher there. States that were written
+    without one are read without.
+    """
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """The format with the checksum, and the bytes."""
+        kind, data = super().dumps_typed(obj)
+        return f"{kind}{_CHECKSUM}{zlib.crc32(data):08x}", data
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """The object.
+
+        Raises:
+            ConfigurationError: these are not the bytes that were written.
+        """
+        kind, _, checksum = data[0].partition(_CHECKSUM)
+        if checksum and checksum != f"{zlib.crc32(data[1]):08x}":
+            raise ConfigurationError(
+                "A checkpoint is damaged: its checksum does not fit. Delete its thread, or the file that the "
+                "checkpoints are in, and begin again."
+            )
+        return super().loads_typed((kind, data[1]))
+
+
+_CHECKSUM = "+crc32:"
+
+
 def serializer() -> JsonPlusSerializer:
     """How states are written: as data, never as pickles, and with no types but LangChain's and ours."""
-    return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=_OWN)
+    return Checked(pickle_fallback=False, allowed_msgpack_modules=_OWN)
 
 
 @asynccontextmanager
@@ -48,16 +82,23 @@ async def open_checkpoints(place: str | Path) -> AsyncIterator[BaseCheckpointSav
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     try:
-        sqlite3.connect(place).close()
-    except sqlite3.Error as error:
-        raise ConfigurationError(f"Checkpoints cannot be kept in {place}: {error}. Name another file.") from error
-    connection = await aiosqlite.connect(place)
-    sqlite = AsyncSqliteSaver(connection, serde=serializer())
+        _clear_remains(place)
+        sqlite3.connect(place).close()  # where this fails, aiosqlite would leave a thread that outlives the event loop
+        connection = await aiosqlite.connect(place)
+    except (OSError, sqlite3.Error) as error:
+        raise _unusable(place, error) from error
+    sqlite, ready = AsyncSqliteSaver(connection, serde=serializer()), False
     try:
+        await _check(connection)
         await sqlite.setup()
         # The log is as safe as before against a killed process; only a power failure may cost the last steps.
         await connection.execute("PRAGMA synchronous = NORMAL")
+        ready = True
         yield sqlite
+    except sqlite3.Error as error:
+        if ready and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _OF_THE_FILE:
+            raise  # of another database, or a bug
+        raise _unusable(place, error) from error
     finally:
         # A cancelled graph may have left a step between its INSERT and its COMMIT, or in the middle of both: closed
         # then, the connection would keep the file locked for as long as anything refers to one of its cursors.
@@ -65,6 +106,51 @@ async def open_checkpoints(place: str | Path) -> AsyncIterator[BaseCheckpointSav
             with suppress(sqlite3.Error, ValueError):
                 await connection.rollback()
             await connection.close()
+
+
+async def _check(connection: aiosqlite.Connection) -> None:
+    """Read the whole file once, so that damage is found now and not in the middle of a run.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged, or no database.
+    """
+    async with connection.execute("PRAGMA quick_check(1)") as cursor:
+        found = await cursor.fetchone()
+    if found is None or found[0] != "ok":
+        raise sqlite3.DatabaseError(" ".join(str(found and found[0]).split()))
+
+
+def _clear_remains(place: str | Path) -> None:
+    """Remove what is left of a database whose file has been deleted: SQLite would play it back into the new one."""
+    if str(place) == ":memory:" or Path(place).exists():
+        return
+    for ending in _BESIDE:
+        Path(f"{place}{ending}").unlink(missing_ok=True)
+
+
+_BESIDE = ("-wal", "-shm")
+"""What SQLite keeps beside a file."""
+
+
+_OF_THE_FILE = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+}
+"""Errors that say something about a file, and not about what was asked of it."""
+
+
+def _unusable(place: str | Path, error: Exception) -> ConfigurationError:
+    if isinstance(error, (OSError, sqlite3.OperationalError)):
+        return ConfigurationError(f"Checkpoints cannot be kept in {place}: {error}. Name another file, or make room.")
+    beside = " and ".join(f"{place}{ending}" for ending in _BESIDE)
+    return ConfigurationError(
+        f"The checkpoints in {place} are damaged ({error}). Delete the file, with {beside} where they exist: what is "
+        "finished stays so, and neurons that were under way begin again."
+    )
 
 
 @asynccontextmanager

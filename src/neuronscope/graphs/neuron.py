@@ -15,6 +15,7 @@ from neuronscope.graphs.conclusion import conclude as default_conclude
 from neuronscope.graphs.observation import observe as default_observe
 from neuronscope.graphs.refinement import Agent, build_refinement_graph
 from neuronscope.graphs.streaming import announced
+from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.result import Failure, Mode
 from neuronscope.state import Instruments, NeuronState, RefinementState
 
@@ -44,12 +45,18 @@ async def after_observe(state: NeuronState) -> Literal["hypothesis", "conclude"]
 
 async def after_hypothesis(state: NeuronState) -> Literal["decomposition", "conclude"]:
     """Without drafts, because the agent failed, there is nothing to split."""
-    return "decomposition" if "hypotheses" in state else "conclude"
+    return "decomposition" if _has_written("hypothesis", "hypotheses", state) else "conclude"
 
 
 async def after_decomposition(state: NeuronState) -> Literal["clustering", "conclude"]:
     """Without atoms, because the agent failed, there is nothing to cluster."""
-    return "clustering" if "atoms" in state else "conclude"
+    return "clustering" if _has_written("decomposition", "atoms", state) else "conclude"
+
+
+def _has_written(agent: str, key: Literal["hypotheses", "atoms"], state: NeuronState) -> bool:
+    """Whether the state has what an agent should write; a new neuron of a thread begins with an empty list of it."""
+    failed = any(failure.agent == agent for failure in state.get("failures", []))
+    return key in state and (bool(state[key]) or not failed)
 
 
 async def fan_out(state: NeuronState, runtime: Runtime[Instruments]) -> list[Send] | Literal["conclude"]:
@@ -90,7 +97,7 @@ def build_neuron_graph(
         refinement: an agent that writes `candidates`, or a whole loop: a compiled graph, as `build_refinement_graph`
             makes it.
         conclude: writes `explanation`.
-        checkpointer: LangGraph's.
+        checkpointer: LangGraph's. A new input begins afresh, also in a thread that has had one before.
     """
     from neuronscope import agents
 
@@ -115,4 +122,4 @@ def build_neuron_graph(
     graph.add_conditional_edges("clustering", fan_out, ["refine", "conclude"])  # one refinement per mode
     graph.add_edge("refine", "conclude")
     graph.add_edge("conclude", END)
-    return graph.compile(checkpointer=checkpointer, name="neuron")
+    return beginning_afresh(graph.compile(checkpointer=checkpointer, name="neuron"))

@@ -20,6 +20,7 @@ from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.experimenting import TryOut, calls_tools, is_due, only_tries, read_experiments
 from neuronscope.graphs.modes import refined, representative
 from neuronscope.graphs.streaming import announced
+from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.graphs.tools import TOOLS, fail_in_words, refinement_failure, score_explanations
 from neuronscope.result import Attempt, Failure, Mode, PredictionError, best_attempt, sortable
 from neuronscope.state import Instruments, RefinementState
@@ -84,7 +85,7 @@ async def assess(state: RefinementState, runtime: Runtime[Instruments]) -> Refin
     """
     answers = _answers(state["messages"])
     history = list(state.get("history", []))
-    iteration = state.get("iteration", len(history))
+    iteration = state.get("iteration") or len(history)
     attempt = _best_attempt(answers, iteration)
     if attempt is not None:
         history.append(attempt)
@@ -176,7 +177,8 @@ def build_refinement_graph(*, refinement: Agent | None = None, checkpointer: Che
     Args:
         refinement: proposes candidates: `(state, runtime) -> {"candidates": [...]}`. None is `RefinementAgent()`. With
             `config.experiments`, its method `experiment(state, runtime)`, if it has one, is asked for texts to try out.
-        checkpointer: LangGraph's; as a subgraph it inherits the parent's.
+        checkpointer: LangGraph's; as a subgraph it inherits the parent's. A new input begins afresh, also in a thread
+            that has had one before.
     """
     if refinement is None:
         from neuronscope.agents import RefinementAgent
@@ -194,4 +196,4 @@ def build_refinement_graph(*, refinement: Agent | None = None, checkpointer: Che
     graph.add_conditional_edges("try_out", after_try_out, ["tools", "propose", END])  # no texts: on without them
     graph.add_edge("tools", "assess")
     graph.add_conditional_edges("assess", next_step, ["try_out", "propose", END])  # five iterations, or converged
-    return graph.compile(checkpointer=checkpointer, name="refine")
+    return beginning_afresh(graph.compile(checkpointer=checkpointer, name="refine"))

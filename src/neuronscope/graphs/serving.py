@@ -10,15 +10,15 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Annotated, Any, Self, cast, get_origin, get_type_hints
+from typing import Any, Self, cast, get_type_hints
 
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Overwrite
 from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 
 from neuronscope.errors import ConfigurationError, NeuronScopeError, first_problem
 from neuronscope.graphs.observation import observe
+from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.state import Instruments
 from neuronscope.units import Neuron
 
@@ -52,7 +52,8 @@ class ServedGraph(CompiledStateGraph[Any, Any, Any, Any]):
             form: the input, as plain fields.
             equip: makes instruments of the settings.
         """
-        return cls(form=form, equip=equip, **{**vars(graph), "context_schema": settings})
+        own = {"nodes": dict(graph.nodes), "context_schema": settings}
+        return beginning_afresh(cls(form=form, equip=equip, **{**vars(graph), **own}))
 
     def get_input_jsonschema(self, config: Any = None) -> dict[str, Any]:
         """What to enter, as a JSON schema."""
@@ -103,7 +104,7 @@ class ServedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         if "neuron" not in state:
             raise ConfigurationError(NO_NEURON)
         instruments = await asyncio.to_thread(self.equip, settings, state["neuron"])
-        return {**start_over(self._types()), **await self._complete(state, instruments)}, instruments
+        return await self._complete(state, instruments), instruments
 
     async def aupdate_state(self, config: Any, values: Any, *arguments: Any, **options: Any) -> Any:
         """Change a thread's state as the graph does, from JSON."""
@@ -136,22 +137,6 @@ class ServedGraph(CompiledStateGraph[Any, Any, Any, Any]):
 def refines_a_mode(graph: CompiledStateGraph[Any, Any, Any, Any]) -> bool:
     """Whether a graph is a refinement loop, by its state; the whole graph only passes modes to one."""
     return "mode" in get_type_hints(graph.builder.state_schema)
-
-
-def start_over(types: Mapping[str, Any]) -> dict[str, Any]:
-    """What a new input clears: every list and count of the state, also those that only grow.
-
-    A thread in a server goes on, and a neuron must not inherit the last one's modes.
-    """
-    empty: dict[str, Any] = {}
-    for key, kind in types.items():
-        if get_origin(kind) is Annotated:
-            empty[key] = Overwrite([])
-        elif get_origin(kind) is list:
-            empty[key] = []
-        elif kind is int:
-            empty[key] = 0
-    return empty
 
 
 def read_settings(kind: Any, context: Any) -> Any:

@@ -14,6 +14,7 @@ from langgraph.types import Command, Durability
 
 from neuronscope.events import Phase, ProgressEvent
 from neuronscope.graphs.modes import refined, representative
+from neuronscope.graphs.threads import begun_afresh
 from neuronscope.result import NeuronExplanation
 from neuronscope.state import Instruments, NeuronState
 from neuronscope.units import Neuron
@@ -87,7 +88,7 @@ def _event(node: str, phase: Phase, state: Mapping[str, Any], update: Any) -> Pr
         node=node,
         phase=phase,
         mode=representative(first),
-        iteration=state.get("iteration", last),
+        iteration=state.get("iteration") or last,
         score=best.val_score,
         explanation=best.explanation,
         n_modes=len(first.siblings) or None,
@@ -109,7 +110,8 @@ async def stream_events(
 
     Args:
         graph: what `build_neuron_graph` returns, or one of your own with `neuron` and `explanation` in its state.
-        start: the neuron; or a whole state to start from; or None to go on with the thread that `config` names.
+        start: the neuron; or a whole state to start from; or None to go on with the thread that `config` names. A
+            neuron begins afresh, whatever an earlier one has left in the thread.
         instruments: what the graph works with; they are no part of a checkpoint, so they are needed to go on, too.
         config: LangGraph's: `{"configurable": {"thread_id": ...}}` for a graph with a checkpointer, callbacks, tags.
         durability: when checkpoints are written; only "sync" survives a kill in the middle of a step.
@@ -120,7 +122,7 @@ async def stream_events(
     state: NeuronState | None = NeuronState(neuron=start) if isinstance(start, Neuron) else start
     neuron = state["neuron"] if state is not None else await _neuron_of(graph, config)
     events = graph.astream(
-        state,
+        begun_afresh(graph.builder.channels, state),
         _traced(config, neuron, instruments),
         context=instruments,
         stream_mode=["custom", "values"],

@@ -19,6 +19,7 @@ from pydantic import Field
 from neuronscope.agents.experimenting import CAPTURE, CAPTURE_DESCRIPTION, CaptureArguments, Text
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.modes import representative
+from neuronscope.locks import lock_of
 from neuronscope.result import Failure, Mode, best_attempt
 from neuronscope.scoring import Scorer, Standing, race
 from neuronscope.scoring.scorer import Predictions
@@ -100,7 +101,8 @@ def _capture(texts: list[str], runtime: ToolRuntime[Instruments]) -> list[dict[s
 
     subject, neuron = runtime.context.subject, runtime.state["neuron"]
     as_text = {"add_special_tokens": False, "split_special_tokens": True}
-    token_ids = [subject.tokenizer(text, **as_text)["input_ids"][:MOST_TOKENS] for text in texts]
+    with lock_of(subject.tokenizer):
+        token_ids = [subject.tokenizer(text, **as_text)["input_ids"][:MOST_TOKENS] for text in texts]
     read = [ids for ids in token_ids if ids]  # a tokenizer may leave nothing of a text
     layer = iter(subject.activations(read, [neuron.layer])[neuron.layer]) if read else iter(())
     return [

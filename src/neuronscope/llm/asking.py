@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from neuronscope.errors import LLMError
-from neuronscope.llm.conversation import Conversation, Messages, Prompt, one, several
+from neuronscope.llm.addresses import address_of
+from neuronscope.llm.conversation import Conversation, one, several
 from neuronscope.llm.meter import Meter
+from neuronscope.llm.refusals import aintroduced, introduced
+from neuronscope.llm.requests import Call, Messages, Outcome, Prompt
+from neuronscope.locks import in_forked_child
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
+
+_connections = {"open": False, "of a parent": False}
+"""Whether a model has been asked in this process, and whether one had been when it was forked."""
 
 
 async def ask(
@@ -100,32 +107,73 @@ def ask_blocking(
 
 async def _conduct(conversation: Conversation, meter: Any) -> list[AIMessage]:
     """Make a conversation's requests, each within the meter's limits."""
+    _open_connections()
     try:
         call = next(conversation)
+    except StopIteration as stop:  # kept from before
+        return _answers(stop)
+    async with aintroduced(call.held, call.backend, address_of(call.prompt.llm)):
         while True:
-            if isinstance(meter, Meter):
-                async with meter.gate(call.prompt.llm).apassage():
-                    meter.check_budget(call.prompt.agent, call.prompt.llm)
-                    outcome = await call.amake()
-            else:
-                outcome = await call.amake()
-            call = conversation.send(outcome)
-    except StopIteration as stop:
-        answers: list[AIMessage] = stop.value
-    return answers
+            outcome = await _amake(call, meter)
+            try:
+                call = conversation.send(outcome)
+            except StopIteration as stop:
+                return _answers(stop)
+
+
+async def _amake(call: Call, meter: Any) -> Outcome:
+    if not isinstance(meter, Meter):
+        return await call.amake()
+    async with meter.gate(call.prompt.llm).apassage():
+        meter.check_budget(call.prompt.agent, call.prompt.llm)
+        return await call.amake()
 
 
 def _conduct_blocking(conversation: Conversation, meter: Any) -> list[AIMessage]:
+    _open_connections()
     try:
         call = next(conversation)
+    except StopIteration as stop:  # kept from before
+        return _answers(stop)
+    with introduced(call.held, call.backend, address_of(call.prompt.llm)):
         while True:
-            if isinstance(meter, Meter):
-                with meter.gate(call.prompt.llm).passage():
-                    meter.check_budget(call.prompt.agent, call.prompt.llm)
-                    outcome = call.make()
-            else:
-                outcome = call.make()
-            call = conversation.send(outcome)
-    except StopIteration as stop:
-        answers: list[AIMessage] = stop.value
+            outcome = _make(call, meter)
+            try:
+                call = conversation.send(outcome)
+            except StopIteration as stop:
+                return _answers(stop)
+
+
+def _make(call: Call, meter: Any) -> Outcome:
+    if not isinstance(meter, Meter):
+        return call.make()
+    with meter.gate(call.prompt.llm).passage():
+        meter.check_budget(call.prompt.agent, call.prompt.llm)
+        return call.make()
+
+
+def _answers(end: StopIteration) -> list[AIMessage]:
+    """What a conversation returns at its end."""
+    answers: list[AIMessage] = end.value
     return answers
+
+
+def _open_connections() -> None:
+    """Refuse what would wait for an event loop that this process does not have, or read another process's answers.
+
+    Raises:
+        LLMError: this process was forked from one that had asked a model.
+    """
+    if _connections["of a parent"]:
+        raise LLMError(
+            "This process was forked from one that had already asked a language model, and cannot use its connections. "
+            "Start processes with multiprocessing.get_context('spawn'), or fork before the first request."
+        )
+    _connections["open"] = True
+
+
+def _leave_connections_to_parent() -> None:
+    _connections["of a parent"] |= _connections["open"]
+
+
+in_forked_child(_leave_connections_to_parent)

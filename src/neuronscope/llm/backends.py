@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import urlsplit
 
 from neuronscope.arguments import did_you_mean
-from neuronscope.errors import ConfigurationError, LLMError
+from neuronscope.errors import ConfigurationError, LLMError, described
+from neuronscope.llm.addresses import (
+    KEYLESS,
+    address_of,
+    at_address,
+    is_here,
+    own_server,
+    port_of,
+    proxy_to,
+)
 from neuronscope.llm.failures import model_name, redacted
 
 if TYPE_CHECKING:
@@ -38,8 +47,6 @@ provider asks for in `Retry-After`."""
 
 _PROVIDERS = ("anthropic", "deepseek", "google_genai", "groq", "llamacpp", "mistralai", "ollama", "openai", "xai")
 """Those whose names are corrected; LangChain knows more."""
-_KEYLESS = "none"
-_AT_ADDRESS = re.compile(r"(?P<name>.+?)@(?P<address>https?://\S+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,38 +127,34 @@ def backend_of(llm: Any) -> str:
     return f"{type(llm).__module__}.{type(llm).__qualname__} {place} {model_name(llm)}"
 
 
-def address_of(llm: Any) -> str:
-    """The address that a model is asked at, as far as it says so, else nothing."""
-    for holder, attribute in (
-        (getattr(llm, "root_client", None), "base_url"),  # OpenAI's client has also read the environment
-        (llm, "openai_api_base"),
-        (llm, "base_url"),
-        (llm, "anthropic_api_url"),
-    ):
-        address = getattr(holder, attribute, None)
-        if address:
-            return str(address)
-    return ""
-
-
 def check_reachable(llm: AnyLLM | Mapping[str, AnyLLM]) -> None:
-    """Make sure that servers on this computer are there, before minutes of work that would end at them.
+    """Make sure that servers on this computer, and proxies on the way, are there: else minutes of work end at them.
 
     Raises:
-        LLMError: nothing listens at a model's address.
+        LLMError: nothing listens at a model's address, or at that of the proxy its requests go through.
     """
     models = llm.values() if isinstance(llm, Mapping) else [llm]
-    for address in sorted({address_of(model) for model in models}):
-        place = urlsplit(address)
-        if place.hostname not in ("127.0.0.1", "::1", "localhost"):
-            continue
-        try:
-            socket.create_connection((place.hostname, place.port or 80), timeout=5).close()
-        except OSError as error:
+    for proxy, address in sorted({(proxy_to(model), address_of(model)) for model in models}):
+        if proxy and (problem := _problem_at(proxy if "://" in proxy else f"http://{proxy}")):
             raise LLMError(
-                f"No server listens at {redacted(address)} ({error.strerror or error}). Start it, or correct the "
+                f"No proxy answers at {redacted(proxy)} ({problem}), through which the environment (HTTP_PROXY, "
+                f"HTTPS_PROXY, ALL_PROXY) sends requests to {redacted(address)}. Correct it, or name the server's host "
+                "in NO_PROXY."
+            )
+        if is_here(address) and not proxy and (problem := _problem_at(address)):
+            raise LLMError(
+                f"No server listens at {redacted(address)} ({problem}). Start it, or correct the "
                 "address in `base_url`, in OPENAI_BASE_URL, or after the @ in the model's name."
-            ) from None
+            )
+
+
+def _problem_at(address: str) -> str:
+    """Why nobody can be reached at an address; nothing if somebody can."""
+    try:
+        socket.create_connection((urlsplit(address).hostname, port_of(address)), timeout=5).close()
+    except OSError as error:
+        return str(error.strerror or error)
+    return ""
 
 
 def _per_role(llm: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def _check_address(base_url: str | None, llm: Any) -> None:
 
 def _takes_address(name: str) -> bool:
     """Whether a name means a model of OpenAI's protocol at no particular address."""
-    if name in ("auto", "offline") or _AT_ADDRESS.fullmatch(name):
+    if name in ("auto", "offline") or at_address(name)[1]:
         return False
     return name.startswith("openai:") or ":" not in name
 
@@ -202,7 +205,8 @@ def _resolve_one(llm: Any, settings: _Settings) -> AnyLLM:
         return llm
     if not isinstance(llm, str) or not llm:
         raise ConfigurationError(
-            f'llm is {llm!r}: expected a name such as {DEFAULT_MODEL!r}, a LangChain chat model, or "offline".'
+            f"llm is {described(llm)}: expected a name such as {DEFAULT_MODEL!r}, a LangChain chat model itself (not "
+            'what its .bind(), .with_retry() and the like return, nor a chain with it), or "offline".'
         )
     if llm == "offline":
         return "offline"
@@ -215,9 +219,9 @@ def _resolve_one(llm: Any, settings: _Settings) -> AnyLLM:
         from neuronscope.llm.local import chat_llamacpp
 
         return chat_llamacpp(llm.removeprefix("llamacpp:"), **settings.as_arguments())
-    addressed = _AT_ADDRESS.fullmatch(llm)
-    if addressed:
-        return _initialise(addressed["name"], addressed["address"], settings)
+    name, address = at_address(llm)
+    if address:
+        return _initialise(name, address, settings)
     return _initialise(llm, settings.base_url if _takes_address(llm) else None, settings)
 
 
@@ -226,14 +230,19 @@ def _initialise(name: str, address: str | None, settings: _Settings) -> BaseChat
 
     arguments = settings.as_arguments()
     if address is not None:
-        arguments["base_url"] = address
-        if ":" not in name:
-            name = f"openai:{name}"
+        name = name if ":" in name else f"openai:{name}"
     provider = name.partition(":")[0] if ":" in name else ""
-    if provider == "openai" and (address or _own_server()) and not os.environ.get("OPENAI_API_KEY"):
-        arguments["api_key"] = _KEYLESS
+    server = (address or own_server()) if provider == "openai" else ""
+    if address and not server:
+        arguments["base_url"] = address
+    if server and not os.environ.get("OPENAI_API_KEY"):
+        arguments["api_key"] = KEYLESS
     failure: LLMError
     try:
+        if server:
+            from neuronscope.llm.servers import ChatServer
+
+            return ChatServer.at(server, model=name.partition(":")[2], **arguments)
         model: BaseChatModel = init_chat_model(name, **arguments)
     except ImportError as error:
         failure = LLMError(f"{name} needs a package that is not installed. {redacted(str(error))}")
@@ -252,10 +261,6 @@ def _nearest(name: str) -> str:
     """What a name that no provider knows may have meant."""
     provider, colon, _ = name.partition(":")
     return did_you_mean(provider, _PROVIDERS) if colon else did_you_mean(name, ("auto", "offline"))
-
-
-def _own_server() -> bool:
-    return bool(os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE"))
 
 
 @cache

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
 
 from neuronscope.errors import BudgetExceededError, ConfigurationError
+from neuronscope.locks import Lock
 
 _DOLLARS = re.compile(r"(?:\$\s*(?P<before>[\d.,_]+)|(?P<after>[\d.,_]+)\s*(?:\$|usd|dollars?))", re.IGNORECASE)
 _TOKENS = re.compile(r"(?P<number>[\d.,_]+)\s*(?P<unit>[km]?)\s*(?:tokens?|tok)", re.IGNORECASE)
@@ -14,6 +14,8 @@ _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 class Budget:
     """What may be spent, in dollars or in tokens; neurons, agents and threads may share one.
+
+    A copy, such as one that is sent to another process, has what is left and counts for itself from then on.
 
     A request that would come after the budget is spent is refused with `BudgetExceededError`; requests under way are
     not cut off, so the spending may end a little above. Answers from the cache are free, so a run that is repeated with
@@ -36,7 +38,7 @@ class Budget:
         self._spent_dollars = 0.0
         self._spent_tokens = 0
         self._uncounted = False
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @classmethod
     def parse(cls, text: str | Budget) -> Budget:

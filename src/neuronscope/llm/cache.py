@@ -6,15 +6,16 @@ import hashlib
 import json
 import logging
 import sqlite3
-import threading
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from neuronscope.errors import LLMError
 from neuronscope.llm.backends import backend_of
+from neuronscope.locks import Lock, in_forked_child
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -32,8 +33,9 @@ class AnswerCache:
     """Answers by a digest of what was asked, in an SQLite file that several processes may share.
 
     Kept are a message's content, tool calls and token counts; neither prompts nor keys. An answer that is empty, cut
-    off or a refusal is not kept: it may come out better the next time. A model that does not say what it is
-    (LangChain's `_identifying_params`) cannot be told from another of its class: its answers are not kept either.
+    off or a refusal is not kept: it may come out better the next time. A row that cannot be read is dropped.
+    A model that does not say what it is (LangChain's `_identifying_params`) cannot be told from another of its class:
+    its answers are not kept either.
 
     Answers that are drawn at random stay apart by their `sample` number.
 
@@ -43,8 +45,11 @@ class AnswerCache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._database: sqlite3.Connection | None = None
+        self._of_parents: list[sqlite3.Connection] = []
+        _open_caches.add(self)
+        self._has_bad_rows = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open()
@@ -64,11 +69,17 @@ class AnswerCache:
 
         key = _key(llm, messages, schema, sample, tools)
         rows = [] if key is None else self._execute("SELECT answer FROM answers WHERE key = ?", (key,))
-        try:
-            return AIMessage(**json.loads(rows[0][0])) if rows else None
-        except (TypeError, ValueError) as error:
-            self._give_up(error)
+        if not rows:
             return None
+        try:
+            answer = AIMessage(**json.loads(rows[0][0]))
+        except Exception as error:  # noqa: BLE001 - of whichever kind LangChain's reading of it raises
+            self._forget(str(key), type(error).__name__)
+            return None
+        if not _is_whole(answer):  # by what is known of answers now
+            self._forget(str(key))
+            return None
+        return answer
 
     def keep(
         self,
@@ -86,12 +97,36 @@ class AnswerCache:
         document = {
             "content": answer.content,
             "tool_calls": answer.tool_calls,
+            **_repeated_thoughts(answer),
             "usage_metadata": answer.usage_metadata,
             "response_metadata": {
                 name: answer.response_metadata[name] for name in _KEPT_METADATA if name in answer.response_metadata
             },
         }
-        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, json.dumps(document, default=str)))
+        try:
+            written = json.dumps(document, default=str)
+        except (TypeError, ValueError, RecursionError):  # nested without end, say
+            return
+        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, written))
+
+    def _forget(self, key: str, problem: str = "") -> None:
+        """Drop a row that cannot be used; the others are as good as they were."""
+        if problem and not self._has_bad_rows:
+            self._has_bad_rows = True
+            logger.warning("An answer in %s cannot be read (%s) and is asked for again.", self.path, problem)
+        self._execute("DELETE FROM answers WHERE key = ?", (key,))
+
+    def __reduce__(self) -> tuple[type[AnswerCache], tuple[Path]]:
+        return type(self), (self.path,)
+
+    def reopen(self) -> None:
+        """Have a connection of one's own in a forked child; the parent's must not even be closed there."""
+        if self._database is not None:
+            self._of_parents.append(self._database)
+            try:
+                self._database = self._open()
+            except sqlite3.Error as error:
+                self._give_up(error)
 
     def __len__(self) -> int:
         rows = self._execute("SELECT count(*) FROM answers", ())
@@ -99,6 +134,7 @@ class AnswerCache:
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        database.text_factory = lambda kept: kept.decode("utf-8", "replace")  # a damaged row is no damaged file
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(
@@ -127,6 +163,17 @@ class AnswerCache:
         )
 
 
+_open_caches: WeakSet[AnswerCache] = WeakSet()
+
+
+def _reopen_all() -> None:
+    for answers in list(_open_caches):
+        answers.reopen()
+
+
+in_forked_child(_reopen_all)
+
+
 @cache
 def shared_cache(folder: Path) -> AnswerCache:
     """The process's cache of answers in a folder."""
@@ -147,6 +194,15 @@ def _key(
     said = [(message.type, message.content, getattr(message, "tool_calls", [])) for message in messages]
     asked = [FORM, backend_of(llm), identity, said, schema, sample, *([list(tools)] if tools else [])]
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _repeated_thoughts(answer: AIMessage) -> dict[str, Any]:
+    """The thoughts that a server gives in a field of their own, where the answer begins with them too."""
+    from neuronscope.answers import reasoning_of
+
+    thought = reasoning_of(answer)
+    repeated = thought and answer.text.strip().startswith(thought.strip())
+    return {"additional_kwargs": {"reasoning_content": thought}} if repeated else {}
 
 
 def _is_whole(answer: AIMessage) -> bool:

@@ -1,125 +1,31 @@
-"""What is said to a model until it has answered: requests as values, made elsewhere from loops and threads alike."""
+"""What is said to a model until it has answered, whatever its server does not take."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+import json
+import random
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from neuronscope.answers import is_cut_off
-from neuronscope.llm.backends import backend_of
-from neuronscope.llm.failures import harmless, http_status, is_connection_failure, request_failure
+from neuronscope.answers import is_cut_off, is_filtered, reasoning_of
+from neuronscope.llm.backends import MAX_RETRIES, backend_of
+from neuronscope.llm.failures import harmless, is_connection_failure, is_filter, is_passing, request_failure
 from neuronscope.llm.meter import Meter
+from neuronscope.llm.refusals import Doubt, known_of, learnt, note_taken, refusal_of, unable
+from neuronscope.llm.requests import Call, Held, Messages, Outcome, Prompt
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel, LanguageModelInput
-    from langchain_core.messages import AIMessage, BaseMessage
-    from langchain_core.outputs import LLMResult
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
 
-Messages = Sequence["BaseMessage"]
-Conversation = Generator["Call", "Outcome", "list[AIMessage]"]
+__all__ = ["Call", "Conversation", "Messages", "Outcome", "Prompt", "one", "several", "unable"]
+
+Conversation = Generator[Call, Outcome, "list[AIMessage]"]
 """Yields requests, is sent what came of them, and returns the answers."""
-Bind = Callable[["BaseChatModel"], "Runnable[LanguageModelInput, Any]"]
-"""Holds a model to a schema, or to calling a tool."""
 
-unable: set[tuple[str, str]] = set()
-"""What backends cannot do, as this process has found out: ("schema", "tools", "n" or "temperature", backend)."""
-
-LONGEST_CALL = 512
-"""Tokens of an answer that should call a tool: small models that say something else in its place may find no end."""
-
-_UNSUPPORTED = (400, 415, 422, 501)
-"""With these a server says that it does not know a part of the request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What is asked, of whom, and by whom."""
-
-    llm: BaseChatModel
-    messages: Messages
-    agent: str
-    schema: dict[str, Any] | None = None
-    tools: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a request: messages, or what the provider's client raised."""
-
-    messages: list[AIMessage]
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request, which can be made from an event loop or from a thread."""
-
-    prompt: Prompt
-    bound: Runnable[LanguageModelInput, Any] | None
-    """The model held to a schema, or to calling a tool."""
-    n: int
-
-    @classmethod
-    def of(cls, prompt: Prompt, bind: Bind | None, n: int) -> Call:
-        """The request, to the model as far as it can do what is asked."""
-        llm = prompt.llm
-        if ("temperature", backend_of(llm)) in unable:
-            llm = llm.model_copy(update={"temperature": None})
-        return cls(replace(prompt, llm=llm), None if bind is None else bind(llm), n)
-
-    async def amake(self) -> Outcome:
-        """Make it, awaiting the answer."""
-        prompt, messages = self.prompt, list(self.prompt.messages)
-        try:
-            if self.bound is not None:
-                return Outcome([_message(await self.bound.ainvoke(messages, self._config()))])
-            if self.n == 1:
-                return Outcome([await prompt.llm.ainvoke(messages, self._config())])
-            return Outcome(_choices(await prompt.llm.agenerate([messages], n=self.n, **self._inherited())))
-        except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
-            return Outcome([], error)
-
-    def make(self) -> Outcome:
-        """Make it, blocking the thread."""
-        messages = list(self.prompt.messages)
-        try:
-            if self.bound is not None:
-                return Outcome([_message(self.bound.invoke(messages, self._config()))])
-            return Outcome([self.prompt.llm.invoke(messages, self._config())])
-        except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
-            return Outcome([], error)
-
-    def _config(self) -> RunnableConfig:
-        return {"run_name": self.prompt.agent}
-
-    def _inherited(self) -> dict[str, Any]:
-        """What `ainvoke` would take from the graph around it, for traces."""
-        from langchain_core.runnables.config import ensure_config
-
-        config = ensure_config(self._config())
-        return {name: config.get(name) for name in ("callbacks", "tags", "metadata", "run_name")}
-
-
-def _asking_part(structured: Runnable[LanguageModelInput, Any]) -> Runnable[LanguageModelInput, Any]:
-    """Of a model and the parser behind it the model, where LangChain puts them together as it does for most providers.
-
-    Answers are read elsewhere; in a trace the parser would be nine steps around every request.
-    """
-    first = getattr(structured, "first", None)
-    asking: Runnable[LanguageModelInput, Any] = getattr(first, "steps__", {}).get("raw", structured)
-    return asking
-
-
-def _message(answer: Any) -> AIMessage:
-    """The model's own message: LangChain's structured output has it beside what it has parsed."""
-    message: AIMessage = answer["raw"] if isinstance(answer, dict) else answer
-    return message
-
-
-def _choices(result: LLMResult) -> list[AIMessage]:
-    return [generation.message for generation in result.generations[0]]  # type: ignore[union-attr,misc]  # chat's
+LONGEST_PAUSE = 8.0
+"""Seconds between two attempts at most, where an error comes as an answer; the first pause is half a second."""
 
 
 def one(prompt: Prompt, meter: Any, sample: int) -> Conversation:
@@ -127,103 +33,9 @@ def one(prompt: Prompt, meter: Any, sample: int) -> Conversation:
     kept = _kept(prompt, meter, sample)
     if kept is not None:
         return [kept]
-    answer = (yield from _by_tools(prompt, meter)) or (yield from _by_schema(prompt))
-    if answer is None:
-        outcome = yield from _call(prompt)
-        if outcome.error is not None:
-            if http_status(outcome.error) in _UNSUPPORTED:  # so it was the prompt, not how it was asked
-                backend = backend_of(prompt.llm)
-                unable.difference_update({(part, backend) for part in ("schema", "tools", "n")})
-            raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)
-        (answer,) = outcome.messages
-    _record(meter, prompt, [answer], sample)
-    return [answer]
-
-
-def _by_tools(prompt: Prompt, meter: Any) -> Generator[Call, Outcome, AIMessage | None]:
-    """The answer of a model that has to call one of the tools; None if it cannot call any.
-
-    What a model says in place of a call is its answer, and it is not asked for calls again. If that has no end it is
-    no answer, but has to be paid for.
-    """
-
-    def bind(llm: BaseChatModel) -> Runnable[LanguageModelInput, Any]:
-        return _limited(llm).bind_tools(prompt.tools, tool_choice="any")
-
-    answer = yield from _bound("tools", prompt, bind)
-    if answer is None or answer.tool_calls or answer.invalid_tool_calls:
-        return answer
-    unable.add(("tools", backend_of(prompt.llm)))
-    if is_cut_off(answer):
-        _count(meter, prompt, [answer])
-        return None
-    return answer
-
-
-def _limited(llm: BaseChatModel) -> BaseChatModel:
-    """The model with a limit to the length of its answers, where it has a setting for it, and none yet."""
-    unlimited = "max_tokens" in type(llm).model_fields and getattr(llm, "max_tokens", None) is None
-    return llm.model_copy(update={"max_tokens": LONGEST_CALL}) if unlimited else llm
-
-
-def _by_schema(prompt: Prompt) -> Generator[Call, Outcome, AIMessage | None]:
-    """The answer of a model that is held to the schema; None if it cannot be."""
-
-    def bind(llm: BaseChatModel) -> Runnable[LanguageModelInput, Any]:
-        structured = llm.with_structured_output(prompt.schema or {}, method="json_schema", include_raw=True)
-        return _asking_part(structured)
-
-    return (yield from _bound("schema", prompt, bind))
-
-
-def _bound(part: Literal["schema", "tools"], prompt: Prompt, bind: Bind) -> Generator[Call, Outcome, AIMessage | None]:
-    """The answer of a model that is bound to a part of the prompt; None if there is no such part, or it cannot be."""
-    backend = backend_of(prompt.llm)
-    if not getattr(prompt, part) or (part, backend) in unable:
-        return None
-    try:
-        outcome = yield from _call(prompt, bind)
-    except (NotImplementedError, TypeError, ValueError):  # LangChain's integration does not know it
-        unable.add((part, backend))
-        return None
-    if outcome.error is None:
-        return outcome.messages[0]
-    status = http_status(outcome.error)
-    if status in (401, 402, 403, 404, 429, 502, 503, 504) or is_connection_failure(outcome.error):
-        raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)
-    if status in _UNSUPPORTED:
-        unable.add((part, backend))
-    return _cut_off(outcome.error)
-
-
-def _call(prompt: Prompt, bind: Bind | None = None, n: int = 1) -> Generator[Call, Outcome, Outcome]:
-    """Make a request; once more without a temperature if the model takes none, as reasoning models do not."""
-    outcome = yield Call.of(prompt, bind, n)
-    unsuited = outcome.error is not None and http_status(outcome.error) in _UNSUPPORTED
-    if unsuited and "temperature" in str(outcome.error) and getattr(prompt.llm, "temperature", None) is not None:
-        unable.add(("temperature", backend_of(prompt.llm)))
-        outcome = yield Call.of(prompt, bind, n)
-    return outcome
-
-
-def _cut_off(error: Exception) -> AIMessage | None:
-    """The answer that a client refuses to give because it ended at the length limit: it has been paid for."""
-    from langchain_core.messages import AIMessage
-    from langchain_core.messages.ai import UsageMetadata
-
-    completion = getattr(error, "completion", None)
-    choices = getattr(completion, "choices", None)
-    if not choices or not choices[0].message.content:
-        return None
-    message = AIMessage(choices[0].message.content, response_metadata={"finish_reason": choices[0].finish_reason})
-    usage = getattr(completion, "usage", None)
-    if usage is not None:
-        message.usage_metadata = UsageMetadata(
-            input_tokens=usage.prompt_tokens,
-            output_tokens=usage.completion_tokens,
-            total_tokens=usage.total_tokens,
-        )
-    return message
+    answers = yield from _asked(prompt, meter)
+    _record(meter, prompt, answers, sample)
+    return answers
 
 
 def several(prompt: Prompt, meter: Any, sample: int, n: int) -> Conversation:
@@ -234,18 +46,137 @@ def several(prompt: Prompt, meter: Any, sample: int, n: int) -> Conversation:
     backend, wanted = backend_of(prompt.llm), n - len(kept)
     if wanted < 2 or ("n", backend) in unable or not _knows_n(prompt.llm):
         return kept
-    outcome = yield from _call(prompt, n=wanted)
-    if outcome.error is not None:
-        status = http_status(outcome.error)
-        if status in _UNSUPPORTED or isinstance(outcome.error, (TypeError, ValueError)):
-            unable.add(("n", backend))
-            return kept
-        raise request_failure(outcome.error, prompt.llm, prompt.agent) from harmless(outcome.error, prompt.llm)
-    if len(outcome.messages) < wanted:
+    answers = (yield from _asked(prompt, meter, wanted))[:wanted]
+    if len(answers) < wanted:
         unable.add(("n", backend))
-    answers = outcome.messages[:wanted]
-    _record(meter, prompt, answers, sample + len(kept))
+    if answers:
+        _record(meter, prompt, answers, sample + len(kept))
     return kept + answers
+
+
+def _asked(prompt: Prompt, meter: Any, n: int = 1) -> Conversation:
+    """The answers to a request, made with ever fewer parts until the server takes it; none if it takes no `n`.
+
+    What is found out holds for all later requests to the backend, but only once an answer has come: else it may have
+    been the prompt, and not a part of the request, that was refused.
+    """
+    backend = backend_of(prompt.llm)
+    without = set(known_of(backend))
+    doubts: list[Doubt] = []
+    while n == 1 or "n" not in without:
+        held = prompt.held(without)
+        try:
+            call = Call.of(prompt, n, without)
+        except (NotImplementedError, TypeError, ValueError):  # LangChain's integration does not know it
+            if held is None:
+                raise
+            unable.add((held, backend))
+            without.add(held)
+            continue
+        outcome = yield from _repeated(call)
+        if outcome.is_overtaken:
+            without |= known_of(backend)
+            continue
+        answers = outcome.messages if outcome.error is None else _cut_off(outcome.error)
+        if answers:
+            answers = _out_of_reasoning(answers, prompt) if held == "schema" else answers
+            use = _use(answers[0], held)
+            if use != "as asked" and held is not None:
+                doubts.append(Doubt(held))
+            if use != "none":
+                unable.update((part, backend) for part in learnt(doubts))
+                if use == "as asked":
+                    note_taken(prompt.parts(n, without), backend)
+                return answers
+            _count(meter, prompt, answers)
+        else:
+            doubts.append(_doubt(prompt, outcome.error, held, n, without))
+        without.add(doubts[-1].part)
+    return []
+
+
+def _repeated(call: Call) -> Generator[Call, Outcome, Outcome]:
+    """Make a request; again after a pause if a passing error comes as an answer, which no client repeats by itself."""
+    outcome = yield call
+    retries = getattr(call.prompt.llm, "max_retries", None)
+    for attempt in range(MAX_RETRIES if retries is None else retries):
+        if outcome.error is None or not is_passing(outcome.error):
+            break
+        pause = min(LONGEST_PAUSE, 0.5 * 2**attempt) * random.uniform(0.75, 1)
+        outcome = yield replace(call, pause=pause)
+    return outcome
+
+
+def _doubt(prompt: Prompt, error: Exception | None, held: Held | None, n: int, without: set[str]) -> Doubt:
+    """What to leave out after an error.
+
+    Raises:
+        LLMError: that would not help.
+    """
+    error = error or ValueError("the provider's client gives no answer and no error")
+    refusal = refusal_of(error, prompt.parts(n, without), backend_of(prompt.llm))
+    if refusal is not None and refusal.parts:
+        return Doubt(refusal.parts[0], refusal)
+    if refusal is None and not (is_connection_failure(error) or is_filter(error)):
+        part = "n" if n > 1 and isinstance(error, (TypeError, ValueError)) else held
+        if part is not None:  # the client cannot ask for it, or make an answer of what came
+            return Doubt(part, is_guess=part != "n")
+    raise request_failure(error, prompt.llm, prompt.agent) from harmless(error, prompt.llm)
+
+
+def _use(answer: AIMessage, held: Held | None) -> str:
+    """Of what use an answer is: "as asked", "for its words" in place of a call of a tool, or "none".
+
+    What a model says in place of a call is its answer, and it is not asked for calls again. If that has no end it is
+    no answer, but has to be paid for. Nor is an empty one where the model should keep to a schema: some servers then
+    lose it.
+    """
+    if held == "tools" and not (answer.tool_calls or answer.invalid_tool_calls):
+        return "none" if is_cut_off(answer) else "for its words"
+    if held == "schema":
+        said = answer.text.strip() or answer.tool_calls or answer.additional_kwargs.get("refusal")
+        return "as asked" if said or is_cut_off(answer) or is_filtered(answer) else "none"
+    return "as asked"
+
+
+def _out_of_reasoning(answers: list[AIMessage], prompt: Prompt) -> list[AIMessage]:
+    """The answer that a server has put where thoughts belong: vLLM does so when a reasoning model is held to a schema.
+
+    It is the answer only if it is JSON with all that the schema requires: a thought is no answer.
+    """
+    from langchain_core.messages import AIMessage
+
+    answer, thought = answers[0], reasoning_of(answers[0])
+    if answer.text.strip() or answer.tool_calls or not thought:
+        return answers
+    try:
+        value = json.loads(thought)
+    except (ValueError, RecursionError):
+        return answers
+    if not isinstance(value, dict) or not set((prompt.schema or {}).get("required", ())) <= value.keys():
+        return answers
+    metadata, usage = answer.response_metadata, answer.usage_metadata
+    return [AIMessage(thought, response_metadata=metadata, usage_metadata=usage)]
+
+
+def _cut_off(error: Exception) -> list[AIMessage]:
+    """The answer that a client refuses to give because it ended at the length limit: it has been paid for."""
+    from langchain_core.messages import AIMessage
+    from langchain_core.messages.ai import UsageMetadata
+
+    completion = getattr(error, "completion", None)
+    choices = getattr(completion, "choices", None)
+    if not choices or not choices[0].message.content:
+        return []
+    message = AIMessage(choices[0].message.content, response_metadata={"finish_reason": choices[0].finish_reason})
+    usage = getattr(completion, "usage", None)
+    if usage is not None:
+        message.usage_metadata = UsageMetadata(
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.completion_tokens,
+            total_tokens=usage.total_tokens,
+        )
+    return [message]
 
 
 def _knows_n(llm: BaseChatModel) -> bool:

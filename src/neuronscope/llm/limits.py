@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
+
+from neuronscope.locks import Lock, in_forked_child
 
 if TYPE_CHECKING:
     from langchain_core.rate_limiters import InMemoryRateLimiter
@@ -25,7 +26,7 @@ class Gate:
     def __init__(self, concurrency: int | None = None, requests_per_second: float | None = None) -> None:
         self._free = concurrency
         self._waiting: deque[Future[None]] = deque()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._limiter = None if requests_per_second is None else _limiter(requests_per_second)
 
     @asynccontextmanager
@@ -79,7 +80,8 @@ class Gate:
 
 
 _gates: dict[tuple[str, int | None, float | None], Gate] = {}
-_making = threading.Lock()
+_making = Lock()
+in_forked_child(_gates.clear)  # the parent's requests under way never give their places back here
 
 
 def gate_of(backend: str, concurrency: int | None, requests_per_second: float | None) -> Gate:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import atexit
 import secrets
-import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
 from neuronscope.errors import LLMError
+from neuronscope.llm.servers import ChatServer
+from neuronscope.locks import Lock, in_forked_child
 
 SLOTS = 4
 """Requests that are answered at the same time; further ones wait."""
@@ -35,10 +35,12 @@ class _Served(NamedTuple):
 
 
 _servers: dict[Path, _Served] = {}
-_starting = threading.Lock()
+_starting = Lock()
+_of_parents: list[dict[Path, _Served]] = []
+"""Servers whose threads are in the process that this one was forked from: to be neither used nor stopped here."""
 
 
-class ChatLlamaCpp(ChatOpenAI):
+class ChatLlamaCpp(ChatServer):
     """A chat model whose weights are a file on this computer, identified by that file and not by its address."""
 
     weights: str = Field(default="")
@@ -74,9 +76,9 @@ def chat_llamacpp(path: str, **settings: Any) -> ChatLlamaCpp:
         served = _servers[file]
     settings["timeout"] = max(PATIENCE, settings.get("timeout") or 0.0)
     state = file.stat()
-    return ChatLlamaCpp(
+    return ChatLlamaCpp.at(
+        served.address,
         model=file.stem,
-        base_url=served.address,
         api_key=SecretStr(served.key),
         weights=f"{file}, {state.st_size} bytes, {state.st_mtime_ns}",
         **settings,
@@ -109,6 +111,14 @@ def _serve(file: Path) -> _Served:
             "model, and that there is enough memory for it."
         ) from error
     return _Served(server, f"{server.listening_address}/v1", key)
+
+
+def _leave_servers_to_parent() -> None:
+    _of_parents.append(dict(_servers))
+    _servers.clear()
+
+
+in_forked_child(_leave_servers_to_parent)
 
 
 @atexit.register

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -11,6 +10,7 @@ from neuronscope.llm.failures import model_name
 from neuronscope.llm.ledger import Entry
 from neuronscope.llm.limits import Gate, gate_of
 from neuronscope.llm.prices import is_priced, price
+from neuronscope.locks import Lock
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -57,7 +57,7 @@ class Meter:
         self.budget = budget
         self.cache = cache
         self._limits = (concurrency, requests_per_second)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._requests: Counter[str] = Counter()
         self._answers: Counter[str] = Counter()
         self._cached: Counter[str] = Counter()

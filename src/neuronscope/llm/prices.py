@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuronscope.errors import ConfigurationError
-from neuronscope.llm.backends import address_of
+from neuronscope.llm.addresses import address_of
 from neuronscope.llm.failures import model_name
 
 if TYPE_CHECKING:

@@ -77,7 +77,7 @@ class RunSpec(Settings):
     budget: str | None = None
     """What the language models may cost, over all starts of the run: "5$" or "200k tokens"."""
     paper: bool = False
-    """Start from the paper's settings (appendix B) instead of the defaults."""
+    """Start from what the paper says of the method instead of the defaults."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Settings: the fields of `ExplainConfig`."""
     out: Path

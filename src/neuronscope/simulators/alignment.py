@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import SimulatorError
+from neuronscope.locks import lock_of
 from neuronscope.subject.tokens import token_strings
 
 Number = TypeVar("Number", bound=np.generic)
 Positions = NDArray[np.int64]
 Offsets = list[tuple[int, int]]
-
-_encoding = Lock()
-"""Held while a text is encoded: a fast tokenizer must not be used by two threads at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +109,7 @@ def _one_to_one(token_ids: list[int]) -> Aligned:
 
 def _encode(text: str, tokenizer: Any) -> tuple[list[int], Offsets]:
     """The ids of a text, none of them special, and the characters that each stands for."""
-    with _encoding:
+    with lock_of(tokenizer):  # a fast one must not be used by two threads at once
         encoded = tokenizer(
             text,
             add_special_tokens=False,

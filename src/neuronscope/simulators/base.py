@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, SimulatorError
+from neuronscope.locks import Lock
 from neuronscope.protocols import Simulator
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ KNOWN = (
 AUTO_MEMORY = 20e9
 """Bytes of GPU memory from which "auto" means Transluce's simulator, whose weights are 16 GB."""
 
-_loading = threading.Lock()
+_loading = Lock()
 
 
 def resolve_simulator(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache, DynamicLayer
 
 from neuronscope.errors import SimulatorError, SubjectError
+from neuronscope.locks import lock_of
 from neuronscope.simulators.packing import pack
 from neuronscope.stopping import check_stopped
 from neuronscope.subject.capture import cache_argument
@@ -66,7 +66,7 @@ class CausalModel:
     every text gets the logits that it would get alone.
 
     The key-value memory of a batch exists for one layer at a time. One forward pass runs at a time, so threads may
-    share a model.
+    share a model, and a subject and a simulator may be the same one.
 
     Args:
         source: whatever `load_subject` takes: an alias, a Hugging Face id, a folder, a GGUF file, `(model, tokenizer)`.
@@ -87,7 +87,6 @@ class CausalModel:
         self._config = model.config.get_text_config()
         _require_attention(self.name, self._config)
         self._decoder: Any = model.get_decoder()
-        self._one_at_a_time = threading.Lock()
         self._budget = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self._verify()
 
@@ -153,7 +152,7 @@ class CausalModel:
             SimulatorError: a shared prefix, or an output layer of a few tokens, does not give what the model gives.
         """
         n_rows = min(11, self.n_rows)
-        with plain_pass(self.model, self.device), torch.inference_mode():
+        with lock_of(self._decoder), plain_pass(self.model, self.device), torch.inference_mode():
             logits = self.model(input_ids=torch.tensor([[3, 2, 1, 0]], device=self.device)).logits
         expected = logits[0, 2:, :n_rows].float().cpu().numpy()
         prefix = self.extend([None], [[3, 2]])[0]
@@ -193,7 +192,7 @@ class CausalModel:
             mask = torch.arange(before + longest) >= (before - starts)[:, None]
         runs = list(_runs(parents))
         cache: Any = Cache(layers=[_Behind(runs, number, before) for number in range(self._config.num_hidden_layers)])
-        with self._one_at_a_time, plain_pass(self.model, self.device), torch.inference_mode():
+        with lock_of(self._decoder), plain_pass(self.model, self.device), torch.inference_mode():
             output = self._decoder(
                 input_ids=ids.to(self.device),
                 attention_mask=None if mask is None else mask.to(self.device),

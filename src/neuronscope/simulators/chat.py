@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import ConfigurationError, LLMError, SimulatorError
 from neuronscope.llm import ask_blocking, model_name, resolve_llm
+from neuronscope.locks import Lock
 from neuronscope.simulators.chat_answers import Reading, read_answer
 from neuronscope.simulators.chat_prompts import chat_messages, chat_schema
 from neuronscope.stopping import check_stopped

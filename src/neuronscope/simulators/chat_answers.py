@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.answers import FENCE, read_text, shortened
+from neuronscope import loose_json
+from neuronscope.answers import FENCE, is_cut_off, read_text, shortened
 from neuronscope.errors import LLMError
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ SCALE = 10.0
 
 _JSON_START = re.compile(r"[\[{]")
 _NUMBER = re.compile(r"\d+")
-_STRENGTH = re.compile(r"\s*([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(?:/\s*10\s*)?")
-_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+_STRENGTH = re.compile(r"\s*([-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(?:/\s*10\s*)?")
+_STRING = re.compile(r'"(?:\\.?|[^"\\])*(?:"|\Z)', re.DOTALL)
 _ENTRY = frozenset({"number", "token", "strength"})
 _SHORTEST_BEGINNING = 3
 """Characters that a text needs to stand for longer tokens."""
@@ -68,7 +69,7 @@ def read_answer(message: AIMessage, excerpts: Sequence[Sequence[str]]) -> Readin
     except LLMError as error:
         return Reading({}, complaint="it was empty or a refusal", details=str(error))
     lists, was_cut_off = _lists(answer, len(excerpts))
-    was_cut_off |= _hit_the_limit(message)
+    was_cut_off |= is_cut_off(message)
     if was_cut_off and lists:
         lists.popitem()
     reading = Reading({}, details=shortened(answer))
@@ -187,30 +188,16 @@ def _values(answer: str) -> Iterator[tuple[Any, bool]]:
             try:
                 value, end = json.JSONDecoder().raw_decode(part, start)
             except (ValueError, RecursionError):
-                yield _repaired(part[start:]), not _is_balanced(part[start:])
+                mended = loose_json.loads(part[start:])
+                yield mended.value, mended.is_cut or not _is_balanced(part[start:])
                 break
             yield value, False
-
-
-def _repaired(text: str) -> Any:
-    import json_repair
-
-    try:
-        return json_repair.loads(text)
-    except (ValueError, RecursionError):  # such as thousands of brackets
-        return None
 
 
 def _is_balanced(text: str) -> bool:
     """Whether every bracket outside strings has its counterpart: if not, the text has been cut off."""
     bare = _STRING.sub("", text)
     return all(bare.count(opening) <= bare.count(closing) for opening, closing in ("{}", "[]"))
-
-
-def _hit_the_limit(message: AIMessage) -> bool:
-    """Whether the provider says that the answer was cut off at the length limit, each in its own words."""
-    said = (message.response_metadata.get(name) for name in ("finish_reason", "stop_reason", "done_reason"))
-    return any(str(reason).lower() in ("length", "max_tokens") for reason in said)
 
 
 def _parts(value: Any, place: int | None, depth: int = 0) -> Iterator[tuple[int, list[Any]]]:

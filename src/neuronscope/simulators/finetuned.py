@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from neuronscope.errors import SimulatorError
+from neuronscope.locks import lock_of
 from neuronscope.simulators.alignment import align
 from neuronscope.simulators.causal import CausalModel
 from neuronscope.simulators.matrix import CausalSimulator, Text
@@ -31,13 +32,19 @@ TWINS = {
 """Llama's special tokens, and those that stand for them in a checkpoint that keeps the originals for chats."""
 
 
+ALIAS_TOKENS = "alias_tokens"
+"""In a checkpoint's configuration: False says that it has no twins, however many rows it has."""
+
+
 class FinetunedSimulator(CausalSimulator):
     """Predicts activations with a causal language model whose first eleven outputs are the levels 0 to 10.
 
     The model reads its BOS, the explanation within `PROMPT`, and the exemplar's tokens; the level of a token is read at
     the token itself. The special tokens of `TWINS` are replaced by their doubled twins throughout, the BOS included, if
-    the checkpoint has the twins: in its tokenizer's vocabulary, or as exactly the rows by which its embedding is larger
-    than that vocabulary, after one for `PADDING`.
+    the checkpoint has the twins: in its tokenizer's vocabulary, or as the first rows by which its embedding is larger
+    than that vocabulary, after one for `PADDING`. That is how Transluce's own code reads a checkpoint; rows beyond
+    these, such as those that round their number up to a multiple of 64, have no token. A checkpoint that was trained
+    here says that it has no twins.
 
     An exemplar keeps the subject's token ids if they mean the same to the simulator. Otherwise its text is read with
     the simulator's tokenizer, and a token takes the largest value of the simulator's tokens that overlap it.
@@ -68,7 +75,8 @@ class FinetunedSimulator(CausalSimulator):
                 "or a folder that `neuronscope simulator train` has written."
             )
         super().__init__(model, range(N_LEVELS), range(N_LEVELS))
-        self._tokenizer = complete_tokenizer(model.tokenizer, n_embeddings)
+        has_twins = getattr(model.model.config, ALIAS_TOKENS, True)
+        self._tokenizer = complete_tokenizer(model.tokenizer, n_embeddings) if has_twins else model.tokenizer
         self._twins = _twin_ids(self._tokenizer)
         self.name = f"transluce:{model.name}"
         """What to ask for to get this simulator."""
@@ -76,7 +84,8 @@ class FinetunedSimulator(CausalSimulator):
     def explanation_ids(self, explanation: str) -> list[int]:
         """BOS, if the tokenizer has one, and the explanation in its frame."""
         bos = bos_id(self._tokenizer)
-        ids = self._tokenizer(PROMPT.format(explanation=explanation), add_special_tokens=False)["input_ids"]
+        with lock_of(self._tokenizer):
+            ids = self._tokenizer(PROMPT.format(explanation=explanation), add_special_tokens=False)["input_ids"]
         return self._with_twins([*([] if bos is None else [bos]), *ids])
 
     def text(self, exemplar: Exemplar) -> Text:
@@ -91,6 +100,8 @@ class FinetunedSimulator(CausalSimulator):
 def complete_tokenizer(tokenizer: Any, n_embeddings: int) -> Any:
     """The tokenizer with `PADDING` and `TWINS` added in the order of the reference, if the embedding has rows for them.
 
+    A tokenizer that names some of the twins itself has no others, unless the rows are exactly as many as are missing.
+
     Args:
         tokenizer: a transformers tokenizer; it is not changed.
         n_embeddings: rows of the model's embedding.
@@ -98,11 +109,12 @@ def complete_tokenizer(tokenizer: Any, n_embeddings: int) -> Any:
     vocabulary = tokenizer.get_vocab()
     padding = [token for token in [PADDING] if token not in vocabulary]
     twins = [twin for original, twin in TWINS.items() if original in vocabulary and twin not in vocabulary]
-    room = n_embeddings - len(tokenizer)
+    names_some = any(twin in vocabulary for twin in TWINS.values())
+    room, wanted = n_embeddings - len(tokenizer), len(padding) + len(twins)
     completed = deepcopy(tokenizer)
     if padding and room > 0:
         completed.add_special_tokens({"pad_token": PADDING})
-    if twins and room == len(padding) + len(twins):
+    if twins and (room == wanted or (room > wanted and not names_some)):
         completed.add_tokens(twins)
     return completed
 

@@ -41,6 +41,9 @@ DEFAULT_STRENGTH = 6.0
 LONGEST_QUOTE = 80
 """A longer text between quotation marks is no quoted token; so a stray mark does not swallow half a sentence."""
 
+LONGEST_EXPLANATION = 20_000
+"""Characters of an explanation that are read; a sentence of 60 words has some 400."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -97,18 +100,19 @@ _STRENGTH_OF = dict(
     zip(("most", "strong", "moderate", "weak", "faint", "bare"), (s for _, s in STRENGTHS), strict=True)
 )
 _SEPARATE_ITEM = re.compile(r"[.;]\s|\b(?:on|words?|any)\b|\btokens?\s*$")
-_AFTER = re.compile(r"\b(?:after|following|follows?|preceded by|succeeding)\b[^.;]*$")
-_UNSEEN = re.compile(r"\b(?:before|followed by|precedes?|preceding|in front of)\b[^.;]*$")
+_AFTER = re.compile(r"\b(?:after|following|follows?|preceded by|succeeding)\b")
+_UNSEEN = re.compile(r"\b(?:before|followed by|precedes?|preceding|in front of)\b")
 _EXCEPT = re.compile(
-    r"\b(?:not(?! (?:only|just|merely)\b)|except(?: for)?|excluding|rather than|unlike|never|without)\b[^.;]*$"
+    r"\b(?:not(?! (?:only|just|merely)\b)|except(?: for)?|excluding|rather than|unlike|never|without)\b"
 )
 _ENDING = re.compile(r"\b(?:ending|ends?|suffix(?:es)?)(?: (?:in|with))?(?: (?:the|a|letters?|suffix))*\W*$")
 _BEGINNING = re.compile(
     r"\b(?:starting|starts?|beginning|begins?|prefix(?:es)?)(?: with)?(?: (?:the|a|letters?|prefix))*\W*$"
 )
 _EXAMPLES = re.compile(r"\b(?:such as|like|including|includes?|e\.g\.|for example|similar|related|and so on)\b")
-_LIST_GLUE = re.compile(r"^[\s,/]*(?:(?:and|or|and/or|as well as)\b)?[\s,/]*$")
-_OR_GLUE = re.compile(r"^[\s/]*(?:or\b)?[\s/]*$")
+_LIST_GLUE = frozenset({"", "and", "or", "and or", "as well as"})
+"""What stands between the items of a list, without commas and slashes."""
+_OR_GLUE = frozenset({"", "or"})
 _CLAUSE_END = re.compile(r"[;.]\s|[;.]$|\)")
 
 _GRAMMAR_WORDS = frozenset(
@@ -138,23 +142,23 @@ _MEANING = {"\\": "\\", "n": "\n", "t": "\t", "-": "-"}
 
 @lru_cache(maxsize=4096)
 def read(explanation: str) -> Reading:
-    """Read what an explanation says; text outside the grammar becomes the topic."""
+    """Read what an explanation says; text outside the grammar becomes the topic, text beyond the limit nothing."""
     conditions: list[Condition] = []
     outside: list[str] = []
     role, excepted = "item", False
     strength = DEFAULT_STRENGTH
     after_quoted = False
-    for gap, quoted in _segments(explanation):
+    for gap, quoted in _segments(explanation[:LONGEST_EXPLANATION]):
         plain = gap.lower()
         outside.append(gap)
-        continues = after_quoted and bool(conditions) and _LIST_GLUE.match(plain) is not None
+        continues = after_quoted and bool(conditions) and _words(plain, ",/") in _LIST_GLUE
         if _CLAUSE_END.search(plain) and not continues:
             strength = DEFAULT_STRENGTH
         for found in _STRENGTH.finditer(plain):
             strength = _STRENGTH_OF[str(found.lastgroup)]
         if quoted is None:
             break
-        if not (continues and (role != "after" or _OR_GLUE.match(plain))):
+        if not (continues and (role != "after" or _words(plain, "/") in _OR_GLUE)):
             role, excepted = _role(re.split(_CLAUSE_END, plain)[-1])
         meant = 0.0 if excepted else strength
         if role == "after":
@@ -212,16 +216,26 @@ def _segments(explanation: str) -> Iterator[tuple[str, str | None]]:
     yield explanation[end:], None
 
 
+def _words(gap: str, separators: str) -> str:
+    """The text between two quotes without separators, a space between its words."""
+    return " ".join(gap.translate(dict.fromkeys(map(ord, separators), " ")).split())
+
+
+def _in_last_clause(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The first match that no full stop or semicolon follows."""
+    return pattern.search(text, max(text.rfind("."), text.rfind(";")) + 1)
+
+
 def _role(clause: str) -> tuple[str, bool]:
     """What the next quote is (an item, what comes before one, unseen, a form), and whether it is excepted."""
     matches = {
-        "after": _AFTER.search(clause),
-        "unseen": _UNSEEN.search(clause),
+        "after": _in_last_clause(_AFTER, clause),
+        "unseen": _in_last_clause(_UNSEEN, clause),
         "ending": _ENDING.search(clause),
         "beginning": _BEGINNING.search(clause),
     }
     start, role = max(((match.start(), role) for role, match in matches.items() if match), default=(-1, "item"))
-    exception = _EXCEPT.search(clause)
+    exception = _in_last_clause(_EXCEPT, clause)
     if exception and exception.start() > start:
         return ("item", True) if role in ("after", "unseen") else (role, True)
     return role, exception is not None
@@ -232,7 +246,7 @@ def _come_after(conditions: list[Condition], before: str, strength: float, *, ga
 
     An exception (strength 0) to a condition that fires leaves that as it is and stands beside it.
     """
-    opening = None if gap is None else gap[: found.start()] if (found := _AFTER.search(gap)) else gap
+    opening = None if gap is None else gap[: found.start()] if (found := _in_last_clause(_AFTER, gap)) else gap
     if not conditions or opening is None or _SEPARATE_ITEM.search(opening):
         conditions.append(Condition("", (before,), strength))
     elif strength == 0 and conditions[-1].strength > 0:

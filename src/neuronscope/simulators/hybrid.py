@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.errors import SimulatorError
+from neuronscope.locks import Lock
 from neuronscope.simulators.grammar import Condition, Reading, read
 from neuronscope.simulators.reading import View, view
 from neuronscope.stopping import check_stopped
@@ -75,6 +76,10 @@ class HybridSimulator:
         """Predict every explanation on every exemplar: one `(n_explanations, seq_len)` array each, 0-10.
 
         Threads may share a simulator; their calls take turns.
+
+        Raises:
+            LLMError: the embeddings cannot be had, or cannot be used.
+            SimulatorError: their vectors have changed in length.
         """
         with self._lock:
             return self._simulate(explanations, exemplars)
@@ -150,17 +155,25 @@ class HybridSimulator:
         wanted = list(dict.fromkeys(texts))
         missing = [text for text in wanted if text not in self._vectors]
         if missing:
-            if self._embeddings is None:
-                from neuronscope.embeddings import resolve_embeddings
-
-                self._embeddings = resolve_embeddings("minilm")
-            vectors = np.asarray(self._embeddings.embed_documents(missing), dtype=np.float32)
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-            self._vectors.update(zip(missing, vectors, strict=True))
+            self._vectors.update(zip(missing, self._embed(missing), strict=True))
         for text in wanted:
             self._vectors.move_to_end(text)
         while len(self._vectors) > max(self._capacity, len(wanted)):
             self._vectors.popitem(last=False)
+
+    def _embed(self, texts: Sequence[str]) -> Array:
+        from neuronscope.embeddings import embed, resolve_embeddings
+
+        if self._embeddings is None:
+            self._embeddings = resolve_embeddings("minilm")
+        vectors = embed(self._embeddings, texts, "the hybrid simulator").astype(np.float32)
+        known = next(iter(self._vectors.values()), vectors[0])
+        if known.shape != vectors[0].shape:
+            raise SimulatorError(
+                f"The hybrid simulator's embeddings returned vectors of length {len(known)} before, and of length "
+                f"{len(vectors[0])} now, which cannot be compared. Use embeddings of one length."
+            )
+        return vectors
 
 
 def _texts_of(reading: Reading) -> list[str]:

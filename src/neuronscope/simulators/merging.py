@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
+
+from neuronscope.locks import Lock
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -32,7 +33,7 @@ class MergingQueue(Generic[Request, Answer]):
     def __init__(self, serve: Callable[[Sequence[Request]], list[Answer]]) -> None:
         self._serve = serve
         self._waiting: SimpleQueue[_Ticket[Request, Answer]] = SimpleQueue()
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = Lock()
 
     def submit(self, requests: Sequence[Request]) -> list[Answer]:
         """Wait for the answers to these requests; what `serve` raises about them is raised here."""

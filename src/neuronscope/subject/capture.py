@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from contextvars import ContextVar
+from functools import cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from neuronscope.errors import SubjectError
+from neuronscope.locks import in_forked_child
 from neuronscope.protocols import Subject
 from neuronscope.subject.architectures import Layout
 
@@ -38,6 +40,35 @@ class VisitedSubject(Subject, Protocol):
 
 class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward pass."""
+
+
+_pass_under_way: ContextVar[object] = ContextVar("pass_under_way", default=None)
+"""Which of our forward passes this thread is in; every other pass through a hooked module is somebody else's."""
+
+
+class ProjectionReader:
+    """The hook that shows an output projection's input to a visitor: in its own forward pass, and in no other.
+
+    While it is on a model, other threads, the model's owner among them, may run the model too. Theirs goes on as if it
+    were not there.
+    """
+
+    def __init__(self, own_pass: object, show: Callable[[torch.Tensor], None], *, deepest: bool) -> None:
+        self._own_pass = own_pass
+        self._show = show
+        self._deepest = deepest
+
+    def __call__(self, _module: torch.nn.Module, arguments: Any) -> None:
+        """Read, and end the pass where nothing more is wanted."""
+        if _pass_under_way.get() is not self._own_pass:
+            return
+        inside = _pass_under_way.set(None)  # a visitor may use the model itself
+        try:
+            self._show(arguments[0])
+        finally:
+            _pass_under_way.reset(inside)
+        if self._deepest:
+            raise _DeepestLayerReached
 
 
 def capture(subject: Subject, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
@@ -91,26 +122,28 @@ def visit_projections(layout: Layout, input_ids: torch.Tensor, layers: Sequence[
 
     One forward pass of the decoder trunk serves all layers; it stops at the deepest, and logits are never computed.
     Sequences are padded on the right, where a causal model's real tokens never look: so there is no attention mask,
-    which would cost time. Nothing waits for a GPU.
+    which would cost time. Nothing waits for a GPU. Passes of other threads through the same model are left alone.
     """
-    deepest = max(layers)
+    deepest, own_pass = max(layers), object()
     seen: set[int] = set()
 
-    def reader(layer: int) -> Callable[[torch.nn.Module, Any], None]:
-        def read(_module: torch.nn.Module, arguments: Any) -> None:
-            seen.add(layer)
-            visitor(layer, arguments[0].reshape(*input_ids.shape, -1))
-            if layer == deepest:
-                raise _DeepestLayerReached
+    def show(layer: int, projected: torch.Tensor) -> None:
+        seen.add(layer)
+        visitor(layer, projected.reshape(*input_ids.shape, -1))
 
-        return read
-
-    hooks = [layout.projections[layer].register_forward_pre_hook(reader(layer)) for layer in set(layers)]
+    hooks = [
+        layout.projections[layer].register_forward_pre_hook(
+            ProjectionReader(own_pass, partial(show, layer), deepest=layer == deepest)
+        )
+        for layer in set(layers)
+    ]
+    entered = _pass_under_way.set(own_pass)
     try:
         with torch.inference_mode(), suppress(_DeepestLayerReached):
             memory = cache_argument(layout.decoder)
             layout.decoder(input_ids=input_ids, use_cache=False, **{memory: _forgetful_cache()})
     finally:
+        _pass_under_way.reset(entered)
         for hook in hooks:
             hook.remove()
     missing = sorted(set(layers) - seen)
@@ -140,6 +173,14 @@ def _forgetful_cache() -> Any:
             return key_states, value_states
 
     return ForgetfulCache()
+
+
+def _compute_in_one_thread() -> None:
+    """A fork does not copy the threads that OpenMP keeps for torch, and waits for them for ever."""
+    torch.set_num_threads(1)
+
+
+in_forked_child(_compute_in_one_thread)
 
 
 def _padded(arrays: Sequence[Any], mask: torch.Tensor, width: int) -> torch.Tensor:

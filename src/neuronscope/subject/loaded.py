@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neuronscope.errors import SubjectError
+from neuronscope.locks import lock_of
 from neuronscope.subject.adapters import refuse_unread_adapters
 from neuronscope.subject.architectures import find_layout
 from neuronscope.subject.capture import Captured, Visitor, length_mask, to_device, visit_projections
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class LoadedSubject:
     """The model being explained, with access to its neurons.
 
-    The model is put into evaluation mode. One forward pass runs at a time, so threads may share a subject.
+    The model is put into evaluation mode. One forward pass of ours runs at a time, so threads may share a subject, or
+    have one each of the same model; passes of its owner beside them are left alone.
 
     Args:
         model: a causal language model of the transformers library.
@@ -66,7 +67,6 @@ class LoadedSubject:
         """The tokens that stand in front of every sequence; their activations are discarded."""
         self.trust_remote_code = trust_remote_code
         """Whether the model was loaded with Python code of its own."""
-        self._one_at_a_time = threading.Lock()
 
     def __repr__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
@@ -121,7 +121,12 @@ class LoadedSubject:
     def _run_once(self) -> None:
         """One token through the whole trunk: what hooks keep of it is no setting of theirs."""
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-        with self._one_at_a_time, plain_pass(self.model, self.device), torch.inference_mode(), suppress(Exception):
+        with (
+            lock_of(self._layout.decoder),
+            plain_pass(self.model, self.device),
+            torch.inference_mode(),
+            suppress(Exception),
+        ):
             self._layout.decoder(input_ids=ids, use_cache=False)
 
     def width(self, layer: int) -> int:
@@ -187,7 +192,7 @@ class LoadedSubject:
         rows = self._with_bos(token_ids, length_mask([len(sequence) for sequence in token_ids]))
         self._check_input(rows)
         first = len(self.leading_ids)
-        with self._one_at_a_time, plain_pass(self.model, self.device):
+        with lock_of(self._layout.decoder), plain_pass(self.model, self.device):
             visit_projections(
                 self._layout,
                 to_device(rows, self.device),

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from neuronscope.arguments import did_you_mean
 from neuronscope.config import ExplainConfig
+from neuronscope.embeddings import embed
 from neuronscope.errors import ConfigurationError
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.scoring.evaluation import judged, measures
-from neuronscope.scoring.evaluation.concept import mean_activations
+from neuronscope.scoring.evaluation.concept import CONTROL_TEXTS, Rows, SamplesSequences, activations
 from neuronscope.scoring.evaluation.judged import Judge
 from neuronscope.scoring.evaluation.material import Material, gather
 from neuronscope.scoring.evaluation.resampling import Resampling
@@ -92,12 +93,20 @@ class Bench:
     async def _concepts(self, material: Material) -> list[Measurement]:
         if self.judge is None or self.subject is None:
             raise ConfigurationError(f"Cannot evaluate: {_NEEDS_LLM if self.judge is None else _NEEDS_SUBJECT}.")
-        measure = partial(mean_activations, self.subject, self.neuron, n_tokens=self.config.seq_len)
+        measure = partial(activations, self.subject, self.neuron, n_tokens=self.config.seq_len)
 
-        async def measured(texts: Sequence[str]) -> NDArray[np.float64]:
+        async def measured(texts: Sequence[str]) -> Rows:
             return await asyncio.to_thread(measure, texts)
 
-        return await judged.concepts(material, self.judge, measured)
+        control = await asyncio.to_thread(self._control)
+        return await judged.concepts(material, self.judge, measured, control)
+
+    def _control(self) -> Rows | None:
+        """The neuron's activations on sequences of the test split, drawn from all of it; None if they cannot be had."""
+        if not isinstance(self.store, SamplesSequences):
+            return None
+        ids = self.store.sample_ids("test", CONTROL_TEXTS, self.resampling.seed)
+        return [exemplar.activations for exemplar in self.store.by_id(self.neuron, ids)]
 
     def provenance(self, material: Material) -> dict[str, Any]:
         """What the numbers come from, in plain data."""
@@ -134,7 +143,7 @@ class Bench:
         )
 
     async def _embed(self, texts: Sequence[str]) -> NDArray[np.floating[Any]]:
-        return np.asarray(await asyncio.to_thread(self.embeddings.embed_documents, list(texts)), dtype=np.float64)
+        return await asyncio.to_thread(embed, self.embeddings, texts, "evaluate")
 
 
 def available(metrics: Sequence[str] | str, *, has_llm: bool, has_subject: bool) -> tuple[list[str], dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.scoring.evaluation.ranking import unit_length
+from neuronscope.embeddings import unit_length
 from neuronscope.units import Exemplar
 
 FIRING_SHARE = 0.25

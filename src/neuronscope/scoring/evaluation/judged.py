@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from neuronscope.scoring.evaluation.concept import Rows, compare
 from neuronscope.scoring.evaluation.items import Marked
 from neuronscope.scoring.evaluation.material import Material
 from neuronscope.scoring.evaluation.measures import rounds_of
@@ -17,8 +17,8 @@ from neuronscope.scoring.evaluation.table import Measurement
 CONCEPT_TEXTS = 10
 """Texts that are written for an explanation (PRISM's number)."""
 
-Measure = Callable[[Sequence[str]], Awaitable[NDArray[np.float64]]]
-"""From texts to the neuron's mean activation on each, shape `(texts,)`; texts without a token are left out."""
+Measure = Callable[[Sequence[str]], Awaitable[Rows]]
+"""From texts to the neuron's activations on the tokens of each; texts without a token are left out."""
 
 
 class Judge(Protocol):
@@ -76,15 +76,24 @@ async def judged_intruders(material: Material, judge: Judge, seed: int) -> list[
     ]
 
 
-async def concepts(material: Material, judge: Judge, measure: Measure) -> list[Measurement]:
-    """CoSy's AUC and MAD: the judge writes, the subject reads, the neuron's mean activation on each text counts."""
-    random = material.test.only(~material.test.top)
-    control = np.array([row.mean() for row in random.actual if row.size], dtype=np.float64)
+async def concepts(material: Material, judge: Judge, measure: Measure, control: Rows | None) -> list[Measurement]:
+    """CoSy's AUC and MAD: the judge writes, the subject reads, the neuron's mean activation on each text counts.
+
+    Args:
+        material: the evaluation's.
+        judge: who writes.
+        measure: what the neuron does on texts.
+        control: what it does on the texts of the corpus that these are compared with; None takes the random test
+            sequences, none of which is a top one.
+    """
+    others = material.test.only(~material.test.top).actual if control is None else control
+    others = [row for row in others if row.size]
     rows = []
     for explanation in material.explanations:
         texts = (await judge.write(explanation, CONCEPT_TEXTS))[:CONCEPT_TEXTS]
-        concept = await measure(texts)
-        rows += concept_rows(material, explanation, concept, control, judge.name, CONCEPT_TEXTS - len(concept))
+        compared = compare(await measure(texts), others)
+        abstentions = CONCEPT_TEXTS - len(compared.written)
+        rows += concept_rows(material, explanation, compared, judge.name, abstentions)
     return rows
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.embeddings import unit_length
 from neuronscope.scoring.evaluation.agreement import correlation, fit_line, quantiles, variance_explained
 from neuronscope.scoring.evaluation.classification import fit_threshold
 from neuronscope.scoring.evaluation.items import FIRING_SHARE, Round, intruder_rounds, peaks
 from neuronscope.scoring.evaluation.material import Embed, Material, Sequences
-from neuronscope.scoring.evaluation.ranking import auc, odd_one_out, unit_length
+from neuronscope.scoring.evaluation.ranking import auc, odd_one_out
 from neuronscope.scoring.evaluation.rows import Fuzzed, detection_rows, fuzzed, fuzzing_rows, intruder_row
 from neuronscope.scoring.evaluation.table import Measurement, measurement
 from neuronscope.scoring.metrics import SCALE, assign_exemplars
@@ -76,10 +77,10 @@ async def retrievals(material: Material, embed: Embed, name: str) -> list[Measur
     """AUC of the cosine similarity between the explanation's embedding and a sequence's: firing against not."""
     if not material.explanations:
         return []
-    sentences = unit_length(await embed(material.explanations))
     rows = []
     for negatives, held in material.against():
-        texts = unit_length(await embed(held.texts)) if held.exemplars else np.zeros((0, sentences.shape[1]))
+        vectors = unit_length(await embed([*material.explanations, *held.texts]))  # one call: one length of vectors
+        sentences, texts = np.split(vectors, [len(material.explanations)])
         for explanation, similarity in zip(material.explanations, sentences @ texts.T, strict=True):
             found = auc(similarity[held.fires], similarity[~held.fires], material.resampling)
             n = len(held.exemplars)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.embeddings import unit_length
 from neuronscope.scoring.evaluation.resampling import Estimate, Resampling, Statistic, estimate
 
 Numbers = NDArray[np.floating[Any]]
@@ -24,8 +25,21 @@ def auc(positive: Numbers, negative: Numbers, resampling: Resampling, why: str =
         resampling: how many draws, and their seed; positives and negatives are drawn apart.
         why: the note where either is missing; "" says which.
     """
+    left, right = np.asarray(positive)[:, None], np.asarray(negative)[None, :]
     missing = NO_POSITIVES if not len(positive) else NO_NEGATIVES
-    return estimate(_wins(positive, negative), _groups(positive, negative), 0.5, resampling, why or missing)
+    return auc_of_pairs((left > right) + 0.5 * (left == right), resampling, why or missing)
+
+
+def auc_of_pairs(wins: Numbers, resampling: Resampling, why: str) -> Estimate:
+    """`auc` where each pair of a positive and a negative has been compared by itself.
+
+    Args:
+        wins: shape `(positives, negatives)`: 1 where the positive is larger, 0.5 for a tie, else 0.
+        resampling: how many draws, and their seed; positives and negatives are drawn apart.
+        why: the note where there is no pair.
+    """
+    strata = np.repeat([0, 1], wins.shape)
+    return estimate(_mean_win(np.asarray(wins, dtype=np.float64)), strata, 0.5, resampling, why)
 
 
 def mean_difference(concept: Numbers, control: Numbers, resampling: Resampling, why: str) -> Estimate:
@@ -69,17 +83,7 @@ def odd_one_out(vectors: NDArray[np.floating[Any]]) -> int:
     return int(np.argmin(similarity.sum(axis=1)))
 
 
-def unit_length(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Rows divided by their lengths; a row of zeros stays."""
-    rows = np.asarray(vectors, dtype=np.float64)
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1.0)
-
-
-def _wins(positive: Numbers, negative: Numbers) -> Statistic:
-    left, right = np.asarray(positive)[:, None], np.asarray(negative)[None, :]
-    wins = (left > right) + 0.5 * (left == right)
-
+def _mean_win(wins: NDArray[np.float64]) -> Statistic:
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         if not wins.size:
             return np.full(len(weights), np.nan)

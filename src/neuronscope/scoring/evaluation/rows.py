@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.scoring.evaluation.classification import accuracy, classify, confusion
+from neuronscope.scoring.evaluation.concept import Compared
 from neuronscope.scoring.evaluation.items import ROUND_SIZE, Marked, Round, fuzz
 from neuronscope.scoring.evaluation.material import Material, Sequences
-from neuronscope.scoring.evaluation.ranking import auc, mean_difference
+from neuronscope.scoring.evaluation.ranking import auc_of_pairs, mean_difference
 from neuronscope.scoring.evaluation.table import Measurement, measurement
 
 Answers = Sequence[bool | None] | NDArray[np.bool_]
@@ -89,14 +90,10 @@ def intruder_row(
 
 
 def concept_rows(
-    material: Material,
-    explanation: str,
-    concept: NDArray[np.float64],
-    control: NDArray[np.float64],
-    judge: str,
-    abstentions: int,
+    material: Material, explanation: str, compared: Compared, judge: str, abstentions: int
 ) -> list[Measurement]:
     """CoSy's two scores of the mean activations of written texts, held against those of random sequences."""
+    concept, control = compared.written, compared.control
     if not len(concept):
         why = "the model wrote no text that could be read"
     elif not len(control):
@@ -104,7 +101,7 @@ def concept_rows(
     else:
         why = "the neuron does the same on all random sequences"
     scores = {
-        "concept_auc": (auc(concept, control, material.resampling, why), 0.5),
+        "concept_auc": (auc_of_pairs(compared.wins, material.resampling, why), 0.5),
         "concept_mad": (mean_difference(concept, control, material.resampling, why), 0.0),
     }
     return [

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from neuronscope.errors import ConfigurationError, SimulatorError, SubjectError
-from neuronscope.simulators.finetuned import N_LEVELS, PADDING
+from neuronscope.simulators.finetuned import ALIAS_TOKENS, N_LEVELS, PADDING
 from neuronscope.simulators.training.batches import Batch, Passage, Row, collate
 from neuronscope.subject.loading import load_model, quiet
 
@@ -127,6 +127,7 @@ class Trainee:
         if len(self.tokenizer) > model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
         model.config.pad_token_id = self.padding_id
+        setattr(model.config, ALIAS_TOKENS, False)
 
     @torch.no_grad()
     def _require_masks(self) -> None:

@@ -1,0 +1,81 @@
+"""The folder beside a store to be: where its checkpoint lies, and where the store is written until it is whole.
+
+Several processes may be collecting the same store. Each writes a store of its own, in a folder that it holds a lock on;
+the first that is done puts its store into place, and removes nothing that another is still writing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_PREFIX = "store."
+_ATTEMPTS = 100
+
+
+@contextmanager
+def store_in_the_making(workplace: Path) -> Iterator[Path]:
+    """A new folder in a workplace, which is made if it is missing; what is left of both goes at the end.
+
+    Raises:
+        OSError: they cannot be made.
+    """
+    folder, lock = _new_folder(workplace)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _discard(lock)
+        remove_if_empty(workplace)
+
+
+def sweep(workplace: Path) -> None:
+    """Remove the stores that killed processes have left half-written, and the workplace if nothing else is in it."""
+    for folder in {path.with_suffix("") if path.suffix == ".lock" else path for path in workplace.glob(f"{_PREFIX}*")}:
+        lock = _lock_of(folder)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError, NotImplementedError):  # somebody is at work in it, or nobody can tell
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        _discard(lock)
+    remove_if_empty(workplace)
+
+
+def remove_if_empty(workplace: Path) -> None:
+    """Remove a workplace that nobody uses."""
+    with suppress(OSError):
+        workplace.rmdir()
+
+
+def _new_folder(workplace: Path) -> tuple[Path, FileLock]:
+    """Locked before it exists; another process may remove the workplace in between, since it is empty."""
+    for attempt in range(_ATTEMPTS):
+        folder = workplace / f"{_PREFIX}{uuid.uuid4().hex}"
+        lock = _lock_of(folder)
+        try:
+            workplace.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            folder.mkdir()
+        except FileNotFoundError:
+            _discard(lock)
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return folder, lock
+    raise AssertionError("the last attempt has raised")
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(folder.with_name(f"{folder.name}.lock"))
+
+
+def _discard(lock: FileLock) -> None:
+    lock.release()
+    with suppress(OSError):
+        Path(lock.lock_file).unlink(missing_ok=True)

@@ -1,0 +1,185 @@
+"""What servers refuse of a request, how they say so, and what is left out then: one table, learnt once per backend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from itertools import zip_longest
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from neuronscope.llm.failures import answered_error, http_status, is_filter
+from neuronscope.llm.limits import Gate
+from neuronscope.locks import Lock, in_forked_child
+
+PartName = Literal["tools", "schema", "n", "temperature", "system"]
+
+
+class Part(NamedTuple):
+    """A part of a request that servers may refuse."""
+
+    name: PartName
+    spoken_of: re.Pattern[str]
+    """How refusals speak of it."""
+    unnamed: Literal["any", "4xx", "never"]
+    """Which refusals that speak of nothing may mean it."""
+
+
+PARTS: tuple[Part, ...] = (
+    # asked for the same arguments as JSON instead
+    Part("tools", re.compile(r"\btools?\b|tool_choice|function[ _-]?call|\bfunctions?\b", re.IGNORECASE), "any"),
+    # asked in words instead: the prompt says what form the answer should have
+    Part(
+        "schema",
+        re.compile(r"response[_ ]?format|json[_ -]?(?:object|mode)|structured|grammar|guided|schema", re.IGNORECASE),
+        "any",
+    ),
+    # asked as often as it takes instead
+    Part("n", re.compile(r"(?<![\w.])n(?![\w.])|best_of|multiple (?:choices|completions)"), "4xx"),
+    # left to the model instead, as reasoning models want it
+    Part("temperature", re.compile(r"temperature", re.IGNORECASE), "never"),
+    # its words put before the user's instead
+    Part(
+        "system",
+        re.compile(r"\broles?\b|system[\s_]?(?:message|prompt|instruction)|developer instruction", re.IGNORECASE),
+        "any",
+    ),
+)
+"""In the order in which they are left out when a refusal speaks of several, or of none."""
+
+unable: set[tuple[str, str]] = set()
+"""What backends cannot do, as this process has found out: (the name of a part, the backend)."""
+
+_taken: set[tuple[str, str]] = set()
+"""What backends have taken, so that a server error which speaks of nothing does not mean it."""
+
+_NEVER = (401, 402, 408, 409, 413, 425, 429, 502, 503, 504, 529)
+"""With these a server says that it does not want any request now, or of this user, or of this length."""
+_ONLY_IF_NAMED = (403, 404, 405, 410)
+"""With these a server means the address or the user's rights, unless it speaks of a part."""
+
+_DO_AS_THEY_SAY = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com")
+"""Of other hosts one request finds out what they can do, before many are made."""
+_introduced: set[tuple[str, str]] = set()
+_introductions: dict[str, Gate] = {}
+_lock = Lock()
+
+
+class Refusal(NamedTuple):
+    """What a server may have meant by an error."""
+
+    status: int
+    named: tuple[PartName, ...]
+    """What it speaks of."""
+    parts: tuple[PartName, ...]
+    """What it may mean, in the order in which to try without; empty if it means no part of the request."""
+
+
+class Doubt(NamedTuple):
+    """A part that was left out of a request, and why."""
+
+    part: PartName
+    refusal: Refusal | None = None
+    """None: not refused, but an answer came that is not what was asked for, or none that the client could read."""
+    is_guess: bool = False
+    """Whether there is too little to learn from it."""
+
+
+def refusal_of(error: Exception, asked: Collection[str], backend: str) -> Refusal | None:
+    """What an error refuses of a request with these parts; None if the error is no answer of a server's."""
+    status = http_status(error)
+    if status is None:
+        return None
+    said = f"{error} {answered_error(error) or ''}"
+    if status in _NEVER or is_filter(error):
+        return Refusal(status, (), ())
+    present = [part for part in PARTS if part.name in asked]
+    named = tuple(part.name for part in present if part.spoken_of.search(said))
+    if status < 500:
+        meant = [part.name for part in present if part.unnamed != "never"]
+    else:
+        meant = [part.name for part in present if part.unnamed == "any" and (part.name, backend) not in _taken]
+    return Refusal(status, named, named or (() if status in _ONLY_IF_NAMED else tuple(meant)))
+
+
+def learnt(doubts: Sequence[Doubt]) -> list[PartName]:
+    """What a backend cannot do, once an answer has come: the last part left out, and each that changed the error."""
+    found = []
+    for doubt, after in zip_longest(doubts, doubts[1:]):
+        before = doubt.refusal
+        unchanged = (
+            after is not None and before is not None and after.refusal is not None and before[:2] == after.refusal[:2]
+        )
+        if not (doubt.is_guess or unchanged):
+            found.append(doubt.part)
+    return found
+
+
+def known_of(backend: str) -> frozenset[str]:
+    """What a backend cannot do, as far as is known."""
+    return frozenset(part for part, name in list(unable) if name == backend)
+
+
+def note_taken(parts: Collection[str], backend: str) -> None:
+    """Remember that a backend takes these parts of a request."""
+    _taken.update((part, backend) for part in parts)
+
+
+def is_unable(part: str, backend: str) -> bool:
+    """Whether it is known that a backend cannot do something."""
+    return (part, backend) in unable
+
+
+def forget() -> None:
+    """Forget what backends can and cannot do."""
+    unable.clear()
+    _taken.clear()
+    _introduced.clear()
+    _introductions.clear()
+
+
+@asynccontextmanager
+async def aintroduced(held: str | None, backend: str, address: str) -> AsyncIterator[None]:
+    """Let the first request that holds a backend to something find out whether that can be, while others wait."""
+    gate = _introduction(held, backend, address)
+    if gate is None:
+        yield
+        return
+    async with gate.apassage():
+        is_first = (held, backend) not in _introduced
+        if is_first:
+            try:
+                yield
+            finally:
+                _introduced.add((str(held), backend))
+    if not is_first:
+        yield
+
+
+@contextmanager
+def introduced(held: str | None, backend: str, address: str) -> Iterator[None]:
+    """The same for a thread, which it blocks."""
+    gate = _introduction(held, backend, address)
+    if gate is None:
+        yield
+        return
+    with gate.passage():
+        is_first = (held, backend) not in _introduced
+        if is_first:
+            try:
+                yield
+            finally:
+                _introduced.add((str(held), backend))
+    if not is_first:
+        yield
+
+
+def _introduction(held: str | None, backend: str, address: str) -> Gate | None:
+    if held is None or (held, backend) in _introduced or urlsplit(address).hostname in (None, *_DO_AS_THEY_SAY):
+        return None
+    with _lock:
+        return _introductions.setdefault(backend, Gate(1))
+
+
+in_forked_child(_introductions.clear)  # the parent's requests under way never end here
