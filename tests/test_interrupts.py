@@ -301,3 +301,16 @@ def test_a_second_ctrl_c_does_not_wait() -> None:
             process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 130
         assert process.stderr.read().startswith("Interrupted.")
+
+
+def test_ctrl_c_after_a_command_is_done_changes_nothing() -> None:
+    code = """
+import atexit, os, signal, sys
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), print("still here")))  # runs last
+from neuronscope.cli import main
+sys.argv = ["neuronscope", "--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("still here\n")

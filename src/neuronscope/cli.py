@@ -117,8 +117,10 @@ def collect(
     prepare()
     import neuronscope as ns
     from neuronscope.corpus.sources import open_corpus
+    from neuronscope.engine.ray import ray_engine
     from neuronscope.runs.equipment import check_before_loading
 
+    ray_engine(engine)
     texts = open_corpus(corpus)
     check_before_loading(subject, [(number, 0) for number in numbers])
     store = ns.collect_exemplars(

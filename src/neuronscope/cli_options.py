@@ -67,7 +67,5 @@ LayerOption = Annotated[int, LAYER]
 NeuronOption = Annotated[int, NEURON]
 SignOption = Annotated[int, typer.Option(help="1 for large positive values, -1 for large negative ones.")]
 ENGINE = typer.Option(
-    parser=one_of("local", "ray"),
-    metavar="local|ray",
-    help="local, or ray for the machines of a Ray cluster (RAY_ADDRESS says which).",
+    metavar="local|ray", help="local, or ray for the machines of a Ray cluster (RAY_ADDRESS says which)."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ class _Watch:
         self.status: int | None = None
         """The exit status, once a signal has arrived."""
         self._said = threading.Lock()
+        self._done = False
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in a shell's background jobs
             signal.signal(signal.SIGINT, self._interrupt)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -38,6 +40,7 @@ class _Watch:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        atexit.register(_ignore_signals)  # last of all: then Python gives up its handlers, and unloading takes a while
         threading.Thread(target=self._watch, name="neuronscope-signals", daemon=True).start()
 
     def _say(self) -> None:
@@ -45,6 +48,10 @@ class _Watch:
         if self._said.acquire(blocking=False):
             with suppress(OSError, ValueError):
                 os.write(2, f"{MESSAGE}\n".encode())
+
+    def done(self) -> None:
+        """The command is done: what a signal would interrupt from now on is Python's own clearing up."""
+        self._done = True
 
     def leave(self) -> NoReturn:
         """Exit without waiting for threads: a forward pass or a request cannot be interrupted, and may take long."""
@@ -55,7 +62,8 @@ class _Watch:
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         self.status = 128 + number
-        raise KeyboardInterrupt
+        if not self._done:
+            raise KeyboardInterrupt
 
     def _watch(self) -> None:
         number = 0
@@ -66,6 +74,11 @@ class _Watch:
         with suppress(TimeoutError):
             self._reader.recv(1)
         self.leave()
+
+
+def _ignore_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 _watches: list[_Watch] = []
@@ -82,6 +95,7 @@ def leaving_on_signals() -> Iterator[None]:
     finally:
         if interrupted():
             _watches[0].leave()
+        _watches[0].done()
 
 
 def is_watched() -> bool:
