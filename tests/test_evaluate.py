@@ -354,7 +354,7 @@ def test_a_dead_result_has_a_table_without_explanations() -> None:
         ({"metrics": ["correlation", "charm"]}, "no metric 'charm'.*Known: correlation, r2"),
         ({"metrics": []}, "no metric"),
         ({"firing_share": 1.0}, "firing_share is 1.0"),
-        ({"n_bootstrap": 0}, "n_bootstrap is 0"),
+        ({"n_bootstrap": 0}, "n_bootstrap must be at least 1"),
         ({"store": None}, "nothing to evaluate on"),
         ({"simulator": "oracle"}, "no simulator 'oracle'"),
     ],

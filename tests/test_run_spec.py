@@ -78,7 +78,7 @@ def test_options_go_before_the_file(described: Path, tmp_path: Path) -> None:
         ({"neurons": ["nine"]}, "'nine' names no neuron"),
         ({"neurons": {"layers": [0], "n": 0}}, "neurons"),
         ({"neurons": {"layers": [], "n": 1}}, "neurons"),
-        ({"llms": "offline"}, "llms: Extra inputs are not permitted"),
+        ({"llms": "offline"}, "no field 'llms'. Did you mean 'llm'"),
         ({"config": {"max_iteration": 2}}, "max_iteration"),
         ({"out": None}, "out"),
         ({"engine": "slurm"}, "engine"),
@@ -89,6 +89,78 @@ def test_a_field_that_is_wrong_is_named(change: dict[str, Any], message: str) ->
     good = {"subject": "smollm2-135m", "neurons": ["9/740"], "out": "runs/demo"}
     with pytest.raises(ns.ConfigurationError, match=message):
         RunSpec.of(good | change)
+
+
+FAULTY = """
+subjct: a model
+neurons:
+  - 2/5
+  - twelve
+  - layers: [1]
+    n: 0
+llm: off
+config:
+  n_candidate: 3
+  noise: "dropp"
+budget: a lot
+"""
+
+
+def test_all_that_is_wrong_with_a_file_is_said_at_once_with_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "faulty.yaml").write_text(FAULTY)
+    with pytest.raises(ns.ConfigurationError) as refused:
+        RunSpec.load(tmp_path / "faulty.yaml")
+    message = str(refused.value)
+    for part in [
+        "faulty.yaml has 9 faults",
+        "'subject' is missing",
+        "'out' is missing",
+        "line 2: there is no field 'subjct'. Did you mean 'subject'?",
+        "line 5: 'twelve' names no neuron",
+        "line 7: neurons.2.n is 0",
+        "line 8: llm is False: expected text, in quotes if it is on, off, yes or no",
+        "line 10: there is no field 'config.n_candidate'. Did you mean 'n_candidates'?",
+        "line 11: config.noise is 'dropp': expected 'drop' or 'keep'. Did you mean 'drop'?",
+        "line 12: The budget 'a lot'",
+    ]:
+        assert part in message
+
+
+GOOD = "subject: a\nneurons: [0/1]\nout: b\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty: expected fields such as subject"),
+        ("just words", "holds 'just words': expected fields"),
+        (GOOD + "\tllm: offline\n", "line 4: a tab: YAML is indented with spaces"),
+        (GOOD + "out: c\n", "line 4: 'out' stands in line 3 already"),
+        (GOOD + "config: {seed: 1, seed: 2}\n", "line 4: 'seed' stands in line 4 already"),
+        (GOOD + "llm: openai: gpt\n", "line 4: a colon where none can stand"),
+        (GOOD + "parallel: !!int many\n", "line 4: parallel: 'many' cannot be read as int"),
+        (GOOD + "cache_dir: 2001-02-31\n", "line 4: cache_dir: '2001-02-31' cannot be read as timestamp"),
+        (GOOD + f"parallel: {'7' * 6000}\n", "line 4: parallel: .* cannot be read as int"),
+        (GOOD + "config: !!set {a, b}\n", "line 4: config: the tag .*set' is not understood"),
+        (GOOD + "---\n" + GOOD, "line 4: a second document"),
+        (GOOD + "llm: " + "{a: " * 3000, "nested too deeply|expected"),
+        (GOOD.replace("0/1", f"'{'3' * 6000}/1'"), "line 2: .* names no neuron"),
+        (GOOD + "".join(f"k{n}: &k{n} [{f'*k{n - 1}, ' * 9 if n else 'x'}]\n" for n in range(9)), "Use fewer aliases"),
+        (GOOD + "llm: a\0b\n", r"line 4: the character '\\x00' cannot stand in YAML"),
+        (GOOD.encode() + b"llm: gr\xfc\xdf\n", "line 4, is not UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_line(tmp_path: Path, content: str | bytes, message: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ns.ConfigurationError, match=message):
+        RunSpec.load(file)
+
+
+def test_an_option_may_give_what_the_file_leaves_out_and_names_may_be_reused(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("subject: &m a\nneurons: {layers: [1.0, 2], n: 3}\nllm: {default: *m}\n")
+    spec = RunSpec.load(tmp_path / "run.yaml", out="elsewhere")
+    assert (spec.out, spec.llm, spec.layers) == (Path("elsewhere"), {"default": "a"}, [1, 2])
 
 
 @pytest.mark.parametrize("content", [None, "a: b: c", "- 1", "!!python/object/apply:os.system ['true']"])

@@ -5,7 +5,6 @@ Results go to standard output, everything else to standard error, so that `--jso
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,24 +15,26 @@ from typer.core import TyperGroup
 from neuronscope.cli_evaluate import evaluate
 from neuronscope.cli_llm import BaseURLOption, BudgetOption, LLMOption, llm_from
 from neuronscope.cli_options import (
+    ENGINE,
     CacheOption,
     CorpusOption,
     EmbeddingsOption,
     HtmlOption,
+    LayerOption,
+    NeuronOption,
     OutOption,
+    SignOption,
     SimulatorOption,
     SubjectArgument,
 )
-from neuronscope.cli_output import DebugFlag, JsonFlag, prepare, print_json
+from neuronscope.cli_output import DebugFlag, JsonFlag, load_result, prepare, print_json
 from neuronscope.cli_run import run
 from neuronscope.cli_settings import config_from, with_settings
+from neuronscope.cli_signals import INTERRUPTED, MESSAGE, interrupted, is_watched, leaving_on_signals
 from neuronscope.cli_simulator import simulator_app
 from neuronscope.cli_store import store_app
 from neuronscope.errors import NeuronScopeError
 from neuronscope.result import NeuronExplanation
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 
 class _Group(TyperGroup):
@@ -44,11 +45,11 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _fail("Interrupted.", INTERRUPTED)
+            if not is_watched():
+                _fail(MESSAGE, INTERRUPTED)
+            raise
         except (NeuronScopeError, OSError) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            if ctx.meta.get("debug"):
+            if isinstance(error, BrokenPipeError) or ctx.meta.get("debug") or interrupted():
                 raise
             _fail(f"Error: {_one_line(error)}", 1)
 
@@ -68,27 +69,13 @@ app.add_typer(simulator_app)
 
 
 def main() -> None:
-    """Run the command line; the console script `neuronscope`."""
+    """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    try:
+    with leaving_on_signals():
         app()
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            _leave_at_once()
-        raise
-
-
-def _leave_at_once() -> None:
-    """Exit without waiting for worker threads: a forward pass or a request cannot be interrupted, and may take long."""
-    from rich.console import Console
-
-    Console(stderr=True).show_cursor()  # a progress bar in one of the threads has hidden it
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)
 
 
 def _print_version(value: bool) -> None:
@@ -121,9 +108,7 @@ def collect(
     seq_len: Annotated[int, typer.Option(min=8, help="Tokens of a sequence.")] = 64,
     top_k: Annotated[int, typer.Option(min=1, help="Sequences kept per neuron, sign and split.")] = 100,
     cache_dir: CacheOption = None,
-    engine: Annotated[
-        str, typer.Option(help="local, or ray for the machines of a Ray cluster (RAY_ADDRESS says which).")
-    ] = "local",
+    engine: Annotated[str, ENGINE] = "local",
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -131,10 +116,16 @@ def collect(
     numbers = _layer_numbers(layers)
     prepare()
     import neuronscope as ns
+    from neuronscope.corpus.sources import open_corpus
+    from neuronscope.engine.ray import ray_engine
+    from neuronscope.runs.equipment import check_before_loading
 
+    ray_engine(engine)
+    texts = open_corpus(corpus)
+    check_before_loading(subject, [(number, 0) for number in numbers])
     store = ns.collect_exemplars(
         ns.load_subject(subject),
-        corpus=corpus,
+        corpus=texts,
         layers=numbers,
         seq_len=seq_len,
         top_k=top_k,
@@ -158,9 +149,9 @@ def collect(
 def explain(
     context: typer.Context,
     subject: SubjectArgument,
-    layer: Annotated[int, typer.Option(min=0, help="The neuron's layer, counted from 0.")],
-    neuron: Annotated[int, typer.Option(min=0, help="The neuron's index within the layer, counted from 0.")],
-    sign: Annotated[int, typer.Option(help="1 explains large positive values, -1 large negative ones.")] = 1,
+    layer: LayerOption,
+    neuron: NeuronOption,
+    sign: SignOption = 1,
     corpus: CorpusOption = "builtin",
     llm: LLMOption = None,
     base_url: BaseURLOption = None,
@@ -209,7 +200,9 @@ def show(
     debug: DebugFlag = False,
 ) -> None:
     """Show a saved result."""
-    _show(context, NeuronExplanation.load(file), html)
+    explanation = load_result(file)
+    prepare(html)
+    _show(context, explanation, html)
 
 
 def _show(context: typer.Context, explanation: NeuronExplanation, html: Path | None) -> None:

@@ -7,10 +7,18 @@ from typing import Annotated
 
 import typer
 
-from neuronscope.cli_options import CacheOption, CorpusOption, EmbeddingsOption, SimulatorOption, SubjectArgument
-from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
+from neuronscope.cli_options import (
+    LAYER,
+    NEURON,
+    CacheOption,
+    CorpusOption,
+    EmbeddingsOption,
+    SignOption,
+    SimulatorOption,
+    SubjectArgument,
+)
+from neuronscope.cli_output import DebugFlag, JsonFlag, load_result, prepare, print_json
 from neuronscope.cli_settings import config_from, with_settings
-from neuronscope.result import NeuronExplanation
 
 
 @with_settings
@@ -21,11 +29,11 @@ def evaluate(
         list[str] | None, typer.Option(help="An explanation to measure; give the option again for another one.")
     ] = None,
     result: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Measure the modes of a result that `explain --out` saved.")
+        Path | None, typer.Option(help="Measure the modes of a result that `explain --out` saved.")
     ] = None,
-    layer: Annotated[int | None, typer.Option(min=0, help="The neuron's layer, counted from 0.")] = None,
-    neuron: Annotated[int | None, typer.Option(min=0, help="The neuron's index within the layer.")] = None,
-    sign: Annotated[int, typer.Option(help="1 for large positive values, -1 for large negative ones.")] = 1,
+    layer: Annotated[int | None, LAYER] = None,
+    neuron: Annotated[int | None, NEURON] = None,
+    sign: SignOption = 1,
     metrics: Annotated[
         str, typer.Option(help="all, or some of correlation,r2,detection,fuzzing,retrieval,intruder,concept.")
     ] = "all",
@@ -39,7 +47,7 @@ def evaluate(
         float, typer.Option(min=0, max=1, help="A token fires above this share of the neuron's largest activation.")
     ] = 0.25,
     n_bootstrap: Annotated[int, typer.Option(min=1, help="Draws behind each interval.")] = 1000,
-    out: Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Save the table as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Save the table as JSON.")] = None,
     cache_dir: CacheOption = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
@@ -53,8 +61,10 @@ def evaluate(
     if result is None and (layer is None or neuron is None):
         raise typer.BadParameter("--explanation needs --layer and --neuron.")
     config = config_from(settings, paper=False) if any(value is not None for value in settings.values()) else None
+    saved = None if result is None else load_result(result)
+    prepare(out)
     table = ns.evaluate(
-        explanation if result is None else NeuronExplanation.load(result),  # type: ignore[arg-type]  # checked above
+        saved if saved is not None else explanation,  # type: ignore[arg-type]  # checked above
         None if layer is None or neuron is None else ns.Neuron(layer, neuron, sign),
         "all" if metrics == "all" else [name.strip() for name in metrics.split(",")],
         subject=subject,

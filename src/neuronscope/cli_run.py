@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from neuronscope.cli_options import ENGINE
 from neuronscope.cli_output import DebugFlag, JsonFlag, prepare, print_json
 from neuronscope.result import NeuronExplanation
 
@@ -20,9 +21,7 @@ def run(
         typer.Option(help='What the language models may cost, instead of what the file says: "5$".', metavar="AMOUNT"),
     ] = None,
     parallel: Annotated[int | None, typer.Option(min=1, help="Neurons under way at once.")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="local, or ray for the machines of a Ray cluster (RAY_ADDRESS says which).")
-    ] = None,
+    engine: Annotated[str | None, ENGINE] = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -32,7 +31,7 @@ def run(
 
     given = {"out": out, "budget": budget, "parallel": parallel, "engine": engine}
     changes = {name: value for name, value in given.items() if value is not None}
-    chosen = ns.RunSpec.of(ns.RunSpec.load(spec).model_dump() | changes)
+    chosen = ns.RunSpec.load(spec, **changes)
     prepare()
     results = sorted(ns.run(chosen), key=lambda result: result.neuron)
     if context.meta.get("as_json"):

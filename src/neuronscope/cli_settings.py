@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from neuronscope.config import ExplainConfig
+from neuronscope.validation import Problem, as_sentence, problems
 
 Command = Callable[..., None]
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -78,6 +79,10 @@ def settings_from(base: Settings, settings: dict[str, str | None]) -> Settings:
     try:
         return type(base).model_validate({**base.model_dump(), **given})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        raise typer.BadParameter(f"{_flag(name)} {settings[name]}: {first['msg']}.") from error
+        wrong = problems(error, lambda _: type(base).model_fields)
+        raise typer.BadParameter(as_sentence("; ".join(_in_words(each, settings) for each in wrong))) from error
+
+
+def _in_words(problem: Problem, settings: dict[str, str | None]) -> str:
+    name = str(problem.location[0])
+    return f"{_flag(name)} {settings[name]}: {problem.message.partition(': ')[2]}"

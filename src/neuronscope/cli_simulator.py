@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
+from neuronscope.cli_output import DebugFlag, JsonFlag, prepare, print_json
 from neuronscope.cli_settings import settings_from, with_settings_of
 from neuronscope.simulators.training.settings import TrainingSettings
 
@@ -43,6 +43,7 @@ def train(
 ) -> None:
     """Fine-tune a language model to simulate neurons, and report on neurons and documents it never saw."""
     chosen = settings_from(TrainingSettings(), settings)
+    prepare(out / "report.json")
     import neuronscope as ns
     from neuronscope.simulators import train_simulator
 

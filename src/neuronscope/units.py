@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from neuronscope.arguments import integer
 from neuronscope.errors import ConfigurationError
 from neuronscope.text import shortened
 
@@ -40,6 +41,8 @@ class Neuron:
     """Where the scalar lives; other sites (SAE latents, attention outputs) can join without a new type."""
 
     def __post_init__(self) -> None:
+        for name in ("layer", "index", "sign"):  # as they come out of numpy and pandas
+            object.__setattr__(self, name, integer(getattr(self, name), f"A neuron's {name}"))
         if self.sign not in (1, -1):
             raise ConfigurationError(f"A neuron's sign is 1 or -1, not {self.sign!r}.")
         if self.layer < 0 or self.index < 0:

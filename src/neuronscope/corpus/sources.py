@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.corpus.documents import Corpus, Document, digest_of
 from neuronscope.corpus.local import open_path
 from neuronscope.errors import CorpusError
+
+_NAMES = ("builtin", "paper")
 
 
 def open_corpus(corpus: Any, text_field: str | None = None) -> Corpus:
@@ -38,6 +41,8 @@ def open_corpus(corpus: Any, text_field: str | None = None) -> Corpus:
         return corpus
     if isinstance(corpus, str) and (named := _open_name(corpus, text_field)) is not None:
         return named
+    if isinstance(corpus, str) and (hint := did_you_mean(corpus, _NAMES)) and not Path(corpus).expanduser().exists():
+        raise CorpusError(f"There is no corpus {corpus!r}.{hint} Or give the path of a file or folder that exists.")
     if isinstance(corpus, str | Path):
         return open_path(Path(corpus).expanduser(), text_field)
     if isinstance(corpus, Iterable) and not _has_no_order_of_texts(corpus):

@@ -22,6 +22,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError
 
 R = TypeVar("R")
@@ -87,7 +88,8 @@ def ray_engine(engine: str | RayEngine) -> RayEngine | None:
     if isinstance(engine, RayEngine):
         return engine
     if engine not in ("local", "ray"):
-        raise ConfigurationError(f"There is no engine {engine!r}. Choose 'local', 'ray', or a RayEngine(...).")
+        hint = did_you_mean(engine, ("local", "ray"))
+        raise ConfigurationError(f"There is no engine {engine!r}.{hint} Choose 'local', 'ray', or a RayEngine(...).")
     return RayEngine() if engine == "ray" else None
 
 

@@ -22,6 +22,7 @@ from neuronscope.digests import digest
 from neuronscope.errors import ConfigurationError
 from neuronscope.files import write_atomically
 from neuronscope.protocols import Subject
+from neuronscope.stopping import check_stopped
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def compute(
     found = {neuron: _room(ids, sequences) for neuron, ids in wanted.items()}
     for group in depths.values():
         for batch in batches(group, BATCH_TOKENS):
+            check_stopped()
             _compute_batch(subject, batch, sequences, takers, found)
     return found
 

@@ -23,6 +23,7 @@ from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.exemplars.topk import MAX_ID
 from neuronscope.protocols import Subject
+from neuronscope.stopping import check_stopped
 from neuronscope.subject.capture import to_device, visit
 from neuronscope.units import SPLITS
 
@@ -118,6 +119,7 @@ class Collection:
         by_id = {window.sequence_id: window for window in chunk}
         order: list[int] = []
         for batch in batches({i: window.token_ids for i, window in by_id.items()}, self._batch_tokens):
+            check_stopped()
             self._add_batch([by_id[i].token_ids for i in batch])
             order += batch
             advance(sum(len(by_id[i].token_ids) for i in batch))

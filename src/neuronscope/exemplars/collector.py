@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from neuronscope.arguments import integer, integers
 from neuronscope.corpus.documents import Corpus, Document
 from neuronscope.corpus.encoding import chat_format
 from neuronscope.corpus.sources import open_corpus
@@ -30,6 +31,7 @@ from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.exemplars.writing import write_store
 from neuronscope.files import OTHER_PLACE, cache_folder, check_writable
 from neuronscope.protocols import Subject
+from neuronscope.stopping import check_stopped
 from neuronscope.subject.tokens import token_strings
 
 
@@ -86,7 +88,10 @@ def collect_exemplars(
     """
     cluster = ray_engine(engine)
     layers = _checked_layers(subject, layers)
-    signs = _checked_settings(signs, seq_len=seq_len, top_k=top_k, batch_size=batch_size, n_tokens=n_tokens)
+    signs = _checked_signs(signs)
+    seq_len, top_k = integer(seq_len, "seq_len", least=1), integer(top_k, "top_k", least=1)
+    batch_size = integer(batch_size, "batch_size", least=1)
+    n_tokens = None if n_tokens is None else integer(n_tokens, "n_tokens", least=1)
     opened = open_corpus(corpus)
     identity = identify(subject)
     settings = {
@@ -143,6 +148,7 @@ def _read(
     def counted() -> Iterator[Document]:
         nonlocal characters
         for document in corpus:
+            check_stopped()
             characters += len(document.text)
             yield document
 
@@ -197,7 +203,7 @@ def _key(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked_layers(subject: Subject, layers: Sequence[int] | None) -> list[int]:
-    chosen = sorted(set(range(subject.n_layers) if layers is None else layers))
+    chosen = sorted(set(range(subject.n_layers) if layers is None else integers(layers, "layers")))
     if not chosen:
         raise ConfigurationError("No layer to collect exemplars for. Name at least one, such as layers=[0].")
     for layer in chosen:
@@ -209,11 +215,8 @@ def _checked_layers(subject: Subject, layers: Sequence[int] | None) -> list[int]
     return chosen
 
 
-def _checked_settings(signs: Sequence[int], **counts: int | None) -> list[int]:
-    chosen = sorted(set(signs), reverse=True)
+def _checked_signs(signs: Sequence[int]) -> list[int]:
+    chosen = sorted(set(integers(signs, "signs")), reverse=True)
     if not chosen or not set(chosen) <= {1, -1}:
-        raise ConfigurationError(f"Signs are 1, -1 or both, not {list(signs)!r}.")
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ConfigurationError(f"{name} must be at least 1, not {count}.")
+        raise ConfigurationError(f"Signs are 1, -1 or both, not {chosen}.")
     return chosen

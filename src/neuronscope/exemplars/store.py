@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.arguments import did_you_mean, integer
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
 from neuronscope.exemplars.layout import LayerFile, read_description
@@ -123,6 +124,7 @@ class ExemplarStore:
             StoreError: the store lacks the layer or the sign.
             ConfigurationError: there is no such way to choose.
         """
+        layer, n, seed = integer(layer, "layer"), integer(n, "n", least=0), integer(seed, "seed")
         frequency, maximum = self.frequency(layer, sign), self.max_activation(layer, sign)
         if by == "frequency":
             chosen = strongest(frequency, n, then=maximum)
@@ -131,13 +133,14 @@ class ExemplarStore:
         elif by == "random":
             chosen = draw_neurons(len(maximum), n, layer, sign, seed)
         else:
-            raise ConfigurationError(f"Neurons are chosen by 'frequency', 'max' or 'random', not by {by!r}.")
+            hint = did_you_mean(by, ("frequency", "max", "random"))
+            raise ConfigurationError(f"Neurons are chosen by 'frequency', 'max' or 'random', not by {by!r}.{hint}")
         return [Neuron(layer, index, sign) for index in chosen]
 
     def top_ids(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[int]:
         """Ids of the neuron's n top sequences of a split, strongest first; fewer if fewer have any activation."""
         ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
-        return [int(i) for i in ids[:n]]
+        return [int(i) for i in ids[: integer(n, "n", least=0)]]
 
     def ranked(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[RankedSequence]:
         """The neuron's n top sequences of a split, strongest first, without per-token activations: needs no model.
@@ -147,7 +150,8 @@ class ExemplarStore:
             SubjectError: the layer has no such neuron.
         """
         ids, activations = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
-        rows = [(int(i), float(value), self._sequences.row(i)) for i, value in zip(ids[:n], activations, strict=False)]
+        ids = ids[: integer(n, "n", least=0)]
+        rows = [(int(i), float(value), self._sequences.row(i)) for i, value in zip(ids, activations, strict=False)]
         return [RankedSequence(i, value, row.source, row.tokens) for i, value, row in rows]
 
     def random_ids(self, neuron: Neuron, split: str = "test", n: int = 20, seed: int = 0) -> list[int]:
@@ -156,6 +160,7 @@ class ExemplarStore:
         The top ones are all that the store lists; in a split so small that fewer than n others are left, they are the
         stronger half of the split.
         """
+        n, seed = integer(n, "n", least=0), integer(seed, "seed")
         ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
         sample = self._sequences.sampled(_split(split)).tolist()
         return draw_random(sample, ids.tolist(), self.info["n_sequences"][split], neuron, _split(split), n, seed)
@@ -263,6 +268,7 @@ class ExemplarStore:
         return SequenceFile(self.path, self._digests)
 
     def _layer(self, layer: int, sign: int) -> LayerFile:
+        layer, sign = integer(layer, "layer"), integer(sign, "sign")
         if layer not in self.layers or sign not in self.signs:
             raise StoreError(
                 f"The store {self.path} has layers {self.layers} with signs {list(self.signs)}, not layer {layer} with "
@@ -300,5 +306,6 @@ def _reopen(kind: type[ExemplarStore], path: Path, subject: Subject | None) -> E
 
 def _split(split: str) -> Split:
     if split not in SPLITS:
-        raise ConfigurationError(f"There is no split {split!r}. Choose one of {', '.join(SPLITS)}.")
+        hint = did_you_mean(split, SPLITS)
+        raise ConfigurationError(f"There is no split {split!r}.{hint} Choose one of {', '.join(SPLITS)}.")
     return split

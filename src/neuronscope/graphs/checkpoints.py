@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,9 @@ async def open_checkpoints(place: str | Path) -> AsyncIterator[BaseCheckpointSav
         connection = await aiosqlite.connect(place)
     except (OSError, sqlite3.Error) as error:
         raise _unusable(place, error) from error
-    ready = False
+    sqlite, ready = AsyncSqliteSaver(connection, serde=serializer()), False
     try:
         await _check(connection)
-        sqlite = AsyncSqliteSaver(connection, serde=serializer())
         await sqlite.setup()
         # The log is as safe as before against a killed process; only a power failure may cost the last steps.
         await connection.execute("PRAGMA synchronous = NORMAL")
@@ -101,7 +100,12 @@ async def open_checkpoints(place: str | Path) -> AsyncIterator[BaseCheckpointSav
             raise  # of another database, or a bug
         raise _unusable(place, error) from error
     finally:
-        await connection.close()
+        # A cancelled graph may have left a step between its INSERT and its COMMIT, or in the middle of both: closed
+        # then, the connection would keep the file locked for as long as anything refers to one of its cursors.
+        async with sqlite.lock:
+            with suppress(sqlite3.Error, ValueError):
+                await connection.rollback()
+            await connection.close()
 
 
 async def _check(connection: aiosqlite.Connection) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import urlsplit
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, LLMError, described
 from neuronscope.llm.addresses import (
     KEYLESS,
@@ -43,6 +44,9 @@ DEFAULT_MODEL = "openai:gpt-4o"
 MAX_RETRIES = 6
 """How often a provider's client repeats a request that failed for a passing reason: some 25 seconds in all, or what the
 provider asks for in `Retry-After`."""
+
+_PROVIDERS = ("anthropic", "deepseek", "google_genai", "groq", "llamacpp", "mistralai", "ollama", "openai", "xai")
+"""Those whose names are corrected; LangChain knows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,10 @@ def _per_role(llm: Mapping[str, Any]) -> dict[str, Any]:
     known = (*ROLES, *OTHER_ROLES, DEFAULT_ROLE)
     unknown = sorted(str(role) for role in llm if role not in known)
     if unknown:
-        raise ConfigurationError(f"No agent is called {unknown[0]!r}: a mapping of models names {_listed(known)}.")
+        raise ConfigurationError(
+            f"No agent is called {unknown[0]!r}.{did_you_mean(unknown[0], known)} A mapping of models names "
+            f"{_listed(known)}."
+        )
     missing = [role for role in ROLES if role not in llm]
     if missing and DEFAULT_ROLE not in llm:
         raise ConfigurationError(
@@ -242,12 +249,18 @@ def _initialise(name: str, address: str | None, settings: _Settings) -> BaseChat
     except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
         variable = f"{provider.upper()}_API_KEY" if provider.isidentifier() else "OPENAI_API_KEY"
         failure = LLMError(
-            f'{name} cannot be used: {redacted(str(error))} (Names look like "{DEFAULT_MODEL}"; a provider\'s key is '
-            f'in a variable such as {variable}; "offline" needs neither.)'
+            f'{name} cannot be used.{_nearest(name)} {redacted(str(error))} (Names look like "{DEFAULT_MODEL}"; a '
+            f'provider\'s key is in a variable such as {variable}; "offline" needs neither.)'
         )
     else:
         return model
     raise failure
+
+
+def _nearest(name: str) -> str:
+    """What a name that no provider knows may have meant."""
+    provider, colon, _ = name.partition(":")
+    return did_you_mean(provider, _PROVIDERS) if colon else did_you_mean(name, ("auto", "offline"))
 
 
 @cache

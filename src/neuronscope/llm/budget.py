@@ -49,13 +49,15 @@ class Budget:
         """
         if isinstance(text, Budget):
             return text
+        if not isinstance(text, str):
+            raise ConfigurationError(f'The budget is {text!r}: expected text such as "5$" or "200k tokens".')
         dollars, tokens = _DOLLARS.fullmatch(text.strip()), _TOKENS.fullmatch(text.strip())
         try:
             if dollars:
                 return cls(dollars=_number(dollars["before"] or dollars["after"]))
             if tokens:
                 return cls(tokens=round(_number(tokens["number"]) * _UNITS[tokens["unit"].lower()]))
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
         raise ConfigurationError(f'The budget {text!r} is neither dollars, such as "5$", nor tokens: "200k tokens".')
 

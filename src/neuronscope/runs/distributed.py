@@ -87,7 +87,7 @@ async def explain_on_ray(
                 result = NeuronExplanation.from_json(text)
                 _count(result, equipment, folder)
                 if folder is not None:
-                    result.save(folder.path_of(result.neuron))
+                    folder.save(result)
                 board.finished(result)
                 yield result
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError, SubjectError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from neuronscope.llm import Budget, Meter
     from neuronscope.llm.ledger import Page
     from neuronscope.state import AnyLLM, Instruments
+    from neuronscope.subject.shape import Shape
 
     AnySubject = str | os.PathLike[str] | tuple[Any, Any] | Subject
     LLMs = str | BaseChatModel | Mapping[str, str | BaseChatModel]
@@ -82,34 +83,131 @@ def equip(
     Raises:
         NeuronScopeError: something cannot be found, loaded or reached.
     """
-    from neuronscope.agents.refinement import NO_WRITER
-    from neuronscope.embeddings import resolve_embeddings
-    from neuronscope.llm import Budget, check_reachable, resolve_llm
     from neuronscope.simulators import resolve_simulator
     from neuronscope.state import Instruments
 
-    config = config or ExplainConfig()
-    limit = None if budget is None else Budget.parse(budget)
-    models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
-    if config.experiments and _refines_offline(models):
-        raise ConfigurationError(NO_WRITER)
-    check_reachable(models)
-    vectors = resolve_embeddings(embeddings, models)
-    simulates = resolve_simulator(simulator, llm=models)
+    named = resolve_names(
+        subject,
+        [neuron_place(neuron) for neuron in neurons],
+        corpus=corpus,
+        store=store,
+        llm=llm,
+        base_url=base_url,
+        budget=budget,
+        embeddings=embeddings,
+        simulator=simulator,
+        config=config,
+    )
+    simulates = resolve_simulator(simulator, llm=named.llm)
     loaded = as_subject(subject)
     for neuron in neurons:
         check_neuron(loaded, neuron)
     if store is None:
         layers = sorted({neuron.layer for neuron in neurons})
-        store = collect_for(loaded, layers, corpus, config, cache_dir, progress)
+        store = collect_for(loaded, layers, named.corpus, named.config, cache_dir, progress)
     elif hasattr(store, "bind"):
         store.bind(loaded)
     return Equipment(
         shared=Instruments(
-            subject=loaded, store=store, simulator=simulates, embeddings=vectors, llm=models, config=config
+            subject=loaded,
+            store=store,
+            simulator=simulates,
+            embeddings=named.embeddings,
+            llm=named.llm,
+            config=named.config,
         ),
-        budget=limit,
+        budget=named.budget,
     )
+
+
+class Named(NamedTuple):
+    """What names stand for, as far as nothing is loaded for it."""
+
+    config: ExplainConfig
+    budget: Budget | None
+    llm: AnyLLM | dict[str, AnyLLM]
+    embeddings: Embeddings
+    corpus: Any
+
+
+def resolve_names(
+    subject: AnySubject,
+    places: Sequence[tuple[int, int]],
+    *,
+    corpus: Any,
+    store: ExemplarSource | None,
+    llm: LLMs,
+    base_url: str | None,
+    budget: str | Budget | None,
+    embeddings: str | Embeddings,
+    simulator: str | Simulator,
+    config: ExplainConfig | None,
+) -> Named:
+    """Look at all arguments before anything is loaded or paid for, the quickest first.
+
+    Args:
+        subject: as for `explain_neurons`, as are the others.
+        places: the neurons, by layer and index.
+        corpus: opened if there is no store.
+        store: exemplars collected before.
+        llm: a name, a chat model, or one per agent.
+        base_url: where a named model is.
+        budget: what may be spent.
+        embeddings: a name, or LangChain's.
+        simulator: a name, or a simulator.
+        config: the settings.
+
+    Raises:
+        NeuronScopeError: one of them makes no sense, or names something that does not exist.
+    """
+    from neuronscope.agents.refinement import NO_WRITER
+    from neuronscope.corpus.sources import open_corpus
+    from neuronscope.embeddings import resolve_embeddings
+    from neuronscope.llm import Budget, check_reachable, resolve_llm
+    from neuronscope.simulators.base import check_simulator
+
+    config = checked_config(config)
+    limit = None if budget is None else Budget.parse(budget)
+    check_simulator(simulator)
+    models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
+    if config.experiments and _refines_offline(models):
+        raise ConfigurationError(NO_WRITER)
+    check_reachable(models)
+    vectors = resolve_embeddings(embeddings, models)
+    opened = open_corpus(corpus) if store is None else None
+    check_before_loading(subject, places)
+    return Named(config, limit, models, vectors, opened)
+
+
+def checked_config(config: ExplainConfig | None) -> ExplainConfig:
+    """The settings; None is the defaults.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if config is None or isinstance(config, ExplainConfig):
+        return config or ExplainConfig()
+    raise ConfigurationError(f"config is a {type(config).__name__}: give ns.ExplainConfig(n_tokens=100_000, ...).")
+
+
+def neuron_place(neuron: Neuron) -> tuple[int, int]:
+    """Layer and index, as far as a configuration knows them: of another site than the MLP only the layer."""
+    return neuron.layer, neuron.index if neuron.site == "mlp" else 0
+
+
+def check_before_loading(subject: Any, places: Sequence[tuple[int, int]]) -> None:
+    """Refuse a layer or a neuron that a model of this name does not have, without loading its weights.
+
+    Raises:
+        SubjectError: the layer or the neuron does not exist.
+    """
+    if not isinstance(subject, (str, os.PathLike)) or not places:
+        return
+    from neuronscope.subject.shape import shape_beyond
+
+    if (shape := shape_beyond(subject, places)) is not None:
+        for layer, index in places:
+            check_neuron(shape, Neuron(layer, index))
 
 
 def make_instruments(
@@ -171,7 +269,7 @@ def make_meter(config: ExplainConfig, budget: str | Budget | None = None, page: 
     )
 
 
-def check_neuron(subject: Subject, neuron: Neuron) -> None:
+def check_neuron(subject: Subject | Shape, neuron: Neuron) -> None:
     """Say in words which neurons there are, if this is none of them.
 
     Raises:

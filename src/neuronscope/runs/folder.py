@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -37,20 +38,25 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
-        try:
-            (self.path / RESULTS).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"The run's folder {self.path} cannot be made: {error.strerror}. Name another with out=."
-            ) from error
         self._lock = FileLock(self.path / ".lock", thread_local=False)
         try:
+            (self.path / RESULTS).mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
+            with TemporaryFile(dir=self.path / RESULTS):
+                pass  # results can be written
+            self.ledger = Ledger(self.path / "costs.sqlite")
         except Timeout as error:
             raise ConfigurationError(
                 f"Another process is at work in {self.path}. Wait for it, stop it, or name another folder with out=."
             ) from error
-        self.ledger = Ledger(self.path / "costs.sqlite")
+        except (OSError, NotImplementedError, ResultError) as error:
+            self._lock.release()
+            if isinstance(error, ResultError):
+                raise
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(
+                f"The run's folder {self.path} cannot be made or written: {reason}. Name another with out=."
+            ) from error
 
     def __enter__(self) -> RunFolder:
         return self
@@ -101,6 +107,20 @@ class RunFolder:
     def path_of(self, neuron: Neuron) -> Path:
         """The file of a neuron's result."""
         return self.path / RESULTS / f"{neuron.file_name}.json"
+
+    def save(self, result: NeuronExplanation) -> None:
+        """Write a neuron's result.
+
+        Raises:
+            ResultError: it cannot be written.
+        """
+        file = self.path_of(result.neuron)
+        try:
+            result.save(file)
+        except OSError as error:
+            raise ResultError(
+                f"{file} cannot be written: {error.strerror}. Make room, and run the same again: it goes on."
+            ) from error
 
     def finished(self, neurons: Iterable[Neuron]) -> dict[Neuron, NeuronExplanation]:
         """The results of those that are done; one that was left partial is not.

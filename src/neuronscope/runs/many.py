@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuronscope.arguments import dimensions, integer, short
 from neuronscope.config import ExplainConfig
 from neuronscope.engine import local
 from neuronscope.engine.ray import RayEngine, ray_engine
 from neuronscope.errors import ConfigurationError
-from neuronscope.protocols import ExemplarSource, Simulator
+from neuronscope.protocols import ExemplarSource, Simulator, Subject
 from neuronscope.result import NeuronExplanation
-from neuronscope.runs.equipment import Equipment, as_subject, collect_for, equip
+from neuronscope.runs.equipment import Equipment, as_subject, collect_for, equip, resolve_names
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.spec import RunSpec
+from neuronscope.stopping import stopping_threads
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ async def aexplain_neurons(
     result is partial, since something failed or the budget was spent, are tried again.
 
     Args:
-        neurons: which: `Neuron` objects, `(layer, index)` or `(layer, index, sign)`, or text such as `"9/740"`.
+        neurons: which: `Neuron` objects, `(layer, index)` or `(layer, index, sign)`, or text such as `"9/740"`; also
+            rows of arrays and tables, with the columns "layer" and "neuron".
         subject: the model: anything `load_subject` takes, or a subject.
         corpus: the text to look at, if no store is given; exemplars of all layers are collected in one pass.
         store: exemplars collected before.
@@ -86,31 +88,30 @@ async def aexplain_neurons(
         NeuronScopeError: something cannot be found, loaded or reached. What fails for one neuron is no exception: its
             result is partial and says what happened.
     """
-    chosen = list(dict.fromkeys(map(as_neuron, neurons)))
-    if parallel < 1:
-        raise ConfigurationError(f"parallel must be at least 1, not {parallel}.")
+    chosen, parallel = as_neurons(neurons), integer(parallel, "parallel", least=1)
     cluster = ray_engine(engine)
-    equipment = await asyncio.to_thread(
-        equip,
-        subject,
-        chosen,
-        corpus=corpus,
-        store=store,
-        llm=llm,
-        base_url=base_url,
-        budget=budget,
-        embeddings=embeddings,
-        simulator=simulator,
-        config=config,
-        cache_dir=cache_dir,
-        progress=progress if isinstance(progress, bool) else None,
-    )
     from neuronscope.runs.board import Board
     from neuronscope.runs.running import Runner
 
     async with AsyncExitStack() as stack:
-        folder = None if out is None else stack.enter_context(RunFolder(out))
-        finished = {} if folder is None else await asyncio.to_thread(_resume, folder, equipment, chosen)
+        folder = None if out is None else stack.enter_context(RunFolder(out))  # before the work: it may be in use
+        with stopping_threads():
+            equipment = await local.in_callers_thread(
+                equip,
+                subject,
+                chosen,
+                corpus=corpus,
+                store=store,
+                llm=llm,
+                base_url=base_url,
+                budget=budget,
+                embeddings=embeddings,
+                simulator=simulator,
+                config=config,
+                cache_dir=cache_dir,
+                progress=progress if isinstance(progress, bool) else None,
+            )
+        finished = {} if folder is None else await local.in_callers_thread(_resume, folder, equipment, chosen)
         board = stack.enter_context(Board(len(chosen), progress))
         board.known(len(finished))
         for neuron in chosen:
@@ -146,9 +147,9 @@ async def arun(
     """
     if not isinstance(spec, RunSpec):
         spec = RunSpec.load(spec)
-    settings, subject = spec.settings(), await asyncio.to_thread(as_subject, spec.subject)
     show = progress if isinstance(progress, bool) else None
-    store: Any = await asyncio.to_thread(collect_for, subject, spec.layers, spec.corpus, settings, spec.cache_dir, show)
+    with stopping_threads():
+        subject, store = await local.in_callers_thread(_load, spec, show)
     results = aexplain_neurons(
         spec.chosen(store),
         subject,
@@ -158,7 +159,7 @@ async def arun(
         budget=spec.budget,
         embeddings=spec.embeddings,
         simulator=spec.simulator,
-        config=settings,
+        config=spec.settings(),
         out=spec.out,
         checkpoints=spec.checkpoints,
         parallel=spec.parallel,
@@ -174,6 +175,26 @@ run = local.blocking_iterator(arun)
 """`arun` for scripts and notebooks: it waits."""
 
 
+def _load(spec: RunSpec, progress: bool | None) -> tuple[Subject, Any]:
+    """The model of a description, and the exemplars of all its layers; all else in it is looked at before."""
+    ray_engine(spec.engine)
+    with RunFolder(spec.out):  # it can be used, and nobody does
+        named = resolve_names(
+            spec.subject,
+            spec.places,
+            corpus=spec.corpus,
+            store=None,
+            llm=spec.llm,
+            base_url=spec.base_url,
+            budget=spec.budget,
+            embeddings=spec.embeddings,
+            simulator=spec.simulator,
+            config=spec.settings(),
+        )
+    subject = as_subject(spec.subject)
+    return subject, collect_for(subject, spec.layers, named.corpus, named.config, spec.cache_dir, progress)
+
+
 def as_neuron(neuron: AnyNeuron) -> Neuron:
     """A neuron from the forms that people write.
 
@@ -184,9 +205,42 @@ def as_neuron(neuron: AnyNeuron) -> Neuron:
         return neuron
     if isinstance(neuron, str):
         return Neuron.parse(neuron)
-    if isinstance(neuron, Sequence) and len(neuron) in (2, 3) and all(isinstance(part, int) for part in neuron):
-        return Neuron(*neuron)
-    raise ConfigurationError(f"{neuron!r} is no neuron: give ns.Neuron(9, 740), (9, 740), (9, 740, -1) or '9/740'.")
+    reason, parts = "", _parts(neuron)
+    if 2 <= len(parts) <= 4:
+        try:
+            return Neuron(*parts)
+        except ConfigurationError as error:
+            reason = f" {error}"
+    raise ConfigurationError(
+        f"{short(neuron)} is no neuron.{reason} Give ns.Neuron(9, 740), (9, 740), (9, 740, -1) or '9/740'."
+    )
+
+
+def as_neurons(neurons: Iterable[AnyNeuron]) -> list[Neuron]:
+    """Each neuron once, in order; a table has columns "layer" and "neuron", and "sign" if it likes.
+
+    Raises:
+        ConfigurationError: one of them is no neuron.
+    """
+    given: Any = neurons
+    if isinstance(given, (str, Neuron, Mapping)) or not isinstance(given, Iterable):
+        given = [given]
+    elif hasattr(given, "columns") and hasattr(given, "to_dict"):
+        given = given.to_dict("records")
+    return list(dict.fromkeys(map(as_neuron, given)))
+
+
+def _parts(neuron: Any) -> Sequence[Any]:
+    """Layer, index and perhaps sign of a row: of a table, by its columns' names; or of numbers, by their order."""
+    for name in ("_asdict", "to_dict"):  # as `itertuples` and `iterrows` of pandas give them
+        if callable(read := getattr(neuron, name, None)):
+            named = read()
+            return _parts(named) if "layer" in named else list(named.values())
+    if isinstance(neuron, Mapping):
+        index = neuron.get("neuron", neuron.get("index"))
+        return [neuron.get("layer"), index, neuron.get("sign", 1), neuron.get("site", "mlp")]
+    several = isinstance(neuron, Iterable) and dimensions(neuron) in (1, None)
+    return list(neuron)[:5] if several else []
 
 
 def _resume(folder: RunFolder, equipment: Equipment, neurons: Sequence[Neuron]) -> dict[Neuron, NeuronExplanation]:

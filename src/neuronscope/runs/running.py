@@ -21,6 +21,7 @@ from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.prefetching import groups, prefetch
 from neuronscope.scoring import Scorer
 from neuronscope.state import Instruments
+from neuronscope.stopping import stoppable_context
 from neuronscope.units import Neuron
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Runner:
         waiting: asyncio.Queue[Neuron | None] = asyncio.Queue(maxsize=max(1, n_workers))
         done: asyncio.Queue[NeuronExplanation | None] = asyncio.Queue()
         workers = [self._feed(neurons, waiting, n_workers), *(self._work(waiting, done) for _ in range(n_workers))]
-        tasks = [asyncio.create_task(worker) for worker in workers]
+        context, stopped = stoppable_context()
+        tasks = [asyncio.create_task(worker, context=context.copy()) for worker in workers]
         for task in tasks:
             task.add_done_callback(lambda _: done.put_nowait(None))
         ended = 0
@@ -82,6 +84,7 @@ class Runner:
                     if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                         raise error
         finally:
+            stopped.set()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -108,7 +111,7 @@ class Runner:
                 continue
             result = await self._attempt(neuron)
             if self._folder is not None:
-                await asyncio.to_thread(result.save, self._folder.path_of(neuron))
+                await asyncio.to_thread(self._folder.save, result)
             if self._checkpointer is not None:
                 await self._checkpointer.adelete_thread(self._thread(neuron))
             self._board.finished(result)

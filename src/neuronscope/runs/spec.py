@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
+from neuronscope.arguments import short
 from neuronscope.config import ExplainConfig
-from neuronscope.errors import ConfigurationError, first_problem
+from neuronscope.errors import ConfigurationError
+from neuronscope.llm.budget import Budget
+from neuronscope.runs.equipment import neuron_place
+from neuronscope.runs.yaml_file import read_yaml
 from neuronscope.units import Neuron
+from neuronscope.validation import Location, Problem, Settings, as_sentence, problems
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
 
+_MANUAL = "See docs/runs.md for the fields."
 
-class Selection(BaseModel):
+
+class Selection(Settings):
     """Neurons chosen by what they do: `n` of each layer (see `ExemplarStore.top_neurons`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     layers: list[int] = Field(min_length=1)
     """Layer numbers, from 0."""
@@ -33,18 +38,35 @@ class Selection(BaseModel):
     """For the random ones."""
 
 
-class RunSpec(BaseModel):
-    """Everything that `neuronscope run` reads from its file; what is left out is as for `explain_neurons`."""
+def _one_or_many(value: Any) -> str:
+    return "<many>" if isinstance(value, (list, tuple)) else "<selection>"
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+def _named_or_chosen(value: Any) -> str:
+    return "<selection>" if isinstance(value, (dict, Selection)) else "<name>"
+
+
+def _name_or_agents(value: Any) -> str:
+    return "<agents>" if isinstance(value, dict) else "<name>"
+
+
+_Selection = Annotated[Selection, Tag("<selection>")]
+_Each = Annotated[Annotated[str, Tag("<name>")] | _Selection, Discriminator(_named_or_chosen)]
+
+
+class RunSpec(Settings):
+    """Everything that `neuronscope run` reads from its file; what is left out is as for `explain_neurons`."""
 
     subject: str
     """The model: an alias, a Hugging Face id, a folder, a GGUF file."""
-    neurons: Selection | list[str | Selection]
-    """A selection; or a list of neurons by their written names (9/740, 9/740/-, sae:9/740), and of selections."""
+    neurons: Annotated[_Selection | Annotated[list[_Each], Tag("<many>")], Discriminator(_one_or_many)]
+    """A selection; or a list of neurons by their written names (9/740, 9/740/-, sae:9/740), and of selections; or one
+    neuron."""
     corpus: str = "builtin"
     """The text to look at."""
-    llm: str | dict[str, str] = "auto"
+    llm: Annotated[
+        Annotated[str, Tag("<name>")] | Annotated[dict[str, str], Tag("<agents>")], Discriminator(_name_or_agents)
+    ] = "auto"
     """A model's name, or one per agent."""
     base_url: str | None = None
     """Address of an OpenAI-compatible server that has the model."""
@@ -70,39 +92,62 @@ class RunSpec(BaseModel):
     cache_dir: Path | None = None
     """Where collected exemplars are kept."""
 
+    @field_validator("neurons", mode="before")
     @classmethod
-    def load(cls, path: str | Path) -> RunSpec:
+    def _several(cls, neurons: Any) -> Any:
+        return _listed(neurons)
+
+    @classmethod
+    def load(cls, path: str | Path, **changes: Any) -> RunSpec:
         """Read a YAML file.
 
-        Raises:
-            ConfigurationError: it cannot be read, or a field is wrong; the message names it.
-        """
-        import yaml
+        Args:
+            path: the file.
+            changes: fields that count instead of the file's.
 
-        try:
-            document = yaml.safe_load(Path(path).read_text("utf-8"))
-        except OSError as error:
-            raise ConfigurationError(f"Cannot read {path}: {error.strerror}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-        return cls.of(document, str(path))
+        Raises:
+            ConfigurationError: it cannot be read, or something in it is wrong; the message names all of it, by line.
+        """
+        read = read_yaml(Path(path))
+        if not isinstance(read.content, dict) and not read.problems:
+            what = "is empty" if read.content is None else f"holds {short(read.content)}"
+            raise ConfigurationError(f"{path} {what}: expected fields such as subject, neurons and out. {_MANUAL}")
+        unread = {problem.location for problem in read.problems}
+        spec, wrong = cls._checked(read.content | changes) if isinstance(read.content, dict) else (None, [])
+        wrong = [*read.problems, *(problem for problem in wrong if problem.location not in unread)]
+        if spec is None or wrong:
+            raise ConfigurationError(_in_a_line(str(path), wrong, read.line))
+        return spec
 
     @classmethod
     def of(cls, document: Any, name: str = "The run's description") -> RunSpec:
         """Check what stood in a file.
 
         Raises:
-            ConfigurationError: a field is wrong.
+            ConfigurationError: something is wrong; the message names all of it.
         """
+        spec, wrong = cls._checked(document)
+        if spec is None or wrong:
+            raise ConfigurationError(_in_a_line(name, wrong, lambda _: None))
+        return spec
+
+    @classmethod
+    def _checked(cls, document: Any) -> tuple[RunSpec | None, list[Problem]]:
+        """The description, if its fields fit; and everything that is wrong, of what they name also."""
+        spec, wrong = None, []
         try:
             spec = cls.model_validate(document)
-            spec.settings()
-            for each in spec._listed():
-                if isinstance(each, str):
-                    Neuron.parse(each)
         except ValidationError as error:
-            raise ConfigurationError(f"{name}: {first_problem(error)}. See docs/runs.md for the fields.") from error
-        return spec
+            wrong += problems(error, _fields)
+        given = document if isinstance(document, dict) else {}
+        wrong += _config_problems(given.get("config"))
+        neurons, budget = _listed(given.get("neurons")), given.get("budget")
+        for number, each in enumerate(neurons if isinstance(neurons, list) else []):
+            if isinstance(each, str) and (complaint := _complaint(Neuron.parse, each)):
+                wrong.append(Problem(("neurons", number), complaint))
+        if isinstance(budget, str) and (complaint := _complaint(Budget.parse, budget)):
+            wrong.append(Problem(("budget",), complaint))
+        return spec, wrong
 
     def settings(self) -> ExplainConfig:
         """The settings, over the defaults or the paper's."""
@@ -115,8 +160,12 @@ class RunSpec(BaseModel):
     @property
     def layers(self) -> list[int]:
         """Every layer that the neurons are in."""
-        found = {layer for each in self._listed() for layer in _layers(each)}
-        return sorted(found)
+        return sorted({layer for layer, _ in self.places})
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The neurons by layer and index; of a selection each layer's first."""
+        return [place for each in self._listed() for place in _places(each)]
 
     def chosen(self, store: ExemplarStore) -> list[Neuron]:
         """The neurons, each once.
@@ -127,8 +176,49 @@ class RunSpec(BaseModel):
         return list(dict.fromkeys(neuron for each in self._listed() for neuron in _chosen(each, store)))
 
 
-def _layers(each: str | Selection) -> Sequence[int]:
-    return each.layers if isinstance(each, Selection) else [Neuron.parse(each).layer]
+def _listed(neurons: Any) -> Any:
+    return [neurons] if isinstance(neurons, str) else neurons
+
+
+def _fields(location: Location) -> Iterable[str]:
+    """The fields that there are at a place."""
+    if not location:
+        return RunSpec.model_fields
+    return Selection.model_fields if location[0] == "neurons" else ExplainConfig.model_fields
+
+
+def _config_problems(config: Any) -> list[Problem]:
+    if not isinstance(config, dict):
+        return []
+    try:
+        ExplainConfig.model_validate(config)
+    except ValidationError as error:
+        return problems(error, _fields, ("config",))
+    return []
+
+
+def _complaint(check: Callable[[str], object], text: str) -> str:
+    try:
+        check(text)
+    except ConfigurationError as error:
+        return str(error).rstrip(".")
+    return ""
+
+
+def _in_a_line(name: str, wrong: Sequence[Problem], line_of: Callable[[Location], int | None]) -> str:
+    """All that is wrong with a description, in the order of its lines."""
+    placed = sorted(((line_of(problem.location), problem.message) for problem in wrong), key=lambda each: each[0] or 0)
+    if len(placed) == 1:
+        line, message = placed[0]
+        return f"{name}{f', line {line}' if line else ''}: {as_sentence(message)} {_MANUAL}"
+    said = "; ".join(f"line {line}: {message}" if line else message for line, message in placed)
+    return f"{name} has {len(placed)} faults: {as_sentence(said)} {_MANUAL}"
+
+
+def _places(each: str | Selection) -> Sequence[tuple[int, int]]:
+    if isinstance(each, Selection):
+        return [(layer, 0) for layer in each.layers]
+    return [neuron_place(Neuron.parse(each))]
 
 
 def _chosen(each: str | Selection, store: ExemplarStore) -> list[Neuron]:

@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, SimulatorError
 from neuronscope.locks import Lock
 from neuronscope.protocols import Simulator
@@ -55,23 +56,35 @@ def resolve_simulator(
         ConfigurationError: no simulator of that name, or an object that is none.
         SimulatorError: the simulator's model cannot be loaded, or is no simulator.
     """
+    check_simulator(spec)
     if not isinstance(spec, str):
-        if isinstance(spec, Simulator):
-            return spec
-        raise ConfigurationError(
-            f"simulator={spec!r} is no simulator: it needs a method `simulate(explanations, exemplars)`."
-        )
-    kind, colon, source = spec.partition(":")
+        return spec
+    kind, _, source = spec.partition(":")
     if spec == "auto":
         return _transluce_if_possible() or _hybrid(embeddings)
     if spec == "hybrid":
         return _hybrid(embeddings)
-    if kind == "chat" and (source or not colon):
-        return _chat(source or llm)
-    if spec == "transluce" or (kind in ("transluce", "prompted") and source):
-        return _shared(kind, source)
+    return _chat(source or llm) if kind == "chat" else _shared(kind, source)
+
+
+def check_simulator(spec: str | Simulator) -> None:
+    """Say whether there is such a simulator, without loading it.
+
+    Raises:
+        ConfigurationError: no simulator of that name, or an object that is none.
+    """
+    if not isinstance(spec, str):
+        if isinstance(spec, Simulator):
+            return
+        raise ConfigurationError(
+            f"simulator={spec!r} is no simulator: it needs a method `simulate(explanations, exemplars)`."
+        )
+    kind, _, source = spec.partition(":")
+    if spec in KNOWN or (source and kind in ("transluce", "prompted", "chat")):
+        return
+    hint = did_you_mean(kind, [name for name in KNOWN if ":" not in name] + ["prompted"])
     raise ConfigurationError(
-        f"There is no simulator {spec!r}. Known: {', '.join(map(repr, KNOWN))}, or an object of your own."
+        f"There is no simulator {spec!r}.{hint} Known: {', '.join(map(repr, KNOWN))}, or an object of your own."
     )
 
 

@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from neuronscope.errors import SimulatorError, SubjectError
 from neuronscope.locks import lock_of
 from neuronscope.simulators.packing import pack
+from neuronscope.stopping import check_stopped
 from neuronscope.subject.capture import cache_argument
 from neuronscope.subject.conditions import plain_pass
 from neuronscope.subject.loading import load_model
@@ -181,6 +182,7 @@ class CausalModel:
 
     def _forward(self, parents: Sequence[Prefix | None], texts: Sequence[Sequence[int]]) -> tuple[Any, torch.Tensor]:
         """One batch: the cache that it went through, and the hidden states, `(texts, longest, width)`."""
+        check_stopped()
         starts = torch.tensor([parent.end if parent else 0 for parent in parents])
         longest, before = max(len(text) for text in texts), int(starts.max())
         ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts])

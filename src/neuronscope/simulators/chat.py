@@ -19,6 +19,7 @@ from neuronscope.llm import ask_blocking, model_name, resolve_llm
 from neuronscope.locks import Lock
 from neuronscope.simulators.chat_answers import Reading, read_answer
 from neuronscope.simulators.chat_prompts import chat_messages, chat_schema
+from neuronscope.stopping import check_stopped
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -192,6 +193,7 @@ class ChatSimulator:
 
     def _ask(self, call: _Call, request: _Request, complaint: str = "") -> Reading:
         """Ask once, and keep what can be used."""
+        check_stopped()
         messages = chat_messages(request.explanation, request.excerpts, complaint)
         schema = chat_schema(len(request.excerpts))
         message = ask_blocking(self._llm, messages, ROLE, schema=schema, meter=self._meter)

@@ -19,6 +19,7 @@ from neuronscope.errors import SimulatorError
 from neuronscope.locks import Lock
 from neuronscope.simulators.grammar import Condition, Reading, read
 from neuronscope.simulators.reading import View, view
+from neuronscope.stopping import check_stopped
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -93,6 +94,7 @@ class HybridSimulator:
             self._remember(context for seen in views for context in seen.contexts)
         predictions = []
         for seen in views:
+            check_stopped()
             rows = [self._predict(reading, seen) for reading in readings]
             predictions.append(np.stack(rows) if rows else np.zeros((0, len(seen.contents)), dtype=np.float32))
         return predictions

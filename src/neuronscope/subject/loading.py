@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, NeuronScopeError, SubjectError
 from neuronscope.subject.adapters import add_adapter, find_adapter, refuse_unread_adapters
 from neuronscope.subject.loaded import LoadedSubject
@@ -177,8 +178,8 @@ def _require_on_hub(model_id: str) -> None:
         HfApi().model_info(model_id, timeout=10)
     except RepositoryNotFoundError as error:
         raise SubjectError(
-            f"The Hugging Face hub has no model {model_id!r} that you may see. Check the spelling; if it is private, "
-            "log in with `hf auth login`."
+            f"The Hugging Face hub has no model {model_id!r} that you may see.{did_you_mean(model_id, ALIASES)} Check "
+            "the spelling; if it is private, log in with `hf auth login`."
         ) from error
     except (network_error, OSError) as error:
         packaged = [alias for alias in ALIASES.values() if alias.hub_id == model_id]
@@ -188,7 +189,8 @@ def _require_on_hub(model_id: str) -> None:
             else "Connect, or give a folder or .gguf file; `smollm2-135m` needs no hub."
         )
         raise SubjectError(
-            f"{model_id} is not on this machine, and the Hugging Face hub cannot be reached. {remedy}"
+            f"{model_id} is not on this machine, and the Hugging Face hub cannot be reached."
+            f"{did_you_mean(model_id, ALIASES)} {remedy}"
         ) from error
 
 
@@ -219,7 +221,8 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
     if dtype not in _DTYPES:
-        raise ConfigurationError(f"There is no dtype {dtype!r} for a subject. Choose auto, {', '.join(_DTYPES)}.")
+        hint = did_you_mean(dtype, _DTYPES)
+        raise ConfigurationError(f"There is no dtype {dtype!r} for a subject.{hint} Choose auto, {', '.join(_DTYPES)}.")
     return _DTYPES[str(dtype)]
 
 

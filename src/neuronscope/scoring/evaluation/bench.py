@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.arguments import did_you_mean
 from neuronscope.config import ExplainConfig
 from neuronscope.embeddings import embed
 from neuronscope.errors import ConfigurationError
@@ -157,7 +158,9 @@ def available(metrics: Sequence[str] | str, *, has_llm: bool, has_subject: bool)
     named = [metrics] if isinstance(metrics, str) else list(metrics)
     unknown = [family for family in named if family not in METRICS]
     if unknown or not named:
-        raise ConfigurationError(f"There is no metric {(unknown or [''])[0]!r}. Known: {', '.join(METRICS)}; or 'all'.")
+        first = (unknown or [""])[0]
+        hint = did_you_mean(first, [*METRICS, "all"])
+        raise ConfigurationError(f"There is no metric {first!r}.{hint} Known: {', '.join(METRICS)}; or 'all'.")
     for family in named:
         if family in missing:
             raise ConfigurationError(f"Cannot evaluate: {missing[family]}.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from neuronscope.validation import Settings
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Settings):
     """How a simulator is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     method: Literal["full", "lora"] = "full"
     """Train all weights but the embeddings, or low-rank adapters (LoRA), which are merged into them at the end."""
