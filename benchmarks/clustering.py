@@ -18,9 +18,9 @@ from hdbscan import HDBSCAN
 from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering
 
-from neuronscope.agents.differing import FRAME, in_one_frame, telling_words
-from neuronscope.embeddings import MiniLM, embed
-from neuronscope.simulators.grammar import Condition, write
+from neuronscope.agents.distinguishing import FRAME, in_one_frame, telling_words
+from neuronscope.llm.embeddings import MiniLM, embed
+from neuronscope.offline.english import Condition, write
 
 SHAPES = {
     "one meaning": [(2,), (3,), (4,)],

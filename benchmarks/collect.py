@@ -30,10 +30,10 @@ import torch
 
 import neuronscope as ns
 from neuronscope.corpus import Window, open_corpus, windows
-from neuronscope.exemplars import collection
+from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.checkpoints import INTERVAL, MAX_SHARE, Checkpoints
-from neuronscope.exemplars.collection import Collection, chunks
+from neuronscope.exemplars.statistics_pass import Collection, chunks
 from neuronscope.subject import LoadedSubject
 
 BATCH_TOKENS = 32 * 64

@@ -20,7 +20,7 @@ import neuronscope as ns
 from neuronscope.corpus import open_corpus, windows
 from neuronscope.exemplars.accumulator import LayerAccumulator
 from neuronscope.exemplars.activations import batches
-from neuronscope.exemplars.collection import chunks
+from neuronscope.exemplars.statistics_pass import chunks
 
 BATCH_TOKENS = 32 * 64
 N_BATCHES = 8

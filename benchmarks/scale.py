@@ -25,11 +25,11 @@ from torch.utils._pytree import tree_leaves
 
 from neuronscope.exemplars.accumulator import TOTAL_UNIT, LayerAccumulator, SignStatistics
 from neuronscope.exemplars.checkpoints import INTERVAL, MAX_SHARE
-from neuronscope.exemplars.collection import CHUNK_SEQUENCES
-from neuronscope.exemplars.collector import collect_exemplars
+from neuronscope.exemplars.collect import collect_exemplars
 from neuronscope.exemplars.pool import SAMPLE_SIZE
+from neuronscope.exemplars.statistics_pass import CHUNK_SEQUENCES
 from neuronscope.exemplars.topk import MAX_ID
-from neuronscope.units import SPLITS
+from neuronscope.types import SPLITS
 
 _DEFAULTS = {name: each.default for name, each in inspect.signature(collect_exemplars).parameters.items()}
 SEQ_LEN: int = _DEFAULTS["seq_len"]

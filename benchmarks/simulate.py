@@ -27,7 +27,7 @@ from neuronscope.corpus.windows import windows
 from neuronscope.simulators import FinetunedSimulator, PromptedSimulator
 from neuronscope.simulators.matrix import CausalSimulator
 from neuronscope.subject.tokens import token_strings
-from neuronscope.units import Exemplar
+from neuronscope.types import Exemplar
 
 EXPLANATIONS = [
     'This neuron activates on words for colours, most strongly on "red", and weakly on materials such as "gold".',

@@ -24,7 +24,8 @@ from rich.console import Console
 
 import neuronscope as ns
 from neuronscope.agents import RefinementAgent
-from neuronscope.answers import read_text
+from neuronscope.display.terminal import TerminalReport
+from neuronscope.display.words import visible
 from neuronscope.graphs import (
     TOOLS,
     Agent,
@@ -44,10 +45,9 @@ from neuronscope.graphs import (
     score_explanations,
 )
 from neuronscope.llm import ask
-from neuronscope.report.terminal import TerminalReport
-from neuronscope.report.words import visible
-from neuronscope.result import Failure
-from neuronscope.simulators.grammar import read
+from neuronscope.llm.answers import read_text
+from neuronscope.offline.english import read
+from neuronscope.results import Failure
 
 MOST_CONDITIONS = 16
 """An explanation that lists more than this commits itself to nothing."""

@@ -19,6 +19,7 @@ from rich.console import Console
 
 import neuronscope as ns
 from neuronscope.agents import ClusteringAgent, HypothesisAgent
+from neuronscope.display.terminal import TerminalReport
 from neuronscope.graphs import (
     Agent,
     Guarded,
@@ -34,8 +35,7 @@ from neuronscope.graphs import (
     fan_out,
     observe,
 )
-from neuronscope.report.terminal import TerminalReport
-from neuronscope.runs.equipment import make_meter
+from neuronscope.session import make_meter
 
 
 class ClusterDrafts:

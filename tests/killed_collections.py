@@ -21,7 +21,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads do not survive a fork
 import torch
 
 import neuronscope as ns
-from neuronscope.exemplars import checkpoints, collection
+from neuronscope.exemplars import checkpoints
+from neuronscope.exemplars import statistics_pass as collection
 
 
 def collect(subject: Any, corpus: str, cache: Path) -> None:

@@ -19,7 +19,7 @@ import aiosqlite  # noqa: F401 - imported before the fork, as are the others
 import langgraph.checkpoint.sqlite.aio  # noqa: F401
 
 import neuronscope as ns
-import neuronscope.runs.running
+import neuronscope.runs.runner
 from many import arguments
 
 

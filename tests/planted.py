@@ -9,9 +9,9 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from neuronscope.config import ExplainConfig
-from neuronscope.result import Cluster
+from neuronscope.results import Cluster
 from neuronscope.state import Instruments
-from neuronscope.units import SPLITS, Exemplar, Neuron
+from neuronscope.types import SPLITS, Exemplar, Neuron
 
 COLOURS = ["red", "green", "blue"]
 ANIMALS = ["cat", "dog", "horse"]

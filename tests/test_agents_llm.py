@@ -15,7 +15,7 @@ from fake_openai import Reply, fake_openai
 from neuronscope.agents import DecompositionAgent, HypothesisAgent, RefinementAgent
 from neuronscope.agents.decomposition import standalone
 from neuronscope.llm import Meter
-from neuronscope.result import PredictionError
+from neuronscope.results import PredictionError
 from neuronscope.state import ExemplarIds, Instruments, NeuronState
 
 OBSERVED: NeuronState = {"neuron": NEURON, "exemplars": ExemplarIds(train=list(range(len(WATER))), maximum=9.8)}

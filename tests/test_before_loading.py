@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import neuronscope as ns
-from neuronscope import cli
-from neuronscope.subject.architectures import find_layout
+from neuronscope.cli import main as cli
+from neuronscope.subject.layout import find_layout
 from neuronscope.subject.shape import shape_beyond
 
 
@@ -30,7 +30,7 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the weights are loaded")
 
     monkeypatch.setattr("neuronscope.subject.loading.load_model", load)
-    monkeypatch.setattr("neuronscope.simulators.base._load", load)
+    monkeypatch.setattr("neuronscope.simulators.registry._load", load)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 

@@ -20,7 +20,7 @@ import planted
 from agent_helpers import NEURON, WATER, ListStore, answering, exemplar, runtime, scripted
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.llm import Meter, ask
-from neuronscope.scoring.scorer import Scorer
+from neuronscope.metrics.scorer import Scorer
 from neuronscope.simulators import ChatSimulator
 from neuronscope.simulators.chat_answers import read_answer
 from neuronscope.simulators.chat_prompts import chat_messages, quoted

@@ -20,7 +20,7 @@ from ormsgpack import MsgpackEncodeError
 import neuronscope as ns
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.graphs.checkpoints import open_checkpoints, serializer
-from neuronscope.result import Attempt, Cluster, Mode, PredictionError
+from neuronscope.results import Attempt, Cluster, Mode, PredictionError
 from neuronscope.state import ExemplarIds
 from planted import AGENTS, BOTH, instruments
 

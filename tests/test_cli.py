@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import neuronscope as ns
-from neuronscope import cli
-from neuronscope.result import Mode, NeuronExplanation
-from neuronscope.units import Neuron
+from neuronscope.cli import main as cli
+from neuronscope.results import Mode, NeuronExplanation
+from neuronscope.types import Neuron
 
 EXPLAIN = ["explain", "smollm2-135m", "--layer", "9", "--neuron", "421"]
 
@@ -284,7 +284,7 @@ def test_version() -> None:
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from neuronscope.cli import app; app(['--help'], standalone_mode=False);"
+        "import sys; from neuronscope.cli.main import app; app(['--help'], standalone_mode=False);"
         "heavy = {'torch', 'transformers', 'langchain_core', 'langgraph', 'numpy', 'jinja2'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

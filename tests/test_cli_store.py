@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import neuronscope as ns
-from neuronscope import cli
+from neuronscope.cli import main as cli
 from neuronscope.exemplars import ExemplarStore
 from table_subject import TableSubject
 

@@ -13,8 +13,8 @@ import neuronscope as ns
 from agent_helpers import runtime
 from neuronscope.agents import ClusteringAgent
 from neuronscope.agents.clustering import cluster_atoms
-from neuronscope.embeddings import aembed, embed
 from neuronscope.graphs import build_neuron_graph
+from neuronscope.llm.embeddings import aembed, embed
 from neuronscope.simulators import HybridSimulator
 from planted import BOTH, MemorySource, PlantedSubject, WordSimulator, documents, instruments
 

@@ -22,12 +22,13 @@ from typer.testing import CliRunner
 import neuronscope as ns
 from fake_openai import fake_openai
 from many import CONFIG, arguments, found, results_in, useful
-from neuronscope.cli import app
-from neuronscope.engine.ray import QUEUE, RayEngine, RayWorkers
-from neuronscope.exemplars import checkpoints, collection, sharding
-from neuronscope.exemplars.collection import FinishedChunks
+from neuronscope.cli.main import app
+from neuronscope.cluster import QUEUE, RayEngine, RayWorkers
+from neuronscope.exemplars import checkpoints, sharding
+from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.identity import identify
 from neuronscope.exemplars.progress import TokenProgress
+from neuronscope.exemplars.statistics_pass import FinishedChunks
 from neuronscope.subject.portable import portable
 from ray_shards import die, die_always, die_once, echo, name_device, refuse
 from table_subject import TableSubject

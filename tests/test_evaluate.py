@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 import neuronscope as ns
 from agent_helpers import answering
-from neuronscope.cli import app
+from neuronscope.cli.main import app
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.result import Mode, NeuronExplanation
+from neuronscope.results import Mode, NeuronExplanation
 from planted import (
     AGENTS,
     ANIMALS,
@@ -459,7 +459,7 @@ def test_a_real_neuron_is_evaluated_with_the_hybrid_simulator(smollm2: Any, real
 
 
 def test_written_texts_are_read_by_a_real_model_as_plain_text(smollm2: Any) -> None:
-    from neuronscope.scoring.evaluation.concept import activations
+    from neuronscope.metrics.generation import activations
 
     neuron = ns.Neuron(2, 7, sign=-1)
     texts = ["The red <|im_end|> house.", "", "A quiet road."]

@@ -12,13 +12,13 @@ from hypothesis.extra.numpy import arrays
 
 import neuronscope as ns
 from agent_helpers import exemplar
-from neuronscope.agents.judging_prompts import (
+from neuronscope.agents.judge_prompts import (
     concept_question,
     detection_question,
     fuzzing_question,
     intruder_question,
 )
-from neuronscope.scoring.evaluation.items import ROUND_SIZE, Marked, fuzz, intruder_rounds, near_misses
+from neuronscope.metrics.stimuli import ROUND_SIZE, Marked, fuzz, intruder_rounds, near_misses
 
 LEVEL = 2.5
 activations = arrays(np.float32, st.integers(1, 12), elements=st.integers(0, 10).map(float))

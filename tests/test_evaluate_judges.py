@@ -10,9 +10,9 @@ import pytest
 
 import neuronscope as ns
 from agent_helpers import answering, exemplar, scripted
-from neuronscope.agents.judging import LLMJudge, read_place, read_verdicts
+from neuronscope.agents.judge import LLMJudge, read_place, read_verdicts
 from neuronscope.llm import Meter
-from neuronscope.scoring.evaluation.items import Marked
+from neuronscope.metrics.stimuli import Marked
 
 WATER = exemplar("Add two cups of cold{ water:8.7} and stir until the{ liquid:4.2} is clear.")
 MARKED = Marked(WATER.tokens, WATER.activations > 2.5)

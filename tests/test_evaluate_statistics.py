@@ -12,11 +12,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import bootstrap
 from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score, roc_auc_score
 
-from neuronscope.scoring.evaluation.agreement import Line, correlation, fit_line, quantiles, variance_explained
-from neuronscope.scoring.evaluation.classification import accuracy, always_yes, classify, confusion, fit_threshold
-from neuronscope.scoring.evaluation.ranking import auc, mean_difference, odd_one_out
-from neuronscope.scoring.evaluation.resampling import Estimate, Resampling, draw_weights, estimate
-from neuronscope.scoring.metrics import pearson
+from neuronscope.metrics.agreement import Line, correlation, fit_line, quantiles, variance_explained
+from neuronscope.metrics.bootstrap import Estimate, Resampling, draw_weights, estimate
+from neuronscope.metrics.classification import accuracy, always_yes, classify, confusion, fit_threshold
+from neuronscope.metrics.correlation import pearson
+from neuronscope.metrics.retrieval import auc, mean_difference, odd_one_out
 
 FEW = Resampling(n=40, seed=0)
 MANY = Resampling(n=4000, seed=0)

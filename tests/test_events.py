@@ -16,7 +16,7 @@ from neuronscope.graphs import (
     observe,
     stream_events,
 )
-from neuronscope.graphs.refinement import RefinementOutput
+from neuronscope.graphs.refine import RefinementOutput
 from neuronscope.state import RefinementState
 from planted import (
     AGENTS,

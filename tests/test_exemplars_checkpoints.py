@@ -22,8 +22,10 @@ from safetensors import SafetensorError
 
 import neuronscope as ns
 from neuronscope.corpus import open_corpus, windows
-from neuronscope.exemplars import checkpoints, collection, writing
-from neuronscope.exemplars.collection import Collection, chunks
+from neuronscope.exemplars import checkpoints
+from neuronscope.exemplars import statistics_pass as collection
+from neuronscope.exemplars import write as writing
+from neuronscope.exemplars.statistics_pass import Collection, chunks
 from neuronscope.exemplars.workplace import store_in_the_making
 from table_subject import TableSubject
 

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from neuronscope.corpus import Document, Window, open_corpus, windows
-from neuronscope.exemplars import collection, collector, writing
+from neuronscope.exemplars import collect as collector
+from neuronscope.exemplars import statistics_pass as collection
+from neuronscope.exemplars import write as writing
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.exemplars.topk import unpack
 from neuronscope.subject.loaded import LoadedSubject
-from neuronscope.units import SPLITS
+from neuronscope.types import SPLITS
 from table_subject import TableSubject
 
 LETTERS = "?abcdefgh"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neuronscope.exemplars import frequency
 from neuronscope.exemplars.accumulator import LayerAccumulator, SignStatistics
-from neuronscope.units import SPLITS
+from neuronscope.types import SPLITS
 
 WIDTH = 7
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]

@@ -18,7 +18,7 @@ import pytest
 import neuronscope as ns
 from neuronscope.exemplars import ExemplarStore, sequences, topk
 from neuronscope.exemplars.activations import ActivationCache
-from neuronscope.units import SPLITS
+from neuronscope.types import SPLITS
 from table_subject import TableSubject
 
 LETTERS = "?abcdefgh"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuronscope as ns
-from neuronscope.experiments.baselines import TokenLookup
+from neuronscope.baselines.token_lookup import TokenLookup
 from neuronscope.experiments.offline import Row, random_neurons, table
 
 sequences = st.lists(

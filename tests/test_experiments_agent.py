@@ -13,14 +13,14 @@ import neuronscope as ns
 from agent_helpers import answering, runtime, scripted
 from fake_openai import Reply, fake_openai, refusal
 from neuronscope.agents import RefinementAgent
-from neuronscope.agents.experiment_prompts import TRIALS_SHOWN, experiment_lines, experiment_messages
-from neuronscope.agents.experimenting import MOST_TEXTS, capture_tool, read_written, texts_schema
+from neuronscope.agents.prober import MOST_TEXTS, capture_tool, read_written, texts_schema
+from neuronscope.agents.prober_prompts import TRIALS_SHOWN, experiment_lines, experiment_messages
 from neuronscope.agents.prompts import refinement_messages
 from neuronscope.graphs import capture_activations
 from neuronscope.llm import AnswerCache, Meter
 from neuronscope.llm.refusals import unable
 from neuronscope.llm.requests import LONGEST_CALL
-from neuronscope.result import Experiment, Trial
+from neuronscope.results import Experiment, Trial
 
 EXPLANATION = 'This neuron activates on "water".'
 HISTORY = [ns.Attempt(0, "This neuron activates on ice.", 0.4), ns.Attempt(1, EXPLANATION, 0.5)]

@@ -15,7 +15,7 @@ from neuronscope.errors import LLMError, SubjectError
 from neuronscope.graphs import build_neuron_graph, build_refinement_graph, observe
 from neuronscope.llm import Meter
 from neuronscope.llm.conversation import unable
-from neuronscope.result import Experiment, Mode, Trial
+from neuronscope.results import Experiment, Mode, Trial
 from planted import (
     AGENTS,
     ANIMAL_MODE,

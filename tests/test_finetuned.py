@@ -22,8 +22,8 @@ from causal_models import (
     sentencepiece_tokenizer,
 )
 from neuronscope.errors import SimulatorError
-from neuronscope.protocols import Simulator
-from neuronscope.simulators.causal import CausalModel, Reading
+from neuronscope.interfaces import Simulator
+from neuronscope.simulators.causal_lm import CausalModel, Reading
 from neuronscope.simulators.finetuned import FinetunedSimulator
 from neuronscope.simulators.packing import pack
 from neuronscope.subject.tokens import token_strings

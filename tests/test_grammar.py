@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronscope.simulators.grammar import (
+from neuronscope.offline.english import (
     LONGEST_EXPLANATION,
     STRENGTHS,
     Condition,

@@ -21,10 +21,10 @@ from neuronscope.graphs import (
     observe,
 )
 from neuronscope.graphs.drawing import draw, redraw
-from neuronscope.graphs.refinement import converged, refined
+from neuronscope.graphs.refine import converged, refined
 from neuronscope.graphs.tools import validation_sequences
-from neuronscope.result import Attempt, Cluster, Mode
-from neuronscope.scoring import Scorer, pearson
+from neuronscope.metrics import Scorer, pearson
+from neuronscope.results import Attempt, Cluster, Mode
 from planted import (
     AGENTS,
     ANIMAL_MODE,

@@ -19,7 +19,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 import neuronscope as ns
 from fake_openai import FakeOpenAI, fake_openai
 from many import arguments, results_in, slow, useful
-from neuronscope.engine import local
+from neuronscope import blocking as local
 from neuronscope.stopping import check_stopped, stoppable_context, stopping_threads
 from neuronscope.subject import LoadedSubject
 from planted import WordSimulator, documents
@@ -246,8 +246,8 @@ COMMAND = """
 import asyncio, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import neuronscope as ns
-from neuronscope.cli import main
-from neuronscope.engine import local
+from neuronscope.cli.main import main
+from neuronscope import blocking as local
 
 def deaf():
     while True:
@@ -291,7 +291,7 @@ def test_a_command_ends_in_one_line_whatever_it_is_busy_with(work: str, sent: si
 
 
 def test_a_second_ctrl_c_does_not_wait() -> None:
-    patient = "import neuronscope.cli_signals\nneuronscope.cli_signals._PATIENCE = 50\nmain()\n"
+    patient = "import neuronscope.cli.signals\nneuronscope.cli_signals._PATIENCE = 50\nmain()\n"
     code = COMMAND.replace("{CHOSEN}", "deaf").replace("main()\n", patient)
     with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout is not None
@@ -307,7 +307,7 @@ def test_ctrl_c_after_a_command_is_done_changes_nothing() -> None:
     code = """
 import atexit, os, signal, sys
 atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), print("still here")))  # runs last
-from neuronscope.cli import main
+from neuronscope.cli.main import main
 sys.argv = ["neuronscope", "--version"]
 main()
 """

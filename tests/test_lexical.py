@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from agent_helpers import runtime
-from neuronscope.agents.lexical import LexicalDecomposition, LexicalHypothesis, LexicalRefinement
 from neuronscope.agents.parsing import same_sentence
-from neuronscope.embeddings import MiniLM
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.result import Attempt, Mode, PredictionError
+from neuronscope.llm.embeddings import MiniLM
+from neuronscope.offline.agents import LexicalDecomposition, LexicalHypothesis, LexicalRefinement
+from neuronscope.offline.english import Condition, quotable, read, write
+from neuronscope.results import Attempt, Mode, PredictionError
 from neuronscope.simulators import HybridSimulator
-from neuronscope.simulators.grammar import Condition, quotable, read, write
 from neuronscope.state import ExemplarIds, Instruments
 from planted import BOTH, DEAD, MemorySource, PlantedSubject
 

@@ -23,10 +23,11 @@ import neuronscope as ns
 from agent_helpers import runtime, scripted
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.embeddings import MiniLM, resolve_embeddings
-from neuronscope.llm import Meter, ask, ask_blocking, backends, local, model_name, request_failure, resolve_llm
-from neuronscope.llm.backends import backend_of
-from neuronscope.result import Usage
+from neuronscope.llm import Meter, ask, ask_blocking, local, model_name, request_failure, resolve_llm
+from neuronscope.llm import models as backends
+from neuronscope.llm.embeddings import MiniLM, resolve_embeddings
+from neuronscope.llm.models import backend_of
+from neuronscope.results import Usage
 
 KEY = "sk-test-1234567890abcdef"
 

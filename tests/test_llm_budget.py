@@ -17,7 +17,7 @@ from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.llm import AnswerCache, Meter, ask
 from neuronscope.llm.prices import PRICES_VARIABLE, price
-from neuronscope.result import Usage
+from neuronscope.results import Usage
 
 QUESTION = [HumanMessage("What does it like?")]
 

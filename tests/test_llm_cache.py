@@ -13,8 +13,8 @@ from langchain_openai import ChatOpenAI
 from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.answers import read_text
 from neuronscope.llm import AnswerCache, Meter, ask, ask_blocking, ask_many
+from neuronscope.llm.answers import read_text
 from neuronscope.llm.refusals import unable
 
 KEY = "sk-sentinel-1234567890abcdef"

@@ -18,10 +18,10 @@ from rich.console import Console
 
 import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai, refusal
+from neuronscope.display.terminal import TerminalReport
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.llm import Meter
 from neuronscope.llm.conversation import unable
-from neuronscope.report.terminal import TerminalReport
 from planted import (
     ANIMAL_MODE,
     BETTER_ANIMALS,

@@ -21,9 +21,9 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai, refusal
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.answers import read_text
-from neuronscope.embeddings import resolve_embeddings
 from neuronscope.llm import Meter, ask, ask_blocking, ask_many, check_reachable, request_failure, resolve_llm
+from neuronscope.llm.answers import read_text
+from neuronscope.llm.embeddings import resolve_embeddings
 from neuronscope.llm.refusals import forget
 
 QUESTION = [SystemMessage("You are brief."), HumanMessage("What does it like?")]

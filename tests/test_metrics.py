@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr
 
-from neuronscope.scoring import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
-from neuronscope.scoring.metrics import varies
-from neuronscope.units import Exemplar
+from neuronscope.metrics import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
+from neuronscope.metrics.correlation import varies
+from neuronscope.types import Exemplar
 
 values = arrays(np.float64, 20, elements=st.floats(-1e3, 1e3, allow_subnormal=False))
 anything = arrays(np.float64, 20, elements=st.floats(width=64))

@@ -12,10 +12,11 @@ import pytest
 
 import neuronscope as ns
 from neuronscope import bars
+from neuronscope.bars import in_notebook
+from neuronscope.display import GraphProgress, NotebookProgress, notebook, watching
+from neuronscope.display.html import render_progress
 from neuronscope.events import NeuronProgress
 from neuronscope.explain import run_graph
-from neuronscope.progress import GraphProgress, NotebookProgress, in_notebook, notebook, watching
-from neuronscope.report.html import render_progress
 from planted import AGENTS, BOTH, instruments
 
 HOSTILE = '<img src=x onerror=alert(1)> & "quoted" \u202egnp\x1b[31m'
@@ -85,7 +86,7 @@ def test_a_display_is_chosen_by_where_the_program_runs(jupyter, kernel, monkeypa
 
 
 def test_outside_a_notebook_ipython_is_never_imported():
-    code = "import sys; from neuronscope.progress import in_notebook; print(in_notebook(), 'IPython' in sys.modules)"
+    code = "import sys; from neuronscope.bars import in_notebook; print(in_notebook(), 'IPython' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout == "False False\n"
     assert not in_notebook()

@@ -19,7 +19,7 @@ from causal_models import (
     unigram_tokenizer,
 )
 from neuronscope.errors import SimulatorError
-from neuronscope.protocols import Simulator
+from neuronscope.interfaces import Simulator
 from neuronscope.simulators.few_shot import EXAMPLES
 from neuronscope.simulators.prompted import INTRODUCTION, PromptedSimulator
 from neuronscope.subject.tokens import token_strings

@@ -13,7 +13,6 @@ from langchain_core.messages import AIMessage
 import neuronscope as ns
 from agent_helpers import WATER, exemplar
 from neuronscope.agents import paper_prompts
-from neuronscope.agents.experiment_prompts import experiment_messages
 from neuronscope.agents.highlighting import (
     HIGHLIGHT_SHARE,
     activation_threshold,
@@ -23,12 +22,13 @@ from neuronscope.agents.highlighting import (
     visible,
     without_marks,
 )
-from neuronscope.agents.judging_prompts import concept_question, detection_question, fuzzing_question
+from neuronscope.agents.judge_prompts import concept_question, detection_question, fuzzing_question
 from neuronscope.agents.parsing import read_sentences
+from neuronscope.agents.prober_prompts import experiment_messages
 from neuronscope.agents.prompts import decomposition_messages, hypothesis_prompt, refinement_messages
-from neuronscope.fences import choose_fence, defused, undefused
-from neuronscope.result import Attempt, Experiment, PredictionError, Trial
-from neuronscope.scoring.evaluation.items import Marked
+from neuronscope.llm.fences import choose_fence, defused, undefused
+from neuronscope.metrics.stimuli import Marked
+from neuronscope.results import Attempt, Experiment, PredictionError, Trial
 from neuronscope.simulators.chat_prompts import chat_messages
 
 TEXTS = st.text(alphabet=st.sampled_from('ab <>[]{}⟦⟧⦃⦄/\n"\\mark1é\u2028\ud800'), max_size=30)

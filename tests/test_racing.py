@@ -12,9 +12,9 @@ from neuronscope.config import ExplainConfig
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder
 from neuronscope.experiments.racing import app, expected_best, replay_set
 from neuronscope.graphs import build_neuron_graph, build_refinement_graph, observe, score_explanations
-from neuronscope.result import Attempt, Mode
-from neuronscope.scoring import Scorer, pearson_rows, race
-from neuronscope.scoring.racing import most_telling
+from neuronscope.metrics import Scorer, pearson_rows, race
+from neuronscope.metrics.halving import most_telling
+from neuronscope.results import Attempt, Mode
 from planted import AGENTS, BETTER_COLOURS, BOTH, COLOUR_MODE, instruments
 
 SEQUENCES, TOKENS = 20, 6

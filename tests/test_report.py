@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import neuronscope as ns
-from neuronscope.report import TerminalReport, plot_clusters, plot_convergence, view, words
-from neuronscope.report.run_table import RunTable
-from neuronscope.result import (
+from neuronscope.display import TerminalReport, plot_clusters, plot_convergence, words
+from neuronscope.display import page as view
+from neuronscope.display.run import in_a_line
+from neuronscope.display.run_table import RunTable
+from neuronscope.results import (
     Attempt,
     Cluster,
     Excerpt,
@@ -30,8 +32,7 @@ from neuronscope.result import (
     Trial,
     Usage,
 )
-from neuronscope.runs.board import in_a_line
-from neuronscope.units import Neuron
+from neuronscope.types import Neuron
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -11,7 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import neuronscope as ns
-from neuronscope import cli
+from neuronscope.cli import main as cli
 from neuronscope.runs.costs import Cost
 from neuronscope.runs.spec import RunSpec, Selection
 

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuronscope as ns
-from neuronscope.result import Attempt, Cluster, Excerpt, Experiment, Failure, Mode, NeuronExplanation, Trial, Usage
+from neuronscope.metrics.table import Measurement
+from neuronscope.results import Attempt, Cluster, Excerpt, Experiment, Failure, Mode, NeuronExplanation, Trial, Usage
 from neuronscope.saved import SCHEMA_VERSION
-from neuronscope.scoring.evaluation.table import Measurement
 
 FULL = NeuronExplanation(
     ns.Neuron(4, 17, -1, "sae"),

@@ -16,9 +16,9 @@ from safetensors import safe_open
 
 import neuronscope as ns
 from neuronscope.corpus import Window, open_corpus, windows
-from neuronscope.exemplars.collection import Collection, chunks
 from neuronscope.exemplars.pool import SAMPLE_SIZE, SequencePool
-from neuronscope.units import SPLITS
+from neuronscope.exemplars.statistics_pass import Collection, chunks
+from neuronscope.types import SPLITS
 from table_subject import TableSubject
 
 ROOT = Path(__file__).parent.parent

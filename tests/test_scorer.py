@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neuronscope.errors import SimulatorError
-from neuronscope.scoring import Scorer, pearson
+from neuronscope.metrics import Scorer, pearson
 from planted import (
     ANIMAL_MODE,
     BETTER_ANIMALS,

@@ -18,10 +18,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import TypeAdapter
 
 import neuronscope as ns
-import neuronscope.serving
+import neuronscope.server
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.graphs.serving import ServedGraph
-from neuronscope.serving import NeuronForm, ServingSettings, neuron_graph, refinement_graph, serve
+from neuronscope.graphs.server import ServedGraph
+from neuronscope.server import NeuronForm, ServingSettings, neuron_graph, refinement_graph, serve
 from planted import AGENTS, BETTER_ANIMALS, BETTER_COLOURS, instruments
 from small_world import write_small_world
 
@@ -123,7 +123,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> d
 
 
 async def test_models_and_exemplars_are_loaded_once_and_costs_counted_anew(settings: dict[str, Any]) -> None:
-    equip, read = neuronscope.serving.equip, ServingSettings.model_validate(settings)
+    equip, read = neuronscope.server.equip, ServingSettings.model_validate(settings)
     first, second = equip(read, ns.Neuron(1, 3)), equip(read, ns.Neuron(1, 4))
     assert first.store is second.store
     assert first.meter is not second.meter

@@ -20,11 +20,11 @@ from langchain_core.embeddings import Embeddings
 import neuronscope as ns
 from fake_openai import Reply, fake_openai
 from neuronscope.config import ExplainConfig
-from neuronscope.engine import run
 from neuronscope.llm import Budget, ask
 from neuronscope.locks import Lock, lock_of
+from neuronscope.runs import run
 from neuronscope.simulators import HybridSimulator
-from neuronscope.simulators.causal import CausalModel, Reading
+from neuronscope.simulators.causal_lm import CausalModel, Reading
 from neuronscope.subject.capture import visit
 from small_world import SmallWorld, write_small_world
 

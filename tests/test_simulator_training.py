@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import neuronscope as ns
-from neuronscope import cli
+from neuronscope.cli import main as cli
 from neuronscope.corpus.documents import split_of
 from neuronscope.exemplars.checkpoints import Checkpoints
 from neuronscope.experiments.simulators import bootstrap, correlations, plot_loss, predict, table
-from neuronscope.result import Mode, NeuronExplanation
+from neuronscope.results import Mode, NeuronExplanation
 from neuronscope.simulators import TrainingSettings, train_simulator
 from neuronscope.simulators.alignment import align
 from neuronscope.simulators.finetuned import FinetunedSimulator

@@ -7,13 +7,13 @@ import torch
 
 from causal_models import byte_level_tokenizer, random_llama
 from neuronscope.errors import ConfigurationError, SimulatorError
-from neuronscope.protocols import BatchSimulator
+from neuronscope.interfaces import BatchSimulator
 from neuronscope.simulators import (
     ChatSimulator,
     FinetunedSimulator,
     HybridSimulator,
     PromptedSimulator,
-    base,
+    registry,
     resolve_simulator,
 )
 
@@ -48,7 +48,7 @@ def test_auto_is_hybrid_without_a_gpu(monkeypatch):
 
 def test_auto_is_transluce_on_a_large_gpu(monkeypatch):
     _pretend_gpu(monkeypatch, 24e9)
-    monkeypatch.setattr(base, "_shared", lambda kind, source: (kind, source))
+    monkeypatch.setattr(registry, "_shared", lambda kind, source: (kind, source))
     assert resolve_simulator("auto") == ("transluce", "")
 
 
@@ -62,8 +62,8 @@ def test_auto_says_once_why_it_is_hybrid_on_a_large_gpu(monkeypatch, capsys):
         raise SimulatorError("The checkpoint [gated] cannot be had.")
 
     _pretend_gpu(monkeypatch, 24e9)
-    monkeypatch.setattr(base, "_shared", gated)
-    base._say_hybrid.cache_clear()
+    monkeypatch.setattr(registry, "_shared", gated)
+    registry._say_hybrid.cache_clear()
     assert isinstance(resolve_simulator("auto"), HybridSimulator)
     resolve_simulator("auto")
     assert capsys.readouterr().err.count("The checkpoint [gated] cannot be had.") == 1

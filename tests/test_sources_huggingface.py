@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import neuronscope as ns
-from neuronscope import cli
+from neuronscope.cli import main as cli
 from neuronscope.corpus import Document, Turn, open_corpus
 from neuronscope.corpus.huggingface import DatasetReference
 from neuronscope.errors import CorpusError

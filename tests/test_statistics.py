@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from agent_helpers import exemplar
-from neuronscope.agents.statistics import MINIMUM_COUNT, MINIMUM_STRENGTH, SHRINKAGE, Evidence
-from neuronscope.simulators.grammar import STRENGTHS, Condition, read, write
+from neuronscope.offline.english import STRENGTHS, Condition, read, write
+from neuronscope.offline.features import view
+from neuronscope.offline.pursuit import MINIMUM_COUNT, MINIMUM_STRENGTH, SHRINKAGE, Evidence
 from neuronscope.simulators.hybrid import quoted_strengths
-from neuronscope.simulators.reading import view
 
 LEVELS = [strength for _, strength in STRENGTHS]
 

@@ -25,8 +25,8 @@ from tokenizers import pre_tokenizers
 
 import neuronscope as ns
 from neuronscope.errors import ConfigurationError, SimulatorError, SubjectError
-from neuronscope.files import cache_folder
-from neuronscope.simulators.causal import CausalModel
+from neuronscope.io import cache_folder
+from neuronscope.simulators.causal_lm import CausalModel
 from neuronscope.simulators.training.trainee import Trainee
 from neuronscope.subject import loading, sources
 

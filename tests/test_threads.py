@@ -21,7 +21,7 @@ from neuronscope.graphs import (
     stream_events,
 )
 from neuronscope.graphs.checkpoints import serializer
-from neuronscope.result import Attempt, Failure, Mode, NeuronExplanation
+from neuronscope.results import Attempt, Failure, Mode, NeuronExplanation
 from planted import AGENTS, ANIMAL_MODE, BETTER_ANIMALS, BETTER_COLOURS, BOTH, COLOUR_MODE, DEAD, NEGATIVE, instruments
 
 THREAD: Any = {"configurable": {"thread_id": "chat"}}

@@ -8,13 +8,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from neuronscope import blocking
 from neuronscope.arguments import integer, real
 from neuronscope.config import ExplainConfig
-from neuronscope.engine import local
 from neuronscope.errors import ConfigurationError
-from neuronscope.protocols import ExemplarSource, Simulator, Subject
-from neuronscope.result import Mode, NeuronExplanation
-from neuronscope.runs.equipment import (
+from neuronscope.interfaces import ExemplarSource, Simulator, Subject
+from neuronscope.metrics.bootstrap import Resampling
+from neuronscope.metrics.stimuli import FIRING_SHARE
+from neuronscope.metrics.table import Evaluation
+from neuronscope.results import Mode, NeuronExplanation
+from neuronscope.runs.run import AnyNeuron, as_neuron
+from neuronscope.session import (
     as_subject,
     check_before_loading,
     check_neuron,
@@ -22,12 +26,8 @@ from neuronscope.runs.equipment import (
     collect_for,
     neuron_place,
 )
-from neuronscope.runs.many import AnyNeuron, as_neuron
-from neuronscope.scoring.evaluation.items import FIRING_SHARE
-from neuronscope.scoring.evaluation.resampling import Resampling
-from neuronscope.scoring.evaluation.table import Evaluation
 from neuronscope.stopping import stopping_threads
-from neuronscope.units import Neuron
+from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -83,14 +83,14 @@ async def aevaluate(
         ConfigurationError: an argument is missing or makes no sense, or a metric that was named cannot be had.
         NeuronScopeError: something cannot be found, loaded or reached.
     """
-    from neuronscope.agents.judging import LLMJudge
+    from neuronscope.agents.judge import LLMJudge
     from neuronscope.corpus.sources import open_corpus
-    from neuronscope.embeddings import resolve_embeddings
-    from neuronscope.graphs.observation import draw_exemplars
+    from neuronscope.graphs.observe import draw_exemplars
     from neuronscope.llm import Meter, resolve_llm
-    from neuronscope.scoring.evaluation.bench import Bench, available
+    from neuronscope.llm.embeddings import resolve_embeddings
+    from neuronscope.metrics.evaluator import Bench, available
     from neuronscope.simulators import resolve_simulator
-    from neuronscope.simulators.base import check_simulator
+    from neuronscope.simulators.registry import check_simulator
 
     config = _own_config(explanations) if config is None else checked_config(config)
     texts, unit = _sentences(explanations), _neuron(explanations, neuron)
@@ -105,9 +105,9 @@ async def aevaluate(
             raise ConfigurationError(_NOTHING)
         corpus = open_corpus(corpus)
     with stopping_threads():
-        await local.in_callers_thread(check_before_loading, subject, [neuron_place(unit)])
-        simulates = await local.in_callers_thread(resolve_simulator, simulator, llm=model)
-        loaded, source = await local.in_callers_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
+        await blocking.in_callers_thread(check_before_loading, subject, [neuron_place(unit)])
+        simulates = await blocking.in_callers_thread(resolve_simulator, simulator, llm=model)
+        loaded, source = await blocking.in_callers_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
         bench = Bench(
             neuron=unit,
             subject=loaded,
@@ -127,7 +127,7 @@ async def aevaluate(
     return Evaluation(unit, texts, measurements, unavailable, provenance)
 
 
-evaluate = local.blocking(aevaluate)
+evaluate = blocking.blocking(aevaluate)
 """`aevaluate` for scripts and notebooks: it waits."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from neuronscope.units import Neuron
+from neuronscope.types import Neuron
 
 Phase = Literal["started", "finished"]
 

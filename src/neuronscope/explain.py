@@ -6,21 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuronscope import blocking
 from neuronscope.config import ExplainConfig
-from neuronscope.engine import local
 from neuronscope.events import ProgressEvent
-from neuronscope.protocols import ExemplarSource, Simulator
-from neuronscope.result import NeuronExplanation
-from neuronscope.runs.equipment import equip
-from neuronscope.runs.many import aexplain_neurons, explain_neurons
+from neuronscope.interfaces import ExemplarSource, Simulator
+from neuronscope.results import NeuronExplanation
+from neuronscope.runs.run import aexplain_neurons, explain_neurons
+from neuronscope.session import equip
 from neuronscope.stopping import stopping_threads
-from neuronscope.units import Neuron
+from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from neuronscope.llm import Budget
-    from neuronscope.runs.equipment import AnySubject, LLMs
+    from neuronscope.session import AnySubject, LLMs
     from neuronscope.state import Instruments
 
 __all__ = ["aexplain_neuron", "aexplain_neurons", "explain_neuron", "explain_neurons", "run_graph"]
@@ -74,7 +74,7 @@ async def aexplain_neuron(
     """
     unit = Neuron(layer, neuron, sign)
     with stopping_threads():
-        equipment = await local.in_callers_thread(
+        equipment = await blocking.in_callers_thread(
             equip,
             subject,
             [unit],
@@ -92,7 +92,7 @@ async def aexplain_neuron(
         return await run_graph(unit, equipment.instruments(), progress)
 
 
-explain_neuron = local.blocking(aexplain_neuron)
+explain_neuron = blocking.blocking(aexplain_neuron)
 """`aexplain_neuron` for scripts and notebooks: it waits."""
 
 
@@ -100,8 +100,8 @@ async def run_graph(
     neuron: Neuron, instruments: Instruments, progress: bool | Callable[[ProgressEvent], object] | None = None
 ) -> NeuronExplanation:
     """Run the default graph on one neuron, and show how it goes."""
+    from neuronscope.display import watching
     from neuronscope.graphs import build_neuron_graph, stream_events
-    from neuronscope.progress import watching
 
     with watching(progress, neuron) as listener:
         async for item in stream_events(build_neuron_graph(), neuron, instruments):

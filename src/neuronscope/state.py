@@ -16,9 +16,9 @@ from langchain_core.messages import AnyMessage
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError
-from neuronscope.protocols import ExemplarSource, Simulator, Subject
-from neuronscope.result import Attempt, Cluster, Experiment, Failure, Mode, NeuronExplanation
-from neuronscope.units import Neuron
+from neuronscope.interfaces import ExemplarSource, Simulator, Subject
+from neuronscope.results import Attempt, Cluster, Experiment, Failure, Mode, NeuronExplanation
+from neuronscope.types import Neuron
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.agents.differing import in_one_frame, telling_words
+from neuronscope.agents.distinguishing import in_one_frame, telling_words
 from neuronscope.config import FEW_ATOMS
-from neuronscope.embeddings import aembed, checked_vectors, resolve_embeddings
-from neuronscope.result import Cluster
+from neuronscope.llm.embeddings import aembed, checked_vectors, resolve_embeddings
+from neuronscope.results import Cluster
 from neuronscope.state import HasContext, NeuronState
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ClusteringAgent:
     """Reads `atoms`; writes `clusters`, the largest first and noise last.
 
     Args:
-        embeddings: a LangChain `Embeddings`; a string for `neuronscope.embeddings.resolve_embeddings`; or None for
+        embeddings: a LangChain `Embeddings`; a string for `neuronscope.llm.embeddings.resolve_embeddings`; or None for
             those of the run's context.
     """
 

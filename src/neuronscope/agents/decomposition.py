@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from neuronscope.agents import paper_prompts, prompts
 from neuronscope.agents.parsing import distinct, read_sentences
 from neuronscope.agents.role import LLMRole, succeeded
-from neuronscope.answers import read_apart
 from neuronscope.llm import ask
+from neuronscope.llm.answers import read_apart
 from neuronscope.state import HasContext, NeuronState
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class DecompositionAgent(LLMRole):
         """
         llm = self._model(runtime)
         if llm == "offline":
-            from neuronscope.agents.lexical import LexicalDecomposition
+            from neuronscope.offline.agents import LexicalDecomposition
 
             return await LexicalDecomposition()(state, runtime)
         drafts = [self._split(llm, draft, runtime) for draft in state["hypotheses"]]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import count, groupby
 from typing import NamedTuple
 
-from neuronscope.fences import defused
-from neuronscope.units import Exemplar
+from neuronscope.llm.fences import defused
+from neuronscope.types import Exemplar
 
 HIGHLIGHT_SHARE = 0.3
 """A token is highlighted when its activation exceeds this share of the largest one among the exemplars shown."""

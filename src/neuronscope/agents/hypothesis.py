@@ -9,15 +9,15 @@ from neuronscope.agents import paper_prompts, prompts
 from neuronscope.agents.highlighting import Marks, without_marks
 from neuronscope.agents.parsing import distinct
 from neuronscope.agents.role import LLMRole, succeeded
-from neuronscope.answers import read_apart, read_text
 from neuronscope.llm import ask
+from neuronscope.llm.answers import read_apart, read_text
 from neuronscope.state import HasContext, NeuronState
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
 
-    from neuronscope.units import Exemplar
+    from neuronscope.types import Exemplar
 
 
 class HypothesisAgent(LLMRole):
@@ -37,7 +37,7 @@ class HypothesisAgent(LLMRole):
         """
         llm = self._model(runtime)
         if llm == "offline":
-            from neuronscope.agents.lexical import LexicalHypothesis
+            from neuronscope.offline.agents import LexicalHypothesis
 
             return await LexicalHypothesis()(state, runtime)
         context = runtime.context

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from neuronscope.agents.experiment_prompts import experiment_lines
 from neuronscope.agents.highlighting import activation_threshold, choose_marks, highlight, marked_runs, visible
+from neuronscope.agents.prober_prompts import experiment_lines
 from neuronscope.agents.prompts import HypothesisPrompt, drawn_for, error_lines, numbered, ranked_lines
-from neuronscope.fences import Fence, choose_fence, fenced
-from neuronscope.result import Attempt, Experiment, PredictionError
-from neuronscope.units import Exemplar
+from neuronscope.llm.fences import Fence, choose_fence, fenced
+from neuronscope.results import Attempt, Experiment, PredictionError
+from neuronscope.types import Exemplar
 
 _HYPOTHESIS = """\
 You are a meticulous AI researcher conducting an important investigation into a specific neuron inside a language \

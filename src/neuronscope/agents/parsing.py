@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from neuronscope import loose_json
-from neuronscope.answers import FENCE, REFUSAL, is_cut_off, read_text, shortened
 from neuronscope.errors import LLMError
+from neuronscope.llm import loose_json
+from neuronscope.llm.answers import FENCE, REFUSAL, is_cut_off, read_text, shortened
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from neuronscope.agents.experiment_prompts import experiment_lines
 from neuronscope.agents.highlighting import (
     Highlight,
     Marks,
@@ -27,9 +26,10 @@ from neuronscope.agents.highlighting import (
     marked_runs,
     visible,
 )
-from neuronscope.fences import choose_fence, fenced
-from neuronscope.result import Attempt, Experiment, PredictionError, sortable
-from neuronscope.units import Exemplar
+from neuronscope.agents.prober_prompts import experiment_lines
+from neuronscope.llm.fences import choose_fence, fenced
+from neuronscope.results import Attempt, Experiment, PredictionError, sortable
+from neuronscope.types import Exemplar
 
 CONTEXT_CHARACTERS = 60
 """How much of the text before a mispredicted token the Refinement Agent sees."""

@@ -9,22 +9,22 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, ToolCall
 
 from neuronscope.agents import paper_prompts
-from neuronscope.agents.experiment_prompts import N_TEXTS, experiment_messages
-from neuronscope.agents.experimenting import CAPTURE, Written, capture_tool, read_written, texts_schema
 from neuronscope.agents.parsing import distinct, read_sentence, read_sentences
+from neuronscope.agents.prober import CAPTURE, Written, capture_tool, read_written, texts_schema
+from neuronscope.agents.prober_prompts import N_TEXTS, experiment_messages
 from neuronscope.agents.prompts import refinement_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
-from neuronscope.answers import read_apart
 from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
-from neuronscope.result import best_attempt
+from neuronscope.llm.answers import read_apart
+from neuronscope.results import best_attempt
 from neuronscope.state import HasContext, RefinementState
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
 
-    from neuronscope.result import Attempt, PredictionError
+    from neuronscope.results import Attempt, PredictionError
 
 
 NO_WRITER = (
@@ -54,7 +54,7 @@ class RefinementAgent(LLMRole):
         """
         llm = self._model(runtime)
         if llm == "offline":
-            from neuronscope.agents.lexical import LexicalRefinement
+            from neuronscope.offline.agents import LexicalRefinement
 
             return await LexicalRefinement()(state, runtime)
         history, config = state["history"], runtime.context.config

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from neuronscope.errors import LLMError
 from neuronscope.llm import resolve_llm
-from neuronscope.result import Failure
+from neuronscope.results import Failure
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

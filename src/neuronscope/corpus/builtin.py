@@ -26,7 +26,7 @@ from neuronscope.corpus.documents import Corpus, Document
 from neuronscope.corpus.local import read_jsonl
 from neuronscope.digests import digest_of_file
 from neuronscope.errors import CorpusError
-from neuronscope.files import cache_folder, write_atomically
+from neuronscope.io import cache_folder, write_atomically
 
 VERSION = 1
 """Raised whenever the same packages would yield other documents."""

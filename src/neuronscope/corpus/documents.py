@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from neuronscope.errors import CorpusError
-from neuronscope.units import Split
+from neuronscope.types import Split
 
 
 class Turn(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 from neuronscope.corpus.documents import Document, split_of
 from neuronscope.corpus.encoding import encode, encode_in_pieces, own_copy
-from neuronscope.units import Split
+from neuronscope.types import Split
 
 MIN_TOKENS = 4
 """A document with fewer tokens has too little context to say anything, and is left out."""

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuronscope.exemplars.collector import collect_exemplars
+    from neuronscope.exemplars.collect import collect_exemplars
     from neuronscope.exemplars.store import ExemplarStore, open_store
 
-_HOME = {"collect_exemplars": "collector", "ExemplarStore": "store", "open_store": "store"}
+_HOME = {"collect_exemplars": "collect", "ExemplarStore": "store", "open_store": "store"}
 
 __all__ = ["ExemplarStore", "collect_exemplars", "open_store"]
 

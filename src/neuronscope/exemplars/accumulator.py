@@ -17,7 +17,7 @@ import torch
 from neuronscope.errors import SubjectError
 from neuronscope.exemplars import frequency, processor
 from neuronscope.exemplars.topk import insert, merge, sequence_ids
-from neuronscope.units import SPLITS, Split
+from neuronscope.types import SPLITS, Split
 
 TOTAL_UNIT = 2.0**-20
 """Sums are kept as integers in this unit: adding integers does not depend on the order."""

@@ -20,10 +20,10 @@ from safetensors.numpy import load, save
 
 from neuronscope.digests import digest
 from neuronscope.errors import ConfigurationError
-from neuronscope.files import write_atomically
-from neuronscope.protocols import Subject
+from neuronscope.interfaces import Subject
+from neuronscope.io import write_atomically
 from neuronscope.stopping import check_stopped
-from neuronscope.units import Neuron
+from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
     import torch

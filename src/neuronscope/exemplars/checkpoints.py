@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from neuronscope.digests import digest
 from neuronscope.errors import StoreError
 from neuronscope.exemplars.workplace import sweep
-from neuronscope.files import OTHER_PLACE, writing
+from neuronscope.io import OTHER_PLACE, writing
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from neuronscope.errors import SubjectError
-from neuronscope.protocols import Subject
+from neuronscope.interfaces import Subject
 
 _anonymous: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 
 from neuronscope.digests import digest_of_file, digest_of_json
 from neuronscope.errors import StoreError
-from neuronscope.units import Split
+from neuronscope.types import Split
 
 FORMAT = 3
 """Version of the layout; a store of another one is refused."""

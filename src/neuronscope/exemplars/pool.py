@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.corpus.windows import Window
-from neuronscope.units import SPLITS, Split
+from neuronscope.types import SPLITS, Split
 
 SAMPLE_SIZE = 512
 """Random sequences kept of each split."""

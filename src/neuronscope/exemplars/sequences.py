@@ -26,7 +26,7 @@ from neuronscope.errors import StoreError
 from neuronscope.exemplars.layout import SEQUENCES_FILE, check_file
 from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.locks import Lock
-from neuronscope.units import SPLITS, Split
+from neuronscope.types import SPLITS, Split
 
 GROUP_ROWS = 512
 """Sequences of a row group: what one look-up reads."""

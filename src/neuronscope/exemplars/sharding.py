@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from neuronscope.cluster import RayEngine, RayWorkers
 from neuronscope.corpus.windows import Window
-from neuronscope.engine.ray import RayEngine, RayWorkers
-from neuronscope.exemplars.collection import Collection
 from neuronscope.exemplars.identity import checked_identity, identify
-from neuronscope.protocols import Subject
+from neuronscope.exemplars.statistics_pass import Collection
+from neuronscope.interfaces import Subject
 from neuronscope.subject.portable import PortableSubject, portable
 
 NumberedChunk = tuple[int, list[Window]]

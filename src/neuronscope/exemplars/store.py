@@ -14,11 +14,11 @@ from neuronscope.arguments import did_you_mean, integer
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
 from neuronscope.exemplars.layout import LayerFile, read_description
-from neuronscope.exemplars.selection import draw, draw_neurons, draw_random, strongest
+from neuronscope.exemplars.sampling import draw, draw_neurons, draw_random, strongest
 from neuronscope.exemplars.sequences import SequenceFile
+from neuronscope.interfaces import Subject
 from neuronscope.locks import Lock
-from neuronscope.protocols import Subject
-from neuronscope.units import SPLITS, Exemplar, Neuron, Split
+from neuronscope.types import SPLITS, Exemplar, Neuron, Split
 
 
 def open_store(path: str | Path) -> ExemplarStore:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import ConfigurationError
-from neuronscope.files import write_atomically
 from neuronscope.graphs.tools import validation_sequences
-from neuronscope.result import best_attempt
-from neuronscope.scoring import Scorer, pearson_rows
+from neuronscope.io import write_atomically
+from neuronscope.metrics import Scorer, pearson_rows
+from neuronscope.results import best_attempt
 from neuronscope.state import Instruments, RefinementState
 
 

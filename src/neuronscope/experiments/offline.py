@@ -17,13 +17,13 @@ import numpy as np
 import typer
 
 import neuronscope as ns
-from neuronscope.experiments.baselines import TokenLookup
-from neuronscope.graphs.observation import draw_exemplars
-from neuronscope.result import mean_of
+from neuronscope.baselines.token_lookup import TokenLookup
+from neuronscope.graphs.observe import draw_exemplars
+from neuronscope.results import mean_of
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
-    from neuronscope.protocols import Subject
+    from neuronscope.interfaces import Subject
     from neuronscope.subject import LoadedSubject
 
 LOOKUP_EXEMPLARS = 100

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 import neuronscope as ns
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder
 from neuronscope.experiments.offline import draw
-from neuronscope.files import write_atomically
-from neuronscope.scoring import race
+from neuronscope.io import write_atomically
+from neuronscope.metrics import race
 
 if TYPE_CHECKING:
     from neuronscope.state import Instruments
@@ -150,7 +150,7 @@ def record(
     from rich.console import Console
     from rich.progress import track
 
-    from neuronscope.embeddings import resolve_embeddings
+    from neuronscope.llm.embeddings import resolve_embeddings
     from neuronscope.simulators import resolve_simulator
     from neuronscope.state import Instruments
 

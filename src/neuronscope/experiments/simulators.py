@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import neuronscope as ns
 from neuronscope.errors import ConfigurationError
-from neuronscope.files import write_atomically
-from neuronscope.protocols import Simulator
-from neuronscope.scoring.metrics import pearson, varies
+from neuronscope.interfaces import Simulator
+from neuronscope.io import write_atomically
+from neuronscope.metrics.correlation import pearson, varies
 from neuronscope.simulators.training import ExplainedNeuron, TrainingSettings, read_results
 from neuronscope.simulators.training.material import is_held_out
 

@@ -1,7 +1,6 @@
 """The graphs, their nodes and their states, for running as they are and for composing your own."""
 
-from neuronscope.graphs.conclusion import conclude
-from neuronscope.graphs.experimenting import TryOut
+from neuronscope.graphs.conclude import conclude
 from neuronscope.graphs.neuron import (
     Guarded,
     NeuronGraph,
@@ -11,8 +10,9 @@ from neuronscope.graphs.neuron import (
     build_neuron_graph,
     fan_out,
 )
-from neuronscope.graphs.observation import observe
-from neuronscope.graphs.refinement import (
+from neuronscope.graphs.observe import observe
+from neuronscope.graphs.probe import TryOut
+from neuronscope.graphs.refine import (
     Agent,
     Propose,
     RefinementGraph,
@@ -24,7 +24,7 @@ from neuronscope.graphs.refinement import (
     call_for_scores,
     next_step,
 )
-from neuronscope.graphs.streaming import announced, stream_events
+from neuronscope.graphs.stream import announced, stream_events
 from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.graphs.tools import TOOLS, capture_activations, fail_in_words, score_explanations
 from neuronscope.state import ExemplarIds, Instruments, NeuronState, RefinementState

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from neuronscope import result, state, units
+from neuronscope import results, state
+from neuronscope import types as core_types
 from neuronscope.errors import ConfigurationError
 from neuronscope.llm.failures import redacted
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _OWN = [
     (kind.__module__, kind.__name__)
-    for module in (result, state, units)
+    for module in (results, state, core_types)
     for kind in vars(module).values()
     if isinstance(kind, type) and kind.__module__ == module.__name__ and hasattr(kind, "__dataclass_fields__")
     if kind is not state.Instruments

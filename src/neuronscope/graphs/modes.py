@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from neuronscope.result import Attempt, Experiment, Mode, best_attempt
+from neuronscope.results import Attempt, Experiment, Mode, best_attempt
 
 
 def representative(mode: Mode) -> str:

@@ -11,12 +11,12 @@ from langgraph.runtime import Runtime
 from langgraph.types import Checkpointer, Send
 
 from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.conclusion import conclude as default_conclude
-from neuronscope.graphs.observation import observe as default_observe
-from neuronscope.graphs.refinement import Agent, build_refinement_graph
-from neuronscope.graphs.streaming import announced
+from neuronscope.graphs.conclude import conclude as default_conclude
+from neuronscope.graphs.observe import observe as default_observe
+from neuronscope.graphs.refine import Agent, build_refinement_graph
+from neuronscope.graphs.stream import announced
 from neuronscope.graphs.threads import beginning_afresh
-from neuronscope.result import Failure, Mode
+from neuronscope.results import Failure, Mode
 from neuronscope.state import Instruments, NeuronState, RefinementState
 
 NeuronGraph = CompiledStateGraph[NeuronState, Instruments, Any, Any]

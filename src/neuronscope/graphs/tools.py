@@ -16,13 +16,13 @@ from langgraph.types import Command
 from numpy.typing import NDArray
 from pydantic import Field
 
-from neuronscope.agents.experimenting import CAPTURE, CAPTURE_DESCRIPTION, CaptureArguments, Text
+from neuronscope.agents.prober import CAPTURE, CAPTURE_DESCRIPTION, CaptureArguments, Text
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.modes import representative
 from neuronscope.locks import lock_of
-from neuronscope.result import Failure, Mode, best_attempt
-from neuronscope.scoring import Scorer, Standing, race
-from neuronscope.scoring.scorer import Predictions
+from neuronscope.metrics import Scorer, Standing, race
+from neuronscope.metrics.scorer import Predictions
+from neuronscope.results import Failure, Mode, best_attempt
 from neuronscope.state import Instruments, RefinementState
 
 MOST_TOKENS = 256

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from neuronscope.errors import LLMError
-from neuronscope.llm.backends import backend_of
+from neuronscope.llm.models import backend_of
 from neuronscope.locks import Lock, in_forked_child
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _key(
 
 def _repeated_thoughts(answer: AIMessage) -> dict[str, Any]:
     """The thoughts that a server gives in a field of their own, where the answer begins with them too."""
-    from neuronscope.answers import reasoning_of
+    from neuronscope.llm.answers import reasoning_of
 
     thought = reasoning_of(answer)
     repeated = thought and answer.text.strip().startswith(thought.strip())
@@ -206,7 +206,7 @@ def _repeated_thoughts(answer: AIMessage) -> dict[str, Any]:
 
 
 def _is_whole(answer: AIMessage) -> bool:
-    from neuronscope.answers import is_cut_off, read_text
+    from neuronscope.llm.answers import is_cut_off, read_text
 
     if is_cut_off(answer):
         return False

@@ -8,12 +8,12 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from neuronscope.answers import is_cut_off, is_filtered, reasoning_of
-from neuronscope.llm.backends import MAX_RETRIES, backend_of
+from neuronscope.llm.answers import is_cut_off, is_filtered, reasoning_of
 from neuronscope.llm.failures import harmless, is_connection_failure, is_filter, is_passing, request_failure
-from neuronscope.llm.meter import Meter
+from neuronscope.llm.models import MAX_RETRIES, backend_of
 from neuronscope.llm.refusals import Doubt, known_of, learnt, note_taken, refusal_of, unable
 from neuronscope.llm.requests import Call, Held, Messages, Outcome, Prompt
+from neuronscope.llm.usage import Meter
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from neuronscope.llm.backends import backend_of
+from neuronscope.llm.models import backend_of
 from neuronscope.llm.refusals import PartName, is_unable
 
 if TYPE_CHECKING:

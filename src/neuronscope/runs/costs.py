@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from neuronscope.result import Usage
+from neuronscope.results import Usage
 
 
 class Cost(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from neuronscope.errors import ConfigurationError, ResultError
-from neuronscope.files import write_atomically
-from neuronscope.llm.ledger import Ledger
-from neuronscope.result import NeuronExplanation
+from neuronscope.io import write_atomically
+from neuronscope.llm.usage_log import Ledger
+from neuronscope.results import NeuronExplanation
 from neuronscope.saved import SCHEMA_VERSION
-from neuronscope.units import Neuron
+from neuronscope.types import Neuron
 
 RUN_FILE = "run.json"
 RESULTS = "results"

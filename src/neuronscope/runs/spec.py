@@ -12,9 +12,9 @@ from neuronscope.arguments import short
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError
 from neuronscope.llm.budget import Budget
-from neuronscope.runs.equipment import neuron_place
 from neuronscope.runs.yaml_file import read_yaml
-from neuronscope.units import Neuron
+from neuronscope.session import neuron_place
+from neuronscope.types import Neuron
 from neuronscope.validation import Location, Problem, Settings, as_sentence, problems
 
 if TYPE_CHECKING:

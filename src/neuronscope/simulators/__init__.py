@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from neuronscope.simulators.base import resolve_simulator
+from neuronscope.simulators.registry import resolve_simulator
 
 if TYPE_CHECKING:
     from neuronscope.simulators.chat import ChatSimulator

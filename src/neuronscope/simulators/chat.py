@@ -24,7 +24,7 @@ from neuronscope.stopping import check_stopped
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from neuronscope.units import Exemplar
+    from neuronscope.types import Exemplar
 
 Row = NDArray[np.float32]
 Tokens = tuple[str, ...]

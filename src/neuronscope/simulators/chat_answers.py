@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope import loose_json
-from neuronscope.answers import FENCE, is_cut_off, read_text, shortened
 from neuronscope.errors import LLMError
+from neuronscope.llm import loose_json
+from neuronscope.llm.answers import FENCE, is_cut_off, read_text, shortened
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage

@@ -11,10 +11,10 @@ import torch
 from neuronscope.errors import SimulatorError
 from neuronscope.locks import lock_of
 from neuronscope.simulators.alignment import align
-from neuronscope.simulators.causal import CausalModel
+from neuronscope.simulators.causal_lm import CausalModel
 from neuronscope.simulators.matrix import CausalSimulator, Text
 from neuronscope.subject.tokens import bos_id
-from neuronscope.units import Exemplar
+from neuronscope.types import Exemplar
 
 TRANSLUCE = "Transluce/llama_8b_simulator"
 """The simulator of the paper's scores, fine-tuned from Llama-3.1-8B-Instruct."""

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import SimulatorError
 from neuronscope.locks import Lock
-from neuronscope.simulators.grammar import Condition, Reading, read
-from neuronscope.simulators.reading import View, view
+from neuronscope.offline.english import Condition, Reading, read
+from neuronscope.offline.features import View, view
 from neuronscope.stopping import check_stopped
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
-    from neuronscope.units import Exemplar
+    from neuronscope.types import Exemplar
 
 Array = NDArray[np.float32]
 
@@ -162,7 +162,7 @@ class HybridSimulator:
             self._vectors.popitem(last=False)
 
     def _embed(self, texts: Sequence[str]) -> Array:
-        from neuronscope.embeddings import embed, resolve_embeddings
+        from neuronscope.llm.embeddings import embed, resolve_embeddings
 
         if self._embeddings is None:
             self._embeddings = resolve_embeddings("minilm")

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.simulators.causal import CausalModel, Prefix, Reading
+from neuronscope.simulators.causal_lm import CausalModel, Prefix, Reading
 from neuronscope.simulators.merging import MergingQueue
-from neuronscope.units import Exemplar
+from neuronscope.types import Exemplar
 
 Array = NDArray[np.float32]
 Request = tuple[Sequence[str], Sequence[Exemplar]]

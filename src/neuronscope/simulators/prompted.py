@@ -9,11 +9,11 @@ import torch
 
 from neuronscope.errors import SimulatorError
 from neuronscope.simulators.alignment import align
-from neuronscope.simulators.causal import CausalModel
+from neuronscope.simulators.causal_lm import CausalModel
 from neuronscope.simulators.few_shot import EXAMPLES, ShownNeuron
 from neuronscope.simulators.matrix import CausalSimulator, Text
 from neuronscope.subject.tokens import leading_ids
-from neuronscope.units import Exemplar
+from neuronscope.types import Exemplar
 
 INTRODUCTION = (
     "Neurons of a language model fire at some tokens of a text and are silent at most. Each neuron below has a summary "

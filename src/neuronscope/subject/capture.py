@@ -12,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from neuronscope.errors import SubjectError
+from neuronscope.interfaces import Subject
 from neuronscope.locks import in_forked_child
-from neuronscope.protocols import Subject
-from neuronscope.subject.architectures import Layout
+from neuronscope.subject.layout import Layout
 
 Captured = tuple[dict[int, torch.Tensor], torch.Tensor]
 """Activations `(batch, longest, width)` by layer, and a boolean mask `(batch, longest)` of real tokens."""

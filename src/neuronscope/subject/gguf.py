@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronscope.errors import NeuronScopeError, SubjectError
-from neuronscope.files import cache_folder
+from neuronscope.io import cache_folder
 from neuronscope.subject.weights import load_causal
 
 _FORMAT = 2

@@ -11,16 +11,16 @@ import torch
 from neuronscope.errors import SubjectError
 from neuronscope.locks import lock_of
 from neuronscope.subject.adapters import refuse_unread_adapters
-from neuronscope.subject.architectures import find_layout
 from neuronscope.subject.capture import Captured, Visitor, length_mask, to_device, visit_projections
-from neuronscope.subject.conditions import plain_pass
+from neuronscope.subject.layout import find_layout
+from neuronscope.subject.plain_pass import plain_pass
 from neuronscope.subject.tokens import Bos, leading_ids
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from neuronscope.units import Neuron
+    from neuronscope.types import Neuron
 
 
 class LoadedSubject:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from neuronscope.errors import ConfigurationError, SubjectError
-from neuronscope.protocols import Subject
+from neuronscope.interfaces import Subject
 from neuronscope.subject.loaded import LoadedSubject
 from neuronscope.subject.loading import load_subject
 from neuronscope.subject.tokens import Bos

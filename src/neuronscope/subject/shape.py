@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from neuronscope.files import cache_folder
-from neuronscope.subject.architectures import find_layout
+from neuronscope.io import cache_folder
+from neuronscope.subject.layout import find_layout
 
 _KNOWN = {"smollm2-135m": {"model_type": "llama", "num_hidden_layers": 30, "intermediate_size": 1536}}
 """Configurations of aliases, as far as they matter here."""

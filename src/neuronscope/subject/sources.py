@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from neuronscope.errors import SubjectError
-from neuronscope.subject.architectures import SUPPORTED
 from neuronscope.subject.gguf import converted_folder
+from neuronscope.subject.layout import SUPPORTED
 
 
 class Alias(NamedTuple):

@@ -19,7 +19,7 @@ from neuronscope.simulators.finetuned import N_LEVELS, PROMPT
 from neuronscope.simulators.packing import pack
 from neuronscope.simulators.training.material import ExplainedNeuron
 from neuronscope.subject.tokens import bos_id
-from neuronscope.units import Exemplar
+from neuronscope.types import Exemplar
 
 IGNORED = -100
 """The target of tokens whose level is not learnt; torch's cross-entropy leaves it out."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from neuronscope.exemplars.checkpoints import Checkpoints
-from neuronscope.files import write_atomically
+from neuronscope.io import write_atomically
 from neuronscope.simulators.training.batches import IGNORED, Lesson, Row, collate, plan
 from neuronscope.simulators.training.progress import StepProgress
 from neuronscope.simulators.training.settings import TrainingSettings

@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from neuronscope.corpus.documents import digest_of, split_of
 from neuronscope.errors import ConfigurationError, first_problem
-from neuronscope.result import NeuronExplanation
+from neuronscope.results import NeuronExplanation
 from neuronscope.simulators.training.settings import TrainingSettings
-from neuronscope.units import SPLITS, Exemplar, Neuron, Split
+from neuronscope.types import SPLITS, Exemplar, Neuron, Split
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore

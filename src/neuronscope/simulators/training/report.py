@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.protocols import Simulator
-from neuronscope.result import mean_of
+from neuronscope.interfaces import Simulator
+from neuronscope.results import mean_of
 from neuronscope.simulators.training.material import ExplainedNeuron
 
 

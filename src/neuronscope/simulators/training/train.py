@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neuronscope.errors import ConfigurationError
-from neuronscope.files import write_atomically
+from neuronscope.io import write_atomically
 from neuronscope.simulators.finetuned import FinetunedSimulator
 from neuronscope.simulators.training.batches import Encoder, Lesson
 from neuronscope.simulators.training.loop import Loop

@@ -1,0 +1,1 @@
+"""The command line; a command is one call of the public API."""

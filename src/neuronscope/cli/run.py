@@ -1,0 +1,63 @@
+"""The command that explains many neurons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuronscope.cli.options import ENGINE
+from neuronscope.cli.output import DebugFlag, JsonFlag, prepare, print_json
+from neuronscope.results import NeuronExplanation
+
+
+def run(
+    context: typer.Context,
+    spec: Annotated[Path, typer.Argument(help="A YAML file: subject, neurons, llm, out, ... (docs/runs.md).")],
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="The run's folder, instead of the file's.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help='What the language models may cost, instead of what the file says: "5$".', metavar="AMOUNT"),
+    ] = None,
+    parallel: Annotated[int | None, typer.Option(min=1, help="Neurons under way at once.")] = None,
+    engine: Annotated[str | None, ENGINE] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Explain many neurons as a file describes; start it again to go on where it was interrupted."""
+    import neuronscope as ns
+    from neuronscope.runs.costs import Cost
+
+    given = {"out": out, "budget": budget, "parallel": parallel, "engine": engine}
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = ns.RunSpec.load(spec, **changes)
+    prepare()
+    results = sorted(ns.run(chosen), key=lambda result: result.neuron)
+    if context.meta.get("as_json"):
+        print_json({"out": str(chosen.out), "neurons": [_summary(result) for result in results]})
+        return
+    from rich.console import Console
+
+    from neuronscope.display.run_table import RunTable
+
+    costs = [str(Cost.of(result.usage)) if result.usage.requests else "" for result in results]
+    Console().print(RunTable(results, costs))
+    typer.echo(f"Results are in {chosen.out / 'results'}", err=True)
+
+
+def _summary(result: NeuronExplanation) -> dict[str, object]:
+    return {
+        "neuron": str(result.neuron),
+        "layer": result.neuron.layer,
+        "index": result.neuron.index,
+        "sign": result.neuron.sign,
+        "site": result.neuron.site,
+        "status": result.status,
+        "number": result.number,
+        "score": result.score,
+        "unrefined_score": result.unrefined_score,
+        "joint_score": result.joint_score,
+        "explanations": [mode.explanation for mode in result.modes],
+        "failures": [failure.message for failure in result.failures],
+    }

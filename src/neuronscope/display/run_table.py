@@ -1,0 +1,79 @@
+"""Many explanations as one table for the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from neuronscope.display import words
+from neuronscope.results import NeuronExplanation, mean_of
+
+COMMON = "This neuron activates "
+"""How explanations begin, which a narrow column has no room for."""
+
+
+class RunTable:
+    """A rich renderable: a line per neuron, and the means.
+
+    Args:
+        results: in the order in which they are shown.
+        cost: of a neuron, in words; an empty column is left out.
+    """
+
+    def __init__(self, results: Sequence[NeuronExplanation], cost: Sequence[str]) -> None:
+        self.results = results
+        self.cost = cost
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render for the console's width."""
+        table = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False)
+        table.add_column("Neuron", no_wrap=True)
+        table.add_column("Modes", justify="right")
+        table.add_column("Score", justify="right", no_wrap=True)
+        table.add_column("Together", justify="right", style="bold")
+        if any(self.cost):
+            table.add_column("Cost", justify="right", no_wrap=True)
+        table.add_column("Activates (best mode)", ratio=1, no_wrap=True, overflow="ellipsis")
+        for result, cost in zip(self.results, self.cost, strict=True):
+            table.add_row(*_row(result, cost if any(self.cost) else None))
+        yield table
+        yield Text(words.visible(_means(self.results)))
+        if any(result.modes and None in (result.score, result.joint_score) for result in self.results):
+            yield Text(words.LEGEND, style="dim")
+
+
+def _row(result: NeuronExplanation, cost: str | None) -> list[Text]:
+    if result.modes:
+        score = f"{words.number(result.unrefined_score)} → {words.number(result.score)}"
+        numbers = [str(result.number), score, words.number(result.joint_score)]
+        best = result.modes[0].explanation.removeprefix(COMMON)
+    else:
+        numbers, best = ["0", "", ""], result.status
+    if result.status == "partial":
+        numbers[0] += " (partial)"
+        best = best if result.modes or not result.failures else result.failures[0].message
+    cells = [str(result.neuron), *numbers, *([] if cost is None else [cost]), " ".join(best.split())]
+    style = {"partial": "yellow", "dead": "dim"}.get(result.status, "")
+    return [Text(words.visible(cell), style=style) for cell in cells]
+
+
+def _means(results: Sequence[NeuronExplanation]) -> str:
+    found = [result for result in results if result.modes]
+    tally = Counter(result.status for result in results)
+    counts = [f"{len(results)} neurons", *(f"{tally[name]} {name}" for name in ("dead", "partial") if tally[name])]
+    if not found:
+        return ", ".join(counts)
+    missing = sum(each.score is None for each in found)
+    before = mean_of(each.unrefined_score for each in found)
+    after, together = mean_of(each.score for each in found), mean_of(each.joint_score for each in found)
+    return (
+        f"{', '.join(counts)}. Means of those with modes: {fmean(each.number for each in found):.2f} modes, score "
+        f"{words.score(before)} before and {words.score(after)} after refinement, all together "
+        f"{words.score(together)}{f' ({missing} of them not measured)' if missing else ''}."
+    )

@@ -1,0 +1,201 @@
+"""The last node: test scores, excerpts, costs and origins, gathered into the result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from langgraph.runtime import Runtime
+from numpy.typing import NDArray
+
+from neuronscope.errors import NeuronScopeError
+from neuronscope.graphs.modes import representative
+from neuronscope.graphs.tools import own_sequences
+from neuronscope.llm import model_name
+from neuronscope.metrics import Scorer, assign_exemplars, pearson
+from neuronscope.metrics.correlation import on_scale, varies
+from neuronscope.results import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage, mean_of, sortable
+from neuronscope.state import ExemplarIds, Instruments, NeuronState
+from neuronscope.types import Exemplar, Neuron
+
+EXCERPTS = 5
+"""Test exemplars that a mode shows."""
+
+NO_TEXT = (
+    "{what}: the corpus has no {split} document (every document belongs to train, validation or test, by a hash of its "
+    "text). Collect exemplars from more documents."
+)
+NO_VARIATION = (
+    "{what}: the neuron does the same on all {n} {split} sequences, so nothing can be correlated with it. Collect "
+    "exemplars from more text."
+)
+NO_MODE = "No mode was found: the drafts gave no condition that belongs to a cluster. Try more drafts, or another LLM."
+
+Rows = list[NDArray[np.float32]]
+
+
+async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronState:
+    """Score the modes on the test set and put the result together.
+
+    A score that cannot be measured is None, and the failures say why.
+    """
+    instruments, neuron, ids = runtime.context, state["neuron"], state["exemplars"]
+    scorer = Scorer.of(instruments)
+    examined = await _examine(scorer, neuron, ids, state.get("modes", []))
+    modes = sorted(examined.modes, key=lambda mode: -sortable(mode.score))
+    new = [*examined.failures, *await _gaps(scorer, neuron, ids, state)]
+    failures = [*state.get("failures", []), *new]
+    explanation = NeuronExplanation(
+        neuron=neuron,
+        status=_status(ids, failures),
+        modes=modes,
+        score=mean_of(mode.score for mode in modes),
+        joint_score=examined.joint_score,
+        unrefined_score=mean_of(mode.unrefined_score for mode in modes),
+        hypotheses=list(state.get("hypotheses", [])),
+        atoms=list(state.get("atoms", [])),
+        clusters=list(state.get("clusters", [])),
+        failures=failures,
+        usage=usage_of(neuron, instruments),
+        provenance=provenance(instruments),
+    )
+    scorer.forget(neuron)
+    update: NeuronState = {"explanation": explanation}
+    return {**update, "failures": new} if new else update
+
+
+def _status(ids: ExemplarIds, failures: Sequence[Failure]) -> Status:
+    if ids.maximum <= 0:
+        return "dead"
+    return "partial" if failures else "explained"
+
+
+async def _gaps(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, state: NeuronState) -> list[Failure]:
+    """Why scores are missing that no step has failed at: there is no held-out text, or nothing happens in it."""
+    if ids.maximum <= 0:
+        return []
+    if not state.get("modes"):
+        return [] if state.get("failures") else [Failure("clustering", NO_MODE)]
+    gaps = []
+    for agent, split, what, sequences in (
+        ("refinement", "validation", "Nothing was refined", [*ids.validation, *ids.validation_random]),
+        ("conclude", "test", "There are no test scores", [*ids.test, *ids.test_random]),
+    ):
+        if not sequences:
+            gaps.append(Failure(agent, NO_TEXT.format(what=what, split=split)))
+        elif not varies(await scorer.truth(neuron, sequences)):
+            gaps.append(Failure(agent, NO_VARIATION.format(what=what, split=split, n=len(sequences))))
+    return gaps
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """The modes with their test scores."""
+
+    modes: list[Mode]
+    joint_score: float | None
+    failures: list[Failure]
+
+
+async def _examine(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, modes: Sequence[Mode]) -> _Examined:
+    """Predict every mode, and its representative, on the test set, and score what could be predicted."""
+    sequences = [*ids.test, *ids.test_random]
+    if not modes or not sequences:
+        return _Examined(list(modes), None, [])
+    answers = await asyncio.gather(
+        *(scorer.predict(neuron, [mode.explanation, representative(mode)], sequences) for mode in modes),
+        return_exceptions=True,
+    )
+    failures: list[Failure] = []
+    predicted: dict[int, Rows] = {}
+    for number, answer in enumerate(answers):
+        if not isinstance(answer, BaseException):
+            predicted[number] = answer
+        elif isinstance(answer, NeuronScopeError):
+            failures.append(Failure("conclude", f'{answer} (mode "{modes[number].explanation}" has no test score)'))
+        else:
+            raise answer
+    exemplars = await scorer.exemplars(neuron, sequences)
+    scored, joint_score = _score(modes, predicted, exemplars, ids) if predicted else ({}, None)
+    return _Examined([scored.get(number, mode) for number, mode in enumerate(modes)], joint_score, failures)
+
+
+def _score(
+    modes: Sequence[Mode], predicted: dict[int, Rows], exemplars: Sequence[Exemplar], ids: ExemplarIds
+) -> tuple[dict[int, Mode], float | None]:
+    """Score modes from predictions of shape `(2, tokens)` per exemplar: the explanation, then the representative."""
+    actual = [exemplar.activations for exemplar in exemplars]
+    finals = [np.stack([rows[place][0] for rows in predicted.values()]) for place in range(len(exemplars))]
+    belongs = assign_exemplars(finals, actual)
+    contested = belongs.sum(axis=0) > 1
+    truth = np.concatenate(actual)
+    place_of = {exemplar.sequence_id: place for place, exemplar in enumerate(exemplars)}
+    scored: dict[int, Mode] = {}
+    for order, (number, rows) in enumerate(predicted.items()):
+        pooled = np.concatenate(rows, axis=1)
+        whole = pearson(pooled[0], truth)
+        subset = [place_of[sequence] for sequence in own_sequences(ids.test, ids.test_random, belongs[order])]
+        own = [place for place in range(len(ids.test)) if belongs[order, place] and not contested[place]]
+        scored[number] = replace(
+            modes[number],
+            score=whole.value,
+            constant=whole.constant and whole.value is not None,
+            unrefined_score=pearson(pooled[1], truth).value,
+            subset_score=pearson(
+                np.concatenate([rows[place][0] for place in subset]),
+                np.concatenate([actual[place] for place in subset]),
+            ).value,
+            excerpts=[_excerpt(exemplars[place], rows[place][0], ids.maximum) for place in own[:EXCERPTS]],
+        )
+    return scored, pearson(np.concatenate([final.max(axis=0) for final in finals]), truth).value
+
+
+def _excerpt(exemplar: Exemplar, predicted: NDArray[np.float32], maximum: float) -> Excerpt:
+    return Excerpt(
+        tokens=list(exemplar.tokens),
+        activations=on_scale(exemplar.activations, maximum).round(2).tolist(),
+        predicted=predicted.astype(float).round(2).tolist(),
+        sequence_id=exemplar.sequence_id,
+        source=exemplar.source,
+    )
+
+
+def usage_of(neuron: Neuron, instruments: Instruments) -> Usage:
+    """What a neuron has cost so far."""
+    scorer = Scorer.of(instruments)
+    counted = {} if instruments.meter is None else instruments.meter.usage()
+    return Usage(**counted, simulated_tokens=scorer.simulated_tokens(neuron), seconds=round(scorer.seconds(neuron), 3))
+
+
+def provenance(instruments: Instruments) -> dict[str, Any]:
+    """Name what made a result: settings, model, text, backends and version; never a key."""
+    from importlib.metadata import version
+
+    subject, store, llm = instruments.subject, instruments.store, instruments.llm
+    llms = llm if isinstance(llm, dict) else {"all": llm}
+    names = {agent: model if isinstance(model, str) else model_name(model) for agent, model in llms.items()}
+    return {
+        "neuronscope": version("neuronscope"),
+        "subject": {"name": getattr(subject, "name", type(subject).__name__)}
+        | _plain("fingerprint", getattr(subject, "fingerprint", None)),
+        "store": {"kind": type(store).__name__} | _plain("info", getattr(store, "info", None)),
+        "simulator": getattr(instruments.simulator, "name", type(instruments.simulator).__name__),
+        "embeddings": _embeddings_name(instruments.embeddings),
+        "llm": names if isinstance(llm, dict) else names["all"],
+        "config": instruments.config.model_dump(mode="json"),
+    }
+
+
+def _plain(key: str, value: Any) -> dict[str, Any]:
+    """An attribute that some subjects and stores have, if it is plain data."""
+    return {key: value} if isinstance(value, (str, int, float, dict)) else {}
+
+
+def _embeddings_name(embeddings: Any) -> str:
+    """The class, and the model's name if it is a plain setting (a property might load the model)."""
+    name = getattr(embeddings, "__dict__", {}).get("model")
+    kind = type(embeddings).__name__
+    return f"{kind}: {name}" if isinstance(name, str) else kind

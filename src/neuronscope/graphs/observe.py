@@ -1,0 +1,87 @@
+"""The first node: which sequences are used for what."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+from langgraph.runtime import Runtime
+
+from neuronscope.config import ExplainConfig
+from neuronscope.interfaces import ExemplarSource
+from neuronscope.metrics import Scorer
+from neuronscope.results import Failure
+from neuronscope.state import ExemplarIds, Instruments, NeuronState
+from neuronscope.types import SPLITS, Neuron, Split
+
+NO_TRAIN_EXEMPLAR = (
+    "The neuron is active in held-out text but in none of the train documents, so there is nothing to draft from. "
+    "Collect exemplars from more tokens."
+)
+
+
+@runtime_checkable
+class ListsIds(Protocol):
+    """A source that can name sequences before anything is computed on them, as an `ExemplarStore` can."""
+
+    def top_ids(self, neuron: Neuron, split: str, n: int) -> list[int]:
+        """Ids of the neuron's top sequences of a split, strongest first."""
+
+    def random_ids(self, neuron: Neuron, split: str, n: int, seed: int) -> list[int]:
+        """Ids of sequences drawn without regard to activation."""
+
+
+async def observe(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronState:
+    """Draw the neuron's exemplars of every split, and have their activations computed together.
+
+    A top sequence on which the neuron is silent is no top sequence, and is left out.
+    """
+    neuron, store, config = state["neuron"], runtime.context.store, runtime.context.config
+    drawn = await asyncio.to_thread(draw_exemplars, store, neuron, config)
+    top = [*drawn.train, *drawn.validation, *drawn.test]
+    everything = [*top, *drawn.validation_random, *drawn.test_random]
+    exemplars = await Scorer.of(runtime.context).exemplars(neuron, everything)
+    peaks = {exemplar.sequence_id: float(exemplar.activations.max(initial=0.0)) for exemplar in exemplars}
+    ids = replace(
+        drawn,
+        train=[number for number in drawn.train if peaks[number] > 0],
+        validation=[number for number in drawn.validation if peaks[number] > 0],
+        test=[number for number in drawn.test if peaks[number] > 0],
+        maximum=max((peaks[number] for number in top), default=0.0),
+    )
+    if ids.maximum > 0 and not ids.train:
+        return {"exemplars": ids, "failures": [Failure("observe", NO_TRAIN_EXEMPLAR)]}
+    return {"exemplars": ids}
+
+
+def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig) -> ExemplarIds:
+    """Ask the store which sequences to use: the top ones of each split, and random ones to hold against them.
+
+    The random ones are drawn with a seed made from `config.seed` and the split; none of them is a top one.
+    """
+    train = _top(store, neuron, "train", config.n_train_exemplars)
+    validation = _top(store, neuron, "validation", config.heldout_top)
+    test = _top(store, neuron, "test", config.heldout_top)
+    return ExemplarIds(
+        train=train,
+        validation=validation,
+        validation_random=_random(store, neuron, "validation", config, validation),
+        test=test,
+        test_random=_random(store, neuron, "test", config, test),
+    )
+
+
+def _top(store: ExemplarSource, neuron: Neuron, split: Split, n: int) -> list[int]:
+    if isinstance(store, ListsIds):
+        return store.top_ids(neuron, split, n)
+    return [exemplar.sequence_id for exemplar in store.exemplars(neuron, split, n)]
+
+
+def _random(store: ExemplarSource, neuron: Neuron, split: Split, config: ExplainConfig, top: list[int]) -> list[int]:
+    n, seed = config.heldout_random, config.seed * len(SPLITS) + SPLITS.index(split)
+    if isinstance(store, ListsIds):
+        drawn = store.random_ids(neuron, split, n, seed)
+    else:
+        drawn = [exemplar.sequence_id for exemplar in store.random_sequences(neuron, split, n, seed)]
+    return [number for number in drawn if number not in top]

@@ -1,0 +1,27 @@
+"""How good an explanation is: predictions, scores with their intervals, and the table of them."""
+
+from neuronscope.metrics.bootstrap import Estimate, Resampling
+from neuronscope.metrics.correlation import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
+from neuronscope.metrics.data import Material, Sequences
+from neuronscope.metrics.halving import Standing, race
+from neuronscope.metrics.judged import Judge
+from neuronscope.metrics.scorer import Scorer
+from neuronscope.metrics.table import Evaluation, Measurement
+
+__all__ = [
+    "Correlation",
+    "Estimate",
+    "Evaluation",
+    "Judge",
+    "Material",
+    "Measurement",
+    "Resampling",
+    "Scorer",
+    "Sequences",
+    "Standing",
+    "assign_exemplars",
+    "largest_errors",
+    "pearson",
+    "pearson_rows",
+    "race",
+]

@@ -1,0 +1,175 @@
+"""How well predictions agree with the truth: plain functions of arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuronscope.results import PredictionError
+from neuronscope.types import Exemplar
+
+Floats = NDArray[np.floating[Any]]
+
+CONSTANT_SPREAD = 1e-12
+"""Values whose range is a smaller part of their size differ by rounding alone."""
+
+SCALE = 10.0
+"""Predictions live on 0-10; the neuron's largest activation is 10."""
+
+_CONTEXT_WORDS = 8
+_CONTEXT_CHARACTERS = 120
+
+
+class Correlation(NamedTuple):
+    """Pearson's r, and whether there was anything to correlate."""
+
+    value: float | None
+    """Between -1 and 1, and 0 for a constant prediction; None if the truth is constant: then nothing is measured."""
+    constant: bool
+    """True if the prediction is constant."""
+
+
+def pearson(predicted: Floats, actual: Floats) -> Correlation:
+    """Pearson correlation of two arrays of shape `(tokens,)`: the paper's Score (appendix C, equation 4).
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    return pearson_rows(np.asarray(predicted)[None], actual)[0]
+
+
+def pearson_rows(predicted: Floats, actual: Floats) -> list[Correlation]:
+    """Pearson correlation of every row of `predicted` with one truth.
+
+    A row or truth that holds fewer than two values, or any that is not finite, counts as constant. A constant row
+    says nothing and scores 0; with a constant truth no row has a score.
+
+    Args:
+        predicted: shape `(explanations, tokens)`, any scale.
+        actual: shape `(tokens,)`, any scale.
+
+    Raises:
+        ValueError: the numbers of tokens differ.
+    """
+    if np.ndim(predicted) != 2 or np.shape(predicted)[1:] != np.shape(actual):
+        raise ValueError(
+            f"Cannot correlate predictions of shape {np.shape(predicted)} with a truth of shape {np.shape(actual)}."
+        )
+    rows, constant = _unit_length(np.asarray(predicted, dtype=np.float64))
+    truth, truth_constant = _unit_length(np.asarray(actual, dtype=np.float64)[None])
+    values = np.clip(rows @ truth[0], -1.0, 1.0)
+    measured = not truth_constant[0]
+    return [
+        Correlation(float(value) if measured else None, bool(flag))
+        for value, flag in zip(values, constant, strict=True)
+    ]
+
+
+def varies(values: Floats) -> bool:
+    """Whether something can be correlated with these values: there are two at least, finite and not all the same."""
+    return not _unit_length(np.asarray(values, dtype=np.float64)[None])[1][0]
+
+
+def _unit_length(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Centre every row and scale it to length 1; a constant row becomes zeros and is flagged.
+
+    Dividing by the largest magnitude first keeps sums of squares away from overflow and underflow.
+    """
+    if rows.shape[1] < 2:
+        return np.zeros_like(rows), np.ones(len(rows), dtype=bool)
+    rows = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0.0)
+    rows = rows / _positive(np.abs(rows).max(axis=1))
+    spread: NDArray[np.float64] = rows.max(axis=1) - rows.min(axis=1)
+    constant = np.less_equal(spread, CONSTANT_SPREAD)
+    rows = np.where(constant[:, None], 0.0, rows - rows.mean(axis=1, keepdims=True))
+    rows = rows / _positive(np.abs(rows).max(axis=1))
+    return rows / _positive(np.linalg.norm(rows, axis=1)), constant
+
+
+def _positive(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(sizes > 0, sizes, 1.0)[:, None]
+
+
+def assign_exemplars(predicted: Sequence[Floats], actual: Sequence[Floats]) -> NDArray[np.bool_]:
+    """Find out which explanation fits each exemplar best: the parts D_k of the paper's equation (1).
+
+    The fit is the squared error on the exemplar's tokens, after each explanation's predictions have been multiplied
+    by the factor, not negative, that suits all the exemplars together best (least squares). So an explanation that
+    merely speaks louder gains nothing, but one that is surer here than elsewhere does; a correlation within one
+    exemplar would be blind to that, and undefined for constant predictions. An exemplar that several explanations fit
+    equally well, as when none of them predicts anything in it, belongs to each of them.
+
+    Args:
+        predicted: per exemplar, shape `(explanations, tokens)`, not negative.
+        actual: per exemplar, shape `(tokens,)`, any scale.
+
+    Returns:
+        Shape `(explanations, exemplars)`: whether the exemplar belongs to the explanation.
+    """
+    pooled = np.concatenate([np.asarray(part, dtype=np.float64) for part in predicted], axis=1)
+    truth = np.concatenate([np.asarray(part, dtype=np.float64) for part in actual])
+    power = (pooled**2).sum(axis=1)
+    factor = np.maximum(pooled @ truth, 0.0) / np.where(power > 0, power, 1.0)
+    squared = (factor[:, None] * pooled - truth) ** 2
+    starts = np.cumsum([0, *(len(part) for part in actual[:-1])])
+    errors: NDArray[np.float64] = np.add.reduceat(squared, starts, axis=1)
+    belongs: NDArray[np.bool_] = errors <= errors.min(axis=0) * (1 + 1e-9)
+    return belongs
+
+
+def on_scale(activations: Floats, maximum: float) -> NDArray[np.float64]:
+    """Activations on the scale 0-10, where 10 is the neuron's largest one."""
+    values = np.asarray(activations, dtype=np.float64)
+    return np.clip(values * (SCALE / maximum), 0.0, SCALE) if maximum > 0 else np.zeros_like(values)
+
+
+def largest_errors(
+    predicted: Sequence[Floats], exemplars: Sequence[Exemplar], maximum: float, n: int = 5, at_least: float = 1.0
+) -> tuple[PredictionError, ...]:
+    """The worst mistakes of one explanation: first tokens predicted too low, then too high.
+
+    Args:
+        predicted: per exemplar, shape `(tokens,)`, on the scale 0-10.
+        exemplars: with the true activations.
+        maximum: the neuron's largest activation, which is 10.
+        n: at most this many each way, largest first; one text of a token appears once each way.
+        at_least: smaller differences are no mistakes.
+    """
+    actual = [on_scale(exemplar.activations, maximum) for exemplar in exemplars]
+    differences = [prediction - truth for prediction, truth in zip(predicted, actual, strict=True)]
+    flat = [
+        (float(difference), number, position)
+        for number, row in enumerate(differences)
+        for position, difference in enumerate(row)
+        if abs(difference) >= at_least
+    ]
+    errors: list[PredictionError] = []
+    for sign in (-1, 1):
+        worst = sorted((item for item in flat if item[0] * sign > 0), key=lambda item: -abs(item[0]))
+        seen: set[str] = set()
+        for _, number, position in worst:
+            tokens = exemplars[number].tokens
+            if len(seen) == n:
+                break
+            if tokens[position] in seen:
+                continue
+            seen.add(tokens[position])
+            errors.append(
+                PredictionError(
+                    context=_last_words("".join(tokens[:position])),
+                    token=tokens[position],
+                    predicted=round(float(predicted[number][position]), 2),
+                    actual=round(float(actual[number][position]), 2),
+                )
+            )
+    return tuple(errors)
+
+
+def _last_words(text: str) -> str:
+    """The end of a left context: at most eight words."""
+    words: list[str] = re.findall(r"\S+\s*", text)
+    return "".join(words[-_CONTEXT_WORDS:])[-_CONTEXT_CHARACTERS:]
