@@ -86,9 +86,9 @@ async def critic(state: CriticState, runtime: Runtime[Instruments]) -> CriticSta
     if not calls or not state.get("history"):  # the first call is for the representative, to have a beginning
         return None
     candidates = calls[0]["args"]["explanations"]
-    llm, meter = runtime.context.llm_for("refinement"), runtime.context.meter
+    llm, usage = runtime.context.llm_for("refinement"), runtime.context.usage
     try:
-        reasons = await asyncio.gather(*(objection(candidate, llm, meter) for candidate in candidates))
+        reasons = await asyncio.gather(*(objection(candidate, llm, usage) for candidate in candidates))
     except ns.LLMError as error:  # without its critic the loop goes on, and the result says so
         return {"failures": [*state.get("failures", []), Failure("critic", str(error))]}
     vetoes = {candidate: reason for candidate, reason in zip(candidates, reasons, strict=True) if reason}
@@ -96,12 +96,12 @@ async def critic(state: CriticState, runtime: Runtime[Instruments]) -> CriticSta
     return {**call_for_scores(left), "vetoes": vetoes} if vetoes else None
 
 
-async def objection(candidate: str, llm: BaseChatModel | str, meter: Any) -> str:
+async def objection(candidate: str, llm: BaseChatModel | str, usage: Any) -> str:
     """Why a candidate is vague; empty if it is not. The rule costs nothing, so it comes first."""
     fault = rule(candidate)
     if fault or isinstance(llm, str):  # "offline": there is nobody to ask
         return fault
-    answer = read_text(await ask(llm, [*EXAMPLES, HumanMessage(candidate)], "critic", meter=meter), "critic")
+    answer = read_text(await ask(llm, [*EXAMPLES, HumanMessage(candidate)], "critic", usage=usage), "critic")
     return answer if answer.casefold().startswith("vague") else ""
 
 

@@ -35,7 +35,7 @@ from neuronscope.graphs import (
     fan_out,
     observe,
 )
-from neuronscope.session import make_meter
+from neuronscope.session import make_usage_tracker
 
 
 class ClusterDrafts:
@@ -89,7 +89,7 @@ def main(
     unit, config = ns.Neuron(layer, neuron), ns.ExplainConfig(n_tokens=n_tokens)
     instruments = ns.make_instruments(subject, unit, corpus=corpus, llm=llm, base_url=base_url, config=config)
     for name, graph in {"without decomposition": graph_without_decomposition(), "whole": build_neuron_graph()}.items():
-        counted = replace(instruments, meter=make_meter(config))  # each run's own cost
+        counted = replace(instruments, usage=make_usage_tracker(config))  # each run's own cost
         explanation = asyncio.run(explain(graph, unit, counted))
         print(f"The graph {name}: {len(explanation.atoms)} atoms, {explanation.number} modes")
         Console().print(TerminalReport(explanation))

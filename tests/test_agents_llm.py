@@ -14,9 +14,10 @@ from agent_helpers import NEURON, WATER, answering, runtime, scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.agents import DecompositionAgent, HypothesisAgent, RefinementAgent
 from neuronscope.agents.decomposition import standalone
-from neuronscope.llm import Meter
+from neuronscope.llm import UsageTracker
 from neuronscope.results import PredictionError
-from neuronscope.state import ExemplarIds, Instruments, NeuronState
+from neuronscope.state import Instruments, NeuronState
+from neuronscope.types import ExemplarIds
 
 OBSERVED: NeuronState = {"neuron": NEURON, "exemplars": ExemplarIds(train=list(range(len(WATER))), maximum=9.8)}
 HISTORY = [
@@ -220,10 +221,10 @@ async def test_offline_goes_to_the_roles_without_a_model() -> None:
 
 
 async def test_requests_and_tokens_are_counted_per_agent() -> None:
-    meter = Meter()
-    await HypothesisAgent(answering(lambda messages: "It likes water."))(OBSERVED, runtime(meter=meter))
-    await RefinementAgent(scripted(json.dumps(candidates(8))))({"history": HISTORY}, runtime(meter=meter))
-    usage = meter.usage()
+    usage = UsageTracker()
+    await HypothesisAgent(answering(lambda messages: "It likes water."))(OBSERVED, runtime(usage=usage))
+    await RefinementAgent(scripted(json.dumps(candidates(8))))({"history": HISTORY}, runtime(usage=usage))
+    usage = usage.counts()
     assert usage["requests"] == usage["answers"] == {"hypothesis": 3, "refinement": 1}
     assert usage["input_tokens"] == {"hypothesis": 30, "refinement": 10}
     assert usage["output_tokens"] == {"hypothesis": 9, "refinement": 3}
@@ -244,14 +245,14 @@ async def test_an_agent_is_a_langgraph_node_as_it_is() -> None:
 
 
 async def test_every_agent_gets_an_answer_from_a_real_model(local_llm: Any) -> None:
-    meter = Meter()
-    context = runtime(llm=local_llm, meter=meter, config=ns.ExplainConfig(n_hypotheses=1, n_candidates=2))
+    usage = UsageTracker()
+    context = runtime(llm=local_llm, usage=usage, config=ns.ExplainConfig(n_hypotheses=1, n_candidates=2))
     drafted = await HypothesisAgent()(OBSERVED, context)
     assert len(drafted["hypotheses"]) == 1
     split = await DecompositionAgent()({"hypotheses": ["This neuron activates on water and on colours."]}, context)
     assert all(atom.startswith("This neuron") for atom in split["atoms"])
     refined = await RefinementAgent()({"history": HISTORY}, context)
     assert len(refined["candidates"]) <= 2
-    usage = meter.usage()
+    usage = usage.counts()
     assert set(usage["requests"]) == {"hypothesis", "decomposition", "refinement"}
     assert all(n_tokens > 50 for n_tokens in usage["input_tokens"].values())

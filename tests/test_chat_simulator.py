@@ -19,7 +19,7 @@ import neuronscope as ns
 import planted
 from agent_helpers import NEURON, WATER, ListStore, answering, exemplar, runtime, scripted
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.llm import Meter, ask
+from neuronscope.llm import UsageTracker, ask
 from neuronscope.metrics.scorer import Scorer
 from neuronscope.simulators import ChatSimulator
 from neuronscope.simulators.chat_answers import read_answer
@@ -356,7 +356,7 @@ async def test_a_neuron_is_explained_with_it_and_the_result_says_what_that_cost(
         told = str(messages[-1].content).rpartition("<explanation>")[2]
         return firing_on("red" if "red" in told else "cat" if "cat" in told else "road")(messages)
 
-    context = planted.instruments(simulator=ChatSimulator(answering(answer)), meter=Meter())
+    context = planted.instruments(simulator=ChatSimulator(answering(answer)), usage=UsageTracker())
     state = await build_neuron_graph(**planted.AGENTS).ainvoke({"neuron": planted.BOTH}, context=context)
     x = state["explanation"]
     assert x.status == "explained"
@@ -381,19 +381,19 @@ def test_offline_is_no_chat_model() -> None:
 
 def test_requests_and_tokens_are_counted_by_the_meter_of_the_run() -> None:
     simulator = ChatSimulator(answering(firing_on("water")))
-    first, second = Meter(), Meter()
-    simulator.metered(first).simulate(["water"], WATER)
-    simulator.metered(second).simulate(["water", "milk"], WATER)
-    assert first.usage()["requests"] == {"simulator": 2}
-    usage = second.usage()
+    first, second = UsageTracker(), UsageTracker()
+    simulator.counted_by(first).simulate(["water"], WATER)
+    simulator.counted_by(second).simulate(["water", "milk"], WATER)
+    assert first.counts()["requests"] == {"simulator": 2}
+    usage = second.counts()
     assert usage["requests"] == usage["answers"] == {"simulator": 2}
     assert (usage["input_tokens"], usage["output_tokens"]) == ({"simulator": 20}, {"simulator": 6})
 
 
 async def test_the_instruments_meter_counts_what_their_scorer_asks() -> None:
-    context = runtime(simulator=ChatSimulator(answering(firing_on("water"))), meter=Meter()).context
-    await Scorer.of(context).score(NEURON, ["water"], range(6))
-    assert context.meter.usage()["requests"] == {"simulator": 2}
+    context = runtime(simulator=ChatSimulator(answering(firing_on("water"))), usage=UsageTracker()).context
+    await context.scorer.score(NEURON, ["water"], range(6))
+    assert context.usage.counts()["requests"] == {"simulator": 2}
 
 
 def test_it_is_named_by_its_model() -> None:
@@ -405,11 +405,11 @@ def test_it_is_named_by_its_model() -> None:
 
 async def test_a_real_models_answers_come_out_as_arrays_or_as_an_error_of_ours(local_llm: Any) -> None:
     await ask(local_llm, [HumanMessage("Hello")], "hypothesis")  # as agents do, on a loop of their own
-    meter = Meter()
-    simulator = ChatSimulator(local_llm.model_copy(update={"max_tokens": 40}), meter=meter)
+    usage = UsageTracker()
+    simulator = ChatSimulator(local_llm.model_copy(update={"max_tokens": 40}), usage=usage)
     shape = None
     with contextlib.suppress(ns.SimulatorError):
         (predicted,) = await asyncio.to_thread(simulator.simulate, ["the word water"], [exemplar("cold water")])
         shape = predicted.shape
     assert shape in (None, (1, 2))
-    assert meter.usage()["input_tokens"]["simulator"] > 100
+    assert usage.counts()["input_tokens"]["simulator"] > 100

@@ -21,7 +21,7 @@ import neuronscope as ns
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.graphs.checkpoints import open_checkpoints, serializer
 from neuronscope.results import Attempt, Cluster, Mode, PredictionError
-from neuronscope.state import ExemplarIds
+from neuronscope.types import ExemplarIds
 from planted import AGENTS, BOTH, instruments
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

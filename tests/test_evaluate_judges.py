@@ -11,7 +11,7 @@ import pytest
 import neuronscope as ns
 from agent_helpers import answering, exemplar, scripted
 from neuronscope.agents.judge import LLMJudge, read_place, read_verdicts
-from neuronscope.llm import Meter
+from neuronscope.llm import UsageTracker
 from neuronscope.metrics.stimuli import Marked
 
 WATER = exemplar("Add two cups of cold{ water:8.7} and stir until the{ liquid:4.2} is clear.")
@@ -97,8 +97,8 @@ async def test_no_texts_are_no_requests() -> None:
 
 async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: Any) -> None:
     """The model is weak: what counts is that answers are read, or counted as abstentions, one for each text."""
-    meter = Meter()
-    judge = LLMJudge(local_llm, meter)
+    usage = UsageTracker()
+    judge = LLMJudge(local_llm, usage)
     verdicts = await judge.detect("It fires on words for liquids.", ["a glass of water", "a wooden chair"])
     places = await judge.find([[MARKED] * 3])
     texts = await judge.write("It fires on words for liquids.", 1)
@@ -107,4 +107,4 @@ async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: 
     assert places[0] in {None, *range(3)}
     assert all(text.strip() for text in texts)
     assert len(texts) <= 1
-    assert meter.usage()["requests"] == {"judge": 3}
+    assert usage.counts()["requests"] == {"judge": 3}

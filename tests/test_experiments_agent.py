@@ -17,7 +17,7 @@ from neuronscope.agents.prober import MOST_TEXTS, capture_tool, read_written, te
 from neuronscope.agents.prober_prompts import TRIALS_SHOWN, experiment_lines, experiment_messages
 from neuronscope.agents.prompts import refinement_messages
 from neuronscope.graphs import capture_activations
-from neuronscope.llm import AnswerCache, Meter
+from neuronscope.llm import AnswerCache, UsageTracker
 from neuronscope.llm.refusals import unable
 from neuronscope.llm.requests import LONGEST_CALL
 from neuronscope.results import Experiment, Trial
@@ -67,11 +67,11 @@ async def test_arguments_that_are_no_json_are_mended() -> None:
 
 async def test_requests_are_counted_and_answers_kept_apart_from_those_without_tools(tmp_path: Any) -> None:
     with fake_openai(CALL) as server:
-        meters = [Meter(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
-        both = [await written(server.model(), meter=meter) for meter in meters]
+        trackers = [UsageTracker(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
+        both = [await written(server.model(), usage=usage) for usage in trackers]
         assert len(server.requests) == 1
     assert both[0] == both[1] == {"texts": TEXTS, "near_misses": NEAR_MISSES}
-    assert [meter.usage()["requests"] for meter in meters] == [{"refinement": 1}, {}]
+    assert [usage.counts()["requests"] for usage in trackers] == [{"refinement": 1}, {}]
     cache, messages = AnswerCache(tmp_path / "other.sqlite"), experiment_messages(EXPLANATION)
     llm = server.model()
     cache.keep(llm, messages, None, 0, AIMessage("with"), [capture_tool()])
@@ -82,10 +82,10 @@ async def test_requests_are_counted_and_answers_kept_apart_from_those_without_to
 
 async def test_a_spent_budget_allows_no_experiment() -> None:
     with fake_openai(CALL) as server:
-        meter = Meter(budget=ns.Budget(tokens=100))
-        await written(server.model(), meter=meter)
+        usage = UsageTracker(budget=ns.Budget(tokens=100))
+        await written(server.model(), usage=usage)
         with pytest.raises(ns.BudgetExceededError):
-            await written(server.model(), meter=meter)
+            await written(server.model(), usage=usage)
         assert len(server.requests) == 1
 
 
@@ -116,12 +116,12 @@ async def test_an_answer_in_place_of_a_call_that_finds_no_end_is_counted_and_giv
         return Reply(ARGUMENTS + 99 * "\n", finish_reason="length") if "tools" in request else Reply(ARGUMENTS)
 
     with fake_openai(answer) as server:
-        meters = [Meter(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
-        for meter in meters:
-            assert await written(server.model(), meter=meter) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+        trackers = [UsageTracker(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
+        for usage in trackers:
+            assert await written(server.model(), usage=usage) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
             unable.clear()
         assert [request.get("max_completion_tokens") for request in server.requests] == [LONGEST_CALL, None]
-    assert [meter.usage()["requests"] for meter in meters] == [{"refinement": 2}, {}]
+    assert [usage.counts()["requests"] for usage in trackers] == [{"refinement": 2}, {}]
 
 
 async def test_a_model_with_a_limit_of_its_own_keeps_it() -> None:

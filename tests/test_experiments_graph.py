@@ -13,7 +13,7 @@ from fake_openai import Reply, fake_openai, refusal
 from neuronscope.agents import RefinementAgent
 from neuronscope.errors import LLMError, SubjectError
 from neuronscope.graphs import build_neuron_graph, build_refinement_graph, observe
-from neuronscope.llm import Meter
+from neuronscope.llm import UsageTracker
 from neuronscope.llm.conversation import unable
 from neuronscope.results import Experiment, Mode, Trial
 from planted import (
@@ -287,7 +287,7 @@ def answers(can_call):
 async def test_both_ways_of_writing_texts_lead_to_the_same_result(can_call):
     config = ON.model_copy(update={"n_candidates": 2, "max_iterations": 1})
     with fake_openai(answers(can_call)) as server:
-        context = instruments(config=config, llm=server.model(), meter=(meter := Meter()))
+        context = instruments(config=config, llm=server.model(), usage=(usage := UsageTracker()))
         agents = AGENTS | {"refinement": RefinementAgent()}
         state = await build_neuron_graph(**agents).ainvoke({"neuron": BOTH}, context=context)
         prompts = [json.dumps(request["messages"]) for request in server.requests]
@@ -297,7 +297,7 @@ async def test_both_ways_of_writing_texts_lead_to_the_same_result(can_call):
     assert [[each.iteration for each in mode.experiments] for mode in x.modes] == [[1, 2], [1, 2]]
     assert sum("fires at" in prompt and "explanation with the highest score" in prompt for prompt in prompts) == 2
     refused = 0 if can_call else sum("tools" in request for request in server.requests)
-    assert meter.usage()["requests"] == {"refinement": len(prompts) - refused}
+    assert usage.counts()["requests"] == {"refinement": len(prompts) - refused}
 
 
 async def test_states_of_the_loop_can_be_kept_and_hold_no_objects_of_the_run():

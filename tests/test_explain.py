@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neuronscope as ns
+from neuronscope.blocking import run
 from neuronscope.explain import run_graph
-from neuronscope.runs import run
 from neuronscope.simulators import resolve_simulator
 from planted import BETTER_COLOURS, DEAD, MemorySource, WordSimulator, documents, instruments
 

@@ -23,7 +23,7 @@ from neuronscope.graphs import (
 from neuronscope.graphs.drawing import draw, redraw
 from neuronscope.graphs.refine import converged, refined
 from neuronscope.graphs.tools import validation_sequences
-from neuronscope.metrics import Scorer, pearson
+from neuronscope.metrics import pearson
 from neuronscope.results import Attempt, Cluster, Mode
 from planted import (
     AGENTS,
@@ -103,7 +103,7 @@ async def test_scores_are_what_the_metric_gives_on_the_whole_test_set():
     context = instruments()
     x = await explain(context=context)
     ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
-    numbers, scorer = [*ids.test, *ids.test_random], Scorer.of(context)
+    numbers, scorer = [*ids.test, *ids.test_random], context.scorer
     for mode in x.modes:
         unrefined = mode.history[0].explanation
         expected = await scorer.score(BOTH, [mode.explanation, unrefined], numbers)

@@ -291,7 +291,7 @@ def test_a_command_ends_in_one_line_whatever_it_is_busy_with(work: str, sent: si
 
 
 def test_a_second_ctrl_c_does_not_wait() -> None:
-    patient = "import neuronscope.cli.signals\nneuronscope.cli_signals._PATIENCE = 50\nmain()\n"
+    patient = "import neuronscope.cli.signals\nneuronscope.cli.signals._PATIENCE = 50\nmain()\n"
     code = COMMAND.replace("{CHOSEN}", "deaf").replace("main()\n", patient)
     with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout is not None

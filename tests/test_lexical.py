@@ -16,7 +16,8 @@ from neuronscope.offline.agents import LexicalDecomposition, LexicalHypothesis, 
 from neuronscope.offline.english import Condition, quotable, read, write
 from neuronscope.results import Attempt, Mode, PredictionError
 from neuronscope.simulators import HybridSimulator
-from neuronscope.state import ExemplarIds, Instruments
+from neuronscope.state import Instruments
+from neuronscope.types import ExemplarIds
 from planted import BOTH, DEAD, MemorySource, PlantedSubject
 
 MONTHS = ["january", "march", "april", "june", "august", "october"]

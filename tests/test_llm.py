@@ -23,7 +23,7 @@ import neuronscope as ns
 from agent_helpers import runtime, scripted
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.llm import Meter, ask, ask_blocking, local, model_name, request_failure, resolve_llm
+from neuronscope.llm import UsageTracker, ask, ask_blocking, local, model_name, request_failure, resolve_llm
 from neuronscope.llm import models as backends
 from neuronscope.llm.embeddings import MiniLM, resolve_embeddings
 from neuronscope.llm.models import backend_of
@@ -195,11 +195,11 @@ async def test_a_file_is_run_in_this_process_once_and_answers_only_to_its_key(gg
     assert isinstance(second, ChatOpenAI)
     assert first.openai_api_base == second.openai_api_base
     assert first.openai_api_base.startswith("http://127.0.0.1:")
-    meter = Meter()
+    usage = UsageTracker()
     model = first.model_copy(update={"max_tokens": 4})
-    answer = await asyncio.to_thread(ask_blocking, model, [HumanMessage("Hello")], "hypothesis", meter=meter)
+    answer = await asyncio.to_thread(ask_blocking, model, [HumanMessage("Hello")], "hypothesis", usage=usage)
     assert answer.text
-    assert meter.usage()["dollars"] == {"hypothesis": 0.0}
+    assert usage.counts()["dollars"] == {"hypothesis": 0.0}
     with pytest.raises(urllib.error.HTTPError, match="401"):
         await asyncio.to_thread(urllib.request.urlopen, f"{first.openai_api_base}/models")
 
@@ -240,7 +240,7 @@ async def test_a_model_without_structured_output_is_asked_in_words() -> None:
 
 
 async def test_a_real_server_is_held_to_the_schema(local_llm: ChatOpenAI) -> None:
-    meter = Meter()
+    usage = UsageTracker()
     schema = {
         "title": "answer",
         "type": "object",
@@ -248,10 +248,10 @@ async def test_a_real_server_is_held_to_the_schema(local_llm: ChatOpenAI) -> Non
         "required": ["answer"],
         "additionalProperties": False,
     }
-    message = await ask(local_llm, [HumanMessage("Does it rain?")], "refinement", schema=schema, meter=meter)
+    message = await ask(local_llm, [HumanMessage("Does it rain?")], "refinement", schema=schema, usage=usage)
     assert json.loads(message.text)["answer"] in ("perhaps", "never")
-    assert meter.usage()["requests"] == {"refinement": 1}
-    assert meter.usage()["output_tokens"]["refinement"] > 0
+    assert usage.counts()["requests"] == {"refinement": 1}
+    assert usage.counts()["output_tokens"]["refinement"] > 0
 
 
 @pytest.mark.parametrize(
@@ -322,9 +322,9 @@ def test_a_models_own_key_is_not_shown() -> None:
 
 
 def test_a_meter_fits_a_results_usage() -> None:
-    meter = Meter()
-    meter.record("hypothesis", AIMessage("hi"))
-    usage = Usage(**meter.usage(), simulated_tokens=5)
+    usage = UsageTracker()
+    usage.record("hypothesis", AIMessage("hi"))
+    usage = Usage(**usage.counts(), simulated_tokens=5)
     assert (usage.requests, usage.answers, usage.simulated_tokens) == ({"hypothesis": 1}, {"hypothesis": 1}, 5)
     assert usage.input_tokens == {}
     assert usage.total_dollars is None, "what is not known is not nothing"

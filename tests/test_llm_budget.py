@@ -15,7 +15,7 @@ from langchain_openai import ChatOpenAI
 import neuronscope as ns
 from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
-from neuronscope.llm import AnswerCache, Meter, ask
+from neuronscope.llm import AnswerCache, UsageTracker, ask
 from neuronscope.llm.prices import PRICES_VARIABLE, price
 from neuronscope.results import Usage
 
@@ -77,23 +77,23 @@ def test_prices_that_cannot_be_read_are_an_error(content: str, tmp_path: Path, m
 
 
 def test_costs_add_up_per_agent_and_what_is_unknown_stays_unknown() -> None:
-    gpt_4o, meter = ChatOpenAI(model="gpt-4o", api_key="none"), Meter()
+    gpt_4o, usage = ChatOpenAI(model="gpt-4o", api_key="none"), UsageTracker()
     for _ in range(2):
-        meter.record("hypothesis", answer(), llm=gpt_4o)
-    assert Usage(**meter.usage()).total_dollars == pytest.approx(25.0)
-    meter.record("refinement", answer(), llm=gpt_4o)
-    meter.record("refinement", answer(), llm=scripted())
-    usage = Usage(**meter.usage())
+        usage.record("hypothesis", answer(), llm=gpt_4o)
+    assert Usage(**usage.counts()).total_dollars == pytest.approx(25.0)
+    usage.record("refinement", answer(), llm=gpt_4o)
+    usage.record("refinement", answer(), llm=scripted())
+    usage = Usage(**usage.counts())
     assert usage.dollars["hypothesis"] == pytest.approx(25.0)
     assert usage.dollars["refinement"] is None
     assert usage.total_dollars is None
 
 
 def test_a_row_of_the_usage_is_what_one_agent_cost() -> None:
-    meter = Meter()
-    meter.record("refinement", answer(10, 5), llm=ChatOpenAI(model="gpt-4o", api_key="none"), answers=8)
-    meter.record_cached("hypothesis")
-    by_agent = Usage(**meter.usage()).by_agent
+    usage = UsageTracker()
+    usage.record("refinement", answer(10, 5), llm=ChatOpenAI(model="gpt-4o", api_key="none"), answers=8)
+    usage.record_cached("hypothesis")
+    by_agent = Usage(**usage.counts()).by_agent
     row = by_agent["refinement"]
     assert (row.requests, row.answers, row.cached, row.input_tokens, row.output_tokens) == (1, 8, 0, 10, 5)
     assert row.dollars == pytest.approx(75e-6)
@@ -107,7 +107,7 @@ def test_a_result_saved_before_costs_were_counted_has_unknown_costs() -> None:
 
 
 def test_no_request_costs_nothing() -> None:
-    assert Usage(**Meter().usage()).total_dollars == 0.0
+    assert Usage(**UsageTracker().counts()).total_dollars == 0.0
 
 
 # Budgets in words
@@ -154,11 +154,11 @@ async def test_tokens_that_are_spent_end_it_and_nothing_more_is_asked() -> None:
     with fake_openai(Reply()) as server:
         model = server.model()
         for agent in ("hypothesis", "decomposition"):  # 110 tokens each
-            await ask(model, QUESTION, agent, meter=Meter(budget=budget))
+            await ask(model, QUESTION, agent, usage=UsageTracker(budget=budget))
         with pytest.raises(
             ns.BudgetExceededError, match=r"refinement: the budget of 200 tokens is spent \(220 tokens\)"
         ):
-            await ask(model, QUESTION, "refinement", meter=Meter(budget=budget))
+            await ask(model, QUESTION, "refinement", usage=UsageTracker(budget=budget))
         assert len(server.requests) == 2
 
 
@@ -166,26 +166,26 @@ async def test_tokens_that_are_spent_end_it_and_nothing_more_is_asked() -> None:
 async def test_dollars_that_are_spent_end_it() -> None:
     budget = ns.Budget.parse("0.1$")
     with fake_openai(Reply()) as server:
-        meter, model = Meter(budget=budget), server.model()
-        await ask(model, QUESTION, "hypothesis", meter=meter)  # 110 tokens: 11 cents
+        usage, model = UsageTracker(budget=budget), server.model()
+        await ask(model, QUESTION, "hypothesis", usage=usage)  # 110 tokens: 11 cents
         with pytest.raises(ns.BudgetExceededError, match=r"\$0\.1 is spent \(\$0\.1100\)"):
-            await ask(model, QUESTION, "hypothesis", meter=meter)
-    assert meter.usage()["dollars"] == {"hypothesis": pytest.approx(0.11)}
+            await ask(model, QUESTION, "hypothesis", usage=usage)
+    assert usage.counts()["dollars"] == {"hypothesis": pytest.approx(0.11)}
 
 
 async def test_dollars_without_a_price_are_refused_before_anything_is_spent() -> None:
     with fake_openai(Reply()) as server:
         with pytest.raises(ns.BudgetExceededError, match=r"no known price.*NEURONSCOPE_PRICES"):
-            await ask(server.model(), QUESTION, "hypothesis", meter=Meter(budget=ns.Budget(dollars=1)))
+            await ask(server.model(), QUESTION, "hypothesis", usage=UsageTracker(budget=ns.Budget(dollars=1)))
         assert server.requests == []
 
 
 async def test_a_server_that_reports_no_tokens_cannot_run_away() -> None:
     with fake_openai(Reply(usage=None)) as server:
-        meter, model = Meter(budget=ns.Budget(tokens=1_000_000)), server.model()
-        await ask(model, QUESTION, "hypothesis", meter=meter)
+        usage, model = UsageTracker(budget=ns.Budget(tokens=1_000_000)), server.model()
+        await ask(model, QUESTION, "hypothesis", usage=usage)
         with pytest.raises(ns.BudgetExceededError, match="reports no tokens"):
-            await ask(model, QUESTION, "hypothesis", meter=meter)
+            await ask(model, QUESTION, "hypothesis", usage=usage)
 
 
 async def test_with_a_larger_budget_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -193,11 +193,11 @@ async def test_with_a_larger_budget_it_goes_on_where_it_stopped(tmp_path: Path) 
     with fake_openai(Reply()) as server:
         model, file = server.model(), tmp_path / "answers.sqlite"
         for tokens, asked in ((200, 2), (440, 4)):
-            meter = Meter(budget=ns.Budget(tokens=tokens), cache=AnswerCache(file))
+            usage = UsageTracker(budget=ns.Budget(tokens=tokens), cache=AnswerCache(file))
             try:
                 for question in questions:
-                    await ask(model, question, "hypothesis", meter=meter)
+                    await ask(model, question, "hypothesis", usage=usage)
             except ns.BudgetExceededError:
                 assert tokens == 200
             assert len(server.requests) == asked
-    assert meter.usage()["cached"] == {"hypothesis": 2}
+    assert usage.counts()["cached"] == {"hypothesis": 2}

@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI
 from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.llm import AnswerCache, Meter, ask, ask_blocking, ask_many
+from neuronscope.llm import AnswerCache, UsageTracker, ask, ask_blocking, ask_many
 from neuronscope.llm.answers import read_text
 from neuronscope.llm.refusals import unable
 
@@ -37,22 +37,22 @@ def model(**settings: Any) -> ChatOpenAI:
 
 async def test_the_same_is_not_asked_twice_also_not_by_another_process(file: Path) -> None:
     with fake_openai(Reply("Water #.")) as server:
-        first = Meter(cache=AnswerCache(file))
-        answers = [await ask(server.model(), QUESTION, "hypothesis", meter=first) for _ in range(2)]
-        second = Meter(cache=AnswerCache(file))
-        answers.append(await ask(server.model(), QUESTION, "hypothesis", meter=second))
+        first = UsageTracker(cache=AnswerCache(file))
+        answers = [await ask(server.model(), QUESTION, "hypothesis", usage=first) for _ in range(2)]
+        second = UsageTracker(cache=AnswerCache(file))
+        answers.append(await ask(server.model(), QUESTION, "hypothesis", usage=second))
         assert len(server.requests) == 1
     assert {answer.text for answer in answers} == {"Water 0."}
-    assert (first.usage()["requests"], first.usage()["cached"]) == ({"hypothesis": 1}, {"hypothesis": 1})
-    assert (second.usage()["requests"], second.usage()["cached"]) == ({}, {"hypothesis": 1})
-    assert second.usage()["input_tokens"] == {}, "an answer that was kept costs nothing"
+    assert (first.counts()["requests"], first.counts()["cached"]) == ({"hypothesis": 1}, {"hypothesis": 1})
+    assert (second.counts()["requests"], second.counts()["cached"]) == ({}, {"hypothesis": 1})
+    assert second.counts()["input_tokens"] == {}, "an answer that was kept costs nothing"
 
 
 async def test_threads_and_loops_share_what_is_kept(file: Path) -> None:
     with fake_openai(Reply()) as server:
-        meter = Meter(cache=AnswerCache(file))
-        await ask(server.model(), QUESTION, "simulator", meter=meter)
-        ask_blocking(server.model(), QUESTION, "simulator", meter=meter)
+        usage = UsageTracker(cache=AnswerCache(file))
+        await ask(server.model(), QUESTION, "simulator", usage=usage)
+        ask_blocking(server.model(), QUESTION, "simulator", usage=usage)
         assert len(server.requests) == 1
 
 
@@ -60,9 +60,9 @@ async def test_independent_answers_to_one_prompt_stay_apart_and_come_back_in_ord
     with fake_openai(lambda request, number: Reply(f"{number}-#")) as server:
         runs = []
         for _ in range(2):
-            meter = Meter(cache=AnswerCache(file))
-            drafts = [await ask(server.model(), QUESTION, "hypothesis", meter=meter, sample=n) for n in range(3)]
-            several = await ask_many(server.model(), QUESTION, "hypothesis", 6, meter=meter)
+            usage = UsageTracker(cache=AnswerCache(file))
+            drafts = [await ask(server.model(), QUESTION, "hypothesis", usage=usage, sample=n) for n in range(3)]
+            several = await ask_many(server.model(), QUESTION, "hypothesis", 6, usage=usage)
             runs.append([answer.text for answer in [*drafts, *several]])
         assert len(server.requests) == 4, "three drafts, and one request for the three that were missing"
     assert runs[0] == runs[1] == ["0-0", "1-0", "2-0", "0-0", "1-0", "2-0", "3-0", "3-1", "3-2"]
@@ -143,7 +143,7 @@ def test_a_model_that_does_not_say_what_it_is_is_asked_every_time(file: Path) ->
 async def test_neither_prompts_nor_keys_are_in_the_file(file: Path) -> None:
     with fake_openai(Reply()) as server:
         llm = server.model(api_key=KEY, default_headers={"X-Key": KEY})
-        await ask(llm, QUESTION, "hypothesis", meter=Meter(cache=AnswerCache(file)))
+        await ask(llm, QUESTION, "hypothesis", usage=UsageTracker(cache=AnswerCache(file)))
     content = b"".join(part.read_bytes() for part in file.parent.iterdir())
     assert b"It likes water." in content
     assert KEY.encode() not in content

@@ -20,7 +20,7 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai, refusal
 from neuronscope.display.terminal import TerminalReport
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.llm import Meter
+from neuronscope.llm import UsageTracker
 from neuronscope.llm.conversation import unable
 from planted import (
     ANIMAL_MODE,
@@ -177,7 +177,7 @@ async def test_a_key_that_the_server_echoes_is_in_no_artefact(
 
     with fake_openai(answer) as server:
         llms: Any = {agent: server.model(model=agent, api_key=KEY) for agent in AGENTS}
-        context = instruments(llm=llms, config=CONFIG, meter=Meter())
+        context = instruments(llm=llms, config=CONFIG, usage=UsageTracker())
         async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as saver:
             graph = build_neuron_graph(clustering=clustering, checkpointer=saver)
             thread: Any = {"configurable": {"thread_id": "1"}}

@@ -21,7 +21,7 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai, refusal
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.llm import Meter, ask, ask_blocking, ask_many, check_reachable, request_failure, resolve_llm
+from neuronscope.llm import UsageTracker, ask, ask_blocking, ask_many, check_reachable, request_failure, resolve_llm
 from neuronscope.llm.answers import read_text
 from neuronscope.llm.embeddings import resolve_embeddings
 from neuronscope.llm.refusals import forget
@@ -152,11 +152,11 @@ async def test_what_many_ask_at_once_is_found_out_by_one() -> None:
         return refusal(500, WORDLESS) if "response_format" in request else Reply(f"- {SENTENCE}")
 
     with fake_openai(answer) as server:
-        model, meter = server.model(), Meter(concurrency=4)
-        asked = [ask(model, QUESTION, "decomposition", schema=SCHEMA, meter=meter) for _ in range(6)]
+        model, usage = server.model(), UsageTracker(concurrency=4)
+        asked = [ask(model, QUESTION, "decomposition", schema=SCHEMA, usage=usage) for _ in range(6)]
         loop = asyncio.get_running_loop()
         threads = [
-            loop.run_in_executor(None, lambda: ask_blocking(model, QUESTION, "simulator", schema=SCHEMA, meter=meter))
+            loop.run_in_executor(None, lambda: ask_blocking(model, QUESTION, "simulator", schema=SCHEMA, usage=usage))
             for _ in range(3)
         ]
         await asyncio.gather(*asked, *threads)
@@ -228,12 +228,12 @@ async def test_a_thought_there_is_none_and_the_model_is_asked_in_words(thought: 
         return Reply(content, message={"reasoning_content": thought}) if held else Reply(f"- {SENTENCE}")
 
     with fake_openai(answer) as server:
-        model, meter = named(server), Meter()
+        model, usage = named(server), UsageTracker()
         for _ in range(2):
-            answered = await ask(model, QUESTION, "decomposition", schema=SCHEMA, meter=meter)
+            answered = await ask(model, QUESTION, "decomposition", schema=SCHEMA, usage=usage)
             assert read_sentences(answered, "decomposition") == [SENTENCE]
         assert len(server.requests) == 3
-    assert meter.usage()["requests"] == {"decomposition": 3}, "the empty one has been paid for, too"
+    assert usage.counts()["requests"] == {"decomposition": 3}, "the empty one has been paid for, too"
 
 
 async def test_a_model_object_that_drops_that_field_is_asked_in_words() -> None:

@@ -17,7 +17,7 @@ from agent_helpers import scripted
 from fake_openai import Reply, fake_openai, refusal
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.llm import Meter, ask, ask_blocking, ask_many, resolve_llm
+from neuronscope.llm import UsageTracker, ask, ask_blocking, ask_many, resolve_llm
 from neuronscope.llm.conversation import unable
 
 KEY = "sk-sentinel-1234567890abcdef"
@@ -103,11 +103,11 @@ async def test_a_server_without_schemas_is_asked_in_words_and_from_then_on_at_on
         return refusal(400, "response_format is not supported") if "response_format" in request else Reply("- a b")
 
     with fake_openai(answer) as server:
-        model, meter = server.model(), Meter()
+        model, usage = server.model(), UsageTracker()
         for _ in range(2):
-            assert (await ask(model, QUESTION, "decomposition", schema=SCHEMA, meter=meter)).text == "- a b"
+            assert (await ask(model, QUESTION, "decomposition", schema=SCHEMA, usage=usage)).text == "- a b"
         assert ["response_format" in request for request in server.requests] == [True, False, False]
-    assert meter.usage()["requests"] == {"decomposition": 2}
+    assert usage.counts()["requests"] == {"decomposition": 2}
 
 
 async def test_a_prompt_that_is_refused_either_way_says_nothing_about_schemas() -> None:
@@ -125,11 +125,11 @@ async def test_a_prompt_that_is_refused_either_way_says_nothing_about_schemas() 
 async def test_an_answer_cut_off_within_its_schema_is_used_as_far_as_it_goes() -> None:
     cut = '{"conditions": ["This neuron fires on ice.", "This neuron fires on wa'
     with fake_openai(Reply(cut, finish_reason="length")) as server:
-        meter = Meter()
-        answer = await ask(server.model(), QUESTION, "decomposition", schema=SCHEMA, meter=meter)
+        usage = UsageTracker()
+        answer = await ask(server.model(), QUESTION, "decomposition", schema=SCHEMA, usage=usage)
         assert len(server.requests) == 1
     assert read_sentences(answer, "decomposition") == ["This neuron fires on ice."]
-    assert meter.usage()["output_tokens"] == {"decomposition": 10}
+    assert usage.counts()["output_tokens"] == {"decomposition": 10}
 
 
 @pytest.mark.parametrize(
@@ -154,22 +154,22 @@ async def test_answers_in_their_common_forms_arrive_as_sentences(text: str) -> N
 
 async def test_several_answers_cost_one_request_and_the_usage_says_so() -> None:
     with fake_openai(Reply("answer #")) as server:
-        meter = Meter()
-        answers = await ask_many(server.model(), QUESTION, "refinement", 8, meter=meter)
+        usage = UsageTracker()
+        answers = await ask_many(server.model(), QUESTION, "refinement", 8, usage=usage)
         assert [request["n"] for request in server.requests] == [8]
     assert [answer.text for answer in answers] == [f"answer {number}" for number in range(8)]
-    usage = meter.usage()
+    usage = usage.counts()
     assert (usage["requests"], usage["answers"]) == ({"refinement": 1}, {"refinement": 8})
     assert usage["output_tokens"] == {"refinement": 10}
 
 
 async def test_a_server_that_ignores_n_is_asked_as_often_as_it_takes() -> None:
     with fake_openai(Reply(ignores_n=True)) as server:
-        meter, model = Meter(), server.model()
-        assert len(await ask_many(model, QUESTION, "refinement", 3, meter=meter)) == 3
-        assert len(await ask_many(model, QUESTION, "refinement", 3, meter=meter)) == 3
+        usage, model = UsageTracker(), server.model()
+        assert len(await ask_many(model, QUESTION, "refinement", 3, usage=usage)) == 3
+        assert len(await ask_many(model, QUESTION, "refinement", 3, usage=usage)) == 3
         assert [request.get("n") for request in server.requests] == [3, None, None, None, None, None]
-    assert meter.usage()["requests"] == meter.usage()["answers"] == {"refinement": 6}
+    assert usage.counts()["requests"] == usage.counts()["answers"] == {"refinement": 6}
 
 
 async def test_a_server_that_refuses_n_is_asked_one_by_one() -> None:
@@ -200,21 +200,21 @@ async def test_no_more_requests_are_under_way_than_allowed_from_loops_and_thread
         return Reply()
 
     with fake_openai(answer) as server, ThreadPoolExecutor(6) as pool:
-        model, meter = server.model(), Meter(concurrency=2)
+        model, usage = server.model(), UsageTracker(concurrency=2)
         loop = asyncio.get_running_loop()
         threads = [
-            loop.run_in_executor(pool, lambda: ask_blocking(model, QUESTION, "simulator", meter=meter))
+            loop.run_in_executor(pool, lambda: ask_blocking(model, QUESTION, "simulator", usage=usage))
             for _ in range(5)
         ]
-        await asyncio.gather(*(ask(model, QUESTION, "hypothesis", meter=meter) for _ in range(5)), *threads)
+        await asyncio.gather(*(ask(model, QUESTION, "hypothesis", usage=usage) for _ in range(5)), *threads)
         assert len(server.requests) == 10
         assert server.most_under_way == 2
 
 
 async def test_a_request_that_is_given_up_makes_room_for_the_next() -> None:
     with fake_openai(lambda request, number: Reply(hangs=number == 0)) as server:
-        model, meter = server.model(), Meter(concurrency=1)
-        tasks = [asyncio.create_task(ask(model, QUESTION, "hypothesis", meter=meter)) for _ in range(3)]
+        model, usage = server.model(), UsageTracker(concurrency=1)
+        tasks = [asyncio.create_task(ask(model, QUESTION, "hypothesis", usage=usage)) for _ in range(3)]
         await asyncio.to_thread(server.asked.wait, 30)
         tasks[1].cancel()
         tasks[0].cancel()
@@ -231,7 +231,7 @@ async def test_every_request_waits_for_the_backends_rate(monkeypatch: pytest.Mon
     monkeypatch.setattr(InMemoryRateLimiter, "aacquire", aacquire)
     with fake_openai(Reply()) as server:
         for agent in ("hypothesis", "refinement"):
-            await ask(server.model(), QUESTION, agent, meter=Meter(requests_per_second=1.5))
+            await ask(server.model(), QUESTION, agent, usage=UsageTracker(requests_per_second=1.5))
     assert turns == [1.5, 1.5]
 
 

@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import neuronscope as ns
 import neuronscope.graphs
-from neuronscope.runs import run
+from neuronscope.blocking import run
 from neuronscope.explain import run_graph
 from planted import AGENTS, BOTH, DEAD, instruments
 

@@ -12,7 +12,7 @@ from neuronscope.config import ExplainConfig
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder
 from neuronscope.experiments.racing import app, expected_best, replay_set
 from neuronscope.graphs import build_neuron_graph, build_refinement_graph, observe, score_explanations
-from neuronscope.metrics import Scorer, pearson_rows, race
+from neuronscope.metrics import pearson_rows, race
 from neuronscope.metrics.halving import most_telling
 from neuronscope.results import Attempt, Mode
 from planted import AGENTS, BETTER_COLOURS, BOTH, COLOUR_MODE, instruments
@@ -146,7 +146,7 @@ async def refine(config):
     state = {"neuron": BOTH, "exemplars": exemplars, "mode": Mode(COLOUR_MODE)}
     seen = [update async for update in graph.astream(state, context=context, stream_mode="updates")]
     answers = [json.loads(update["tools"]["messages"][0].content) for update in seen if "tools" in update]
-    return seen[-1]["assess"]["modes"][0], answers, Scorer.of(context).simulated_tokens(BOTH)
+    return seen[-1]["assess"]["modes"][0], answers, context.scorer.simulated_tokens(BOTH)
 
 
 async def test_racing_finds_the_same_explanation_and_simulates_less():

@@ -80,7 +80,7 @@ async def test_a_run_goes_on_from_an_edited_state() -> None:
     await graph.aupdate_state(thread, {"atoms": [BETTER_ANIMALS], "failures": [{"agent": "I", "message": "cut"}]})
     state = await graph.ainvoke(None, thread)
     assert [mode.explanation for mode in state["explanation"].modes] == [BETTER_ANIMALS]
-    assert state["explanation"].failures == [ns.result.Failure("I", "cut")]
+    assert state["explanation"].failures == [ns.results.Failure("I", "cut")]
 
 
 def test_forms_are_plain_json() -> None:
@@ -126,7 +126,7 @@ async def test_models_and_exemplars_are_loaded_once_and_costs_counted_anew(setti
     equip, read = neuronscope.server.equip, ServingSettings.model_validate(settings)
     first, second = equip(read, ns.Neuron(1, 3)), equip(read, ns.Neuron(1, 4))
     assert first.store is second.store
-    assert first.meter is not second.meter
+    assert first.usage is not second.usage
     assert first.subject is equip(read, ns.Neuron(0, 3)).subject
     with pytest.raises(ns.SubjectError, match="neurons 0 to 11"):
         equip(read, ns.Neuron(1, 12))

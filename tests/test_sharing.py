@@ -19,10 +19,10 @@ from langchain_core.embeddings import Embeddings
 
 import neuronscope as ns
 from fake_openai import Reply, fake_openai
+from neuronscope.blocking import run
 from neuronscope.config import ExplainConfig
 from neuronscope.llm import Budget, ask
 from neuronscope.locks import Lock, lock_of
-from neuronscope.runs import run
 from neuronscope.simulators import HybridSimulator
 from neuronscope.simulators.causal_lm import CausalModel, Reading
 from neuronscope.subject.capture import visit

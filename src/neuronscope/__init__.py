@@ -3,11 +3,16 @@
 The public names are in `__init__.pyi`, each written once; they are loaded on first use, so that importing stays fast.
 """
 
+import sys
 from typing import Any
+from warnings import filterwarnings
 
 import lazy_loader
 
 _load, _dir, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+if "IPython" in sys.modules:  # of tqdm's widgets, which libraries below import and nothing here needs
+    filterwarnings("ignore", message="IProgress not found")
 
 
 def __getattr__(name: str) -> Any:

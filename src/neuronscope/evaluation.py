@@ -86,7 +86,7 @@ async def aevaluate(
     from neuronscope.agents.judge import LLMJudge
     from neuronscope.corpus.sources import open_corpus
     from neuronscope.graphs.observe import draw_exemplars
-    from neuronscope.llm import Meter, resolve_llm
+    from neuronscope.llm import UsageTracker, resolve_llm
     from neuronscope.llm.embeddings import resolve_embeddings
     from neuronscope.metrics.evaluator import Bench, available
     from neuronscope.simulators import resolve_simulator
@@ -98,7 +98,7 @@ async def aevaluate(
     n_bootstrap, seed = integer(n_bootstrap, "n_bootstrap", least=1), integer(seed, "seed")
     model = resolve_llm(llm, temperature=0.0)
     families, unavailable = available(metrics, has_llm=model != "offline", has_subject=_has_subject(subject, store))
-    vectors, meter = resolve_embeddings(embeddings, model), Meter()
+    vectors, usage = resolve_embeddings(embeddings, model), UsageTracker()
     check_simulator(simulator)
     if store is None:
         if subject is None:
@@ -114,7 +114,7 @@ async def aevaluate(
             store=source,
             simulator=simulates,
             embeddings=vectors,
-            judge=None if isinstance(model, str) else LLMJudge(model, meter),
+            judge=None if isinstance(model, str) else LLMJudge(model, usage),
             config=config,
             firing_share=firing_share,
             resampling=Resampling(n_bootstrap, seed),
@@ -122,7 +122,7 @@ async def aevaluate(
         ids = await asyncio.to_thread(draw_exemplars, source, unit, config)
         material = await bench.gather(ids, texts, families)
         measurements = [row for family in families for row in await bench.measure(family, material)]
-    provenance = bench.provenance(material) | {"usage": dict(meter.usage())}
+    provenance = bench.provenance(material) | {"usage": dict(usage.counts())}
     provenance |= _explained_elsewhere(explanations, provenance["subject"])
     return Evaluation(unit, texts, measurements, unavailable, provenance)
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from neuronscope.llm.usage import UsageTracker
     from neuronscope.types import Exemplar, Neuron
 
 
@@ -64,6 +65,14 @@ class BatchSimulator(Simulator, Protocol):
         self, requests: Sequence[tuple[Sequence[str], Sequence[Exemplar]]]
     ) -> list[list[NDArray[np.float32]]]:
         """`simulate` for each request: explanations, and the exemplars on which each of them is to be predicted."""
+
+
+@runtime_checkable
+class CountedSimulator(Simulator, Protocol):
+    """A simulator that asks a language model, whose requests are counted with the neuron that they are made for."""
+
+    def counted_by(self, usage: UsageTracker) -> Simulator:
+        """The same simulator, whose requests this tracker counts."""
 
 
 @runtime_checkable

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from neuronscope.config import ExplainConfig
 from neuronscope.locks import Lock
-from neuronscope.session import as_subject, check_neuron, make_instruments, make_meter
+from neuronscope.session import as_subject, check_neuron, make_instruments, make_usage_tracker
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def equip(settings: ServingSettings, neuron: Neuron) -> Instruments:
     with _LOADING:
         loaded = _loaded(settings.model_dump_json(), neuron.layer)
         check_neuron(loaded.subject, neuron)
-    return replace(loaded, scorer=None, meter=make_meter(settings.config, settings.budget))
+    return loaded.counted_by(make_usage_tracker(settings.config, settings.budget))
 
 
 _LOADING = Lock()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError, SubjectError
-from neuronscope.interfaces import ExemplarSource, Simulator, Subject
+from neuronscope.interfaces import CountedSimulator, ExemplarSource, Simulator, Subject
 from neuronscope.io import cache_folder
 from neuronscope.types import Neuron
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
 
-    from neuronscope.llm import Budget, Meter
+    from neuronscope.llm import Budget, UsageTracker
+    from neuronscope.llm.types import AnyLLM
     from neuronscope.llm.usage_log import Page
-    from neuronscope.state import AnyLLM, Instruments
+    from neuronscope.state import Instruments
     from neuronscope.subject.shape import Shape
 
     AnySubject = str | os.PathLike[str] | tuple[Any, Any] | Subject
@@ -35,32 +36,24 @@ class Equipment:
     """What the neurons of a call share."""
 
     shared: Instruments
-    """Models, store and settings; of the meter it has none, since each neuron is counted apart."""
+    """Models, store and settings; each neuron's costs are counted apart."""
     budget: Budget | None = None
     """What all neurons together may cost."""
 
     def instruments(self, page: Page | None = None) -> Instruments:
         """The instruments for one neuron.
 
-        A simulator that asks a language model is counted with the neuron that it works for, so such neurons have a
-        scorer each. All others meet in one, where their requests are batched together.
-
         Args:
             page: where the neuron's costs are written down, if anywhere.
         """
-        from neuronscope.metrics import Scorer
-
-        own = replace(self.shared, meter=make_meter(self.shared.config, self.budget, page))
-        if hasattr(self.shared.simulator, "metered"):
-            return own
-        return replace(own, scorer=Scorer.of(self.shared))
+        return self.shared.counted_by(make_usage_tracker(self.shared.config, self.budget, page))
 
     @property
     def asks_models(self) -> bool:
         """Whether any agent or the simulator asks a language model."""
         llm = self.shared.llm
-        models = list(llm.values()) if isinstance(llm, dict) else [llm]
-        return any(model != "offline" for model in models) or hasattr(self.shared.simulator, "metered")
+        models = list(llm.values()) if isinstance(llm, Mapping) else [llm]
+        return any(model != "offline" for model in models) or isinstance(self.shared.simulator, CountedSimulator)
 
 
 def equip(
@@ -250,7 +243,9 @@ def make_instruments(
     return equipment.instruments()
 
 
-def make_meter(config: ExplainConfig, budget: str | Budget | None = None, page: Page | None = None) -> Meter:
+def make_usage_tracker(
+    config: ExplainConfig, budget: str | Budget | None = None, page: Page | None = None
+) -> UsageTracker:
     """What counts one run's requests, with the settings' limits, cache and budget.
 
     Args:
@@ -258,9 +253,9 @@ def make_meter(config: ExplainConfig, budget: str | Budget | None = None, page: 
         budget: what may be spent.
         page: where the costs are written down, if anywhere.
     """
-    from neuronscope.llm import Budget, Meter, shared_cache
+    from neuronscope.llm import Budget, UsageTracker, shared_cache
 
-    return Meter(
+    return UsageTracker(
         budget=None if budget is None else Budget.parse(budget),
         cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
         concurrency=config.max_concurrency,

@@ -6,37 +6,22 @@ checkpoint stays small; models and arrays live in `Instruments`, the graphs' con
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from operator import add
-from typing import Annotated, Any, Literal, Protocol, TypedDict
+from typing import Annotated, Protocol, TypedDict
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AnyMessage
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError
-from neuronscope.interfaces import ExemplarSource, Simulator, Subject
+from neuronscope.interfaces import CountedSimulator, ExemplarSource, Simulator, Subject
+from neuronscope.llm.types import AnyLLM
+from neuronscope.llm.usage import UsageTracker
+from neuronscope.metrics.scorer import Scorer
 from neuronscope.results import Attempt, Cluster, Experiment, Failure, Mode, NeuronExplanation
-from neuronscope.types import Neuron
-
-
-@dataclass(frozen=True, slots=True)
-class ExemplarIds:
-    """Which sequences are used for what; the exemplars themselves are in the store."""
-
-    train: list[int] = field(default_factory=list)
-    """The top train sequences: what the agents see."""
-    validation: list[int] = field(default_factory=list)
-    """The top validation sequences."""
-    validation_random: list[int] = field(default_factory=list)
-    """Validation sequences drawn without regard to activation."""
-    test: list[int] = field(default_factory=list)
-    """The top test sequences."""
-    test_random: list[int] = field(default_factory=list)
-    """Test sequences drawn without regard to activation."""
-    maximum: float = 0.0
-    """The neuron's largest activation in the whole corpus, of its sign: 10 on the 0-10 scale."""
+from neuronscope.types import ExemplarIds, Neuron
 
 
 class NeuronState(TypedDict, total=False):
@@ -67,11 +52,7 @@ class RefinementState(TypedDict, total=False):
     failures: list[Failure]
 
 
-AnyLLM = BaseChatModel | Literal["offline"]
-"""A LangChain chat model, or the built-in roles that need none."""
-
-
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Instruments:
     """What a graph works with: LangGraph's `context_schema`. None of it is ever checkpointed."""
 
@@ -79,13 +60,29 @@ class Instruments:
     store: ExemplarSource
     simulator: Simulator
     embeddings: Embeddings
-    llm: AnyLLM | dict[str, AnyLLM] = "offline"
+    llm: AnyLLM | Mapping[str, AnyLLM] = "offline"
     """One model for all agents, or one per agent by name: hypothesis, decomposition, refinement, or "default"."""
     config: ExplainConfig = field(default_factory=ExplainConfig)
-    scorer: Any = None
-    """Made by the graph on first use: the one place where the scoring requests of all modes meet."""
-    meter: Any = None
-    """Counts what is asked per agent, if given; a `neuronscope.llm.Meter` also brings budget, limits and cache."""
+    usage: UsageTracker = field(default_factory=UsageTracker)
+    """Counts what one neuron's agents ask; it also brings budget, limits and the cache of answers."""
+    scorer: Scorer = field(default=None)  # type: ignore[assignment]  # made below
+    """Where the scoring requests of all modes meet; made of simulator and store, if not given."""
+
+    def __post_init__(self) -> None:
+        if not self.scorer:
+            simulator = self.simulator
+            if isinstance(simulator, CountedSimulator):  # it asks a language model
+                simulator = simulator.counted_by(self.usage)
+            object.__setattr__(self, "scorer", Scorer(simulator, self.store))
+
+    def counted_by(self, usage: UsageTracker) -> Instruments:
+        """The same instruments for another neuron, whose costs this tracker counts.
+
+        A simulator that asks a language model is counted with the neuron that it works for, so such neurons have a
+        scorer each. All others share this one, where their requests are batched together.
+        """
+        scorer = None if isinstance(self.simulator, CountedSimulator) else self.scorer
+        return replace(self, usage=usage, scorer=scorer)  # type: ignore[arg-type]  # None makes one
 
     def llm_for(self, agent: str) -> AnyLLM:
         """The model of one agent: in a mapping its own, or that of "default".
@@ -93,7 +90,7 @@ class Instruments:
         Raises:
             ConfigurationError: the mapping has neither.
         """
-        if not isinstance(self.llm, dict):
+        if not isinstance(self.llm, Mapping):
             return self.llm
         if agent not in self.llm and "default" not in self.llm:
             raise ConfigurationError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from neuronscope.arguments import integer
@@ -112,3 +112,21 @@ class Exemplar:
     def text(self) -> str:
         """The sequence as text."""
         return "".join(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class ExemplarIds:
+    """Which sequences are used for what; the exemplars themselves are in the store."""
+
+    train: list[int] = field(default_factory=list)
+    """The top train sequences: what the agents see."""
+    validation: list[int] = field(default_factory=list)
+    """The top validation sequences."""
+    validation_random: list[int] = field(default_factory=list)
+    """Validation sequences drawn without regard to activation."""
+    test: list[int] = field(default_factory=list)
+    """The top test sequences."""
+    test_random: list[int] = field(default_factory=list)
+    """Test sequences drawn without regard to activation."""
+    maximum: float = 0.0
+    """The neuron's largest activation in the whole corpus, of its sign: 10 on the 0-10 scale."""

@@ -55,7 +55,7 @@ class DecompositionAgent(LLMRole):
         context = runtime.context
         is_papers, schema = context.config.prompts == "paper", prompts.sentences_schema("conditions")
         messages = (paper_prompts.decomposition_messages if is_papers else prompts.decomposition_messages)(draft)
-        answer = await ask(llm, messages, self.role, schema=schema, meter=context.meter)
+        answer = await ask(llm, messages, self.role, schema=schema, usage=context.usage)
         return [standalone(sentence) for sentence in await read_apart(read_sentences, answer, self.role)]
 
 

@@ -53,7 +53,7 @@ class HypothesisAgent(LLMRole):
         config = runtime.context.config
         written = paper_prompts.hypothesis_prompt if config.prompts == "paper" else prompts.hypothesis_prompt
         prompt = written(exemplars, draft=number, seed=config.seed)
-        answer = await ask(llm, prompt.messages, self.role, meter=runtime.context.meter, sample=number)
+        answer = await ask(llm, prompt.messages, self.role, usage=runtime.context.usage, sample=number)
         return await read_apart(_read, answer, self.role, prompt.marks)
 
 

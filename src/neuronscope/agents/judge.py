@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
 
+    from neuronscope.llm.usage import UsageTracker
+
 ROLE = "judge"
-"""The judge's name in meters and in errors."""
+"""The judge's name in trackers and in errors."""
 
 TEXTS_PER_REQUEST = 5
 """Texts that are judged in one request (delphi's default)."""
@@ -50,12 +52,12 @@ class LLMJudge:
 
     Args:
         llm: the chat model.
-        meter: counts requests and tokens, if given.
+        usage: counts requests and tokens, if given.
     """
 
-    def __init__(self, llm: BaseChatModel, meter: Any = None) -> None:
+    def __init__(self, llm: BaseChatModel, usage: UsageTracker | None = None) -> None:
         self._llm = llm
-        self._meter = meter
+        self._usage = usage
 
     @property
     def name(self) -> str:
@@ -116,7 +118,7 @@ class LLMJudge:
 
         async def answer(question: Question) -> AIMessage:
             async with room:
-                return await ask(self._llm, question.messages, ROLE, schema=question.schema, meter=self._meter)
+                return await ask(self._llm, question.messages, ROLE, schema=question.schema, usage=self._usage)
 
         outcomes = await asyncio.gather(*map(answer, questions), return_exceptions=True)
         succeeded(outcomes, ROLE)

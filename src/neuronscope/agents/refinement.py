@@ -90,24 +90,24 @@ class RefinementAgent(LLMRole):
         return {"messages": [AIMessage(content="", tool_calls=[call])]}
 
     async def _written(self, llm: BaseChatModel, state: RefinementState, runtime: HasContext) -> Written:
-        meter, sample = runtime.context.meter, state.get("iteration", 0)
+        usage, sample = runtime.context.usage, state.get("iteration", 0)
         best = best_attempt(state["history"])
         messages, schema = experiment_messages(best.explanation, state.get("experiments", [])), texts_schema(N_TEXTS)
         tools = [capture_tool()]
-        answer = await ask(llm, messages, self.role, schema=schema, tools=tools, meter=meter, sample=sample)
+        answer = await ask(llm, messages, self.role, schema=schema, tools=tools, usage=usage, sample=sample)
         try:
             return await read_apart(read_written, answer, self.role)
         except LLMError:
-            answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=sample)
+            answer = await ask(llm, messages, self.role, schema=schema, usage=usage, sample=sample)
             return await read_apart(read_written, answer, self.role)
 
     async def _together(
         self, llm: BaseChatModel, state: RefinementState, errors: Sequence[PredictionError], runtime: HasContext
     ) -> list[str]:
         """All candidates of one request; none if the answer cannot be read."""
-        n, meter = runtime.context.config.n_candidates, runtime.context.meter
+        n, usage = runtime.context.config.n_candidates, runtime.context.usage
         messages, schema = _messages(state, n, errors), sentences_schema("explanations", n)
-        answer = await ask(llm, messages, self.role, schema=schema, meter=meter, sample=state.get("iteration", 0))
+        answer = await ask(llm, messages, self.role, schema=schema, usage=usage, sample=state.get("iteration", 0))
         try:
             return await read_apart(read_sentences, answer, self.role)
         except LLMError:
@@ -130,7 +130,7 @@ class RefinementAgent(LLMRole):
         else:
             messages = _messages(state, 1, errors)
         first = state.get("iteration", 0) * runtime.context.config.n_candidates
-        answers = await ask_many(llm, messages, self.role, n, meter=runtime.context.meter, sample=first)
+        answers = await ask_many(llm, messages, self.role, n, usage=runtime.context.usage, sample=first)
         return [await read_apart(_read, answer, self.role) for answer in answers]
 
 

@@ -12,7 +12,8 @@ from neuronscope.results import Failure
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from neuronscope.state import AnyLLM, HasContext
+    from neuronscope.llm.types import AnyLLM
+    from neuronscope.state import HasContext
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class LLMRole:
     """
 
     role: ClassVar[str]
-    """The agent's name in mappings of models, in meters and in errors."""
+    """The agent's name in mappings of models, in trackers and in errors."""
 
     def __init__(self, llm: BaseChatModel | str | None = None) -> None:
         self._llm = llm

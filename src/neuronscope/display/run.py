@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,6 +16,7 @@ from neuronscope.display.choice import Progress as Wish
 from neuronscope.display.choice import place_of
 from neuronscope.display.words import score, visible
 from neuronscope.events import NeuronProgress, ProgressEvent
+from neuronscope.llm.usage import UsageTracker
 from neuronscope.results import NeuronExplanation, Usage
 from neuronscope.runs.costs import Cost
 from neuronscope.types import Neuron
@@ -58,7 +58,7 @@ class Board:
         )
         self._task = self._bar.add_task("Explaining", total=total, cost="")
         self._under_way: dict[Neuron, NeuronProgress] = {}
-        self._meters: dict[Neuron, Any] = {}
+        self._trackers: dict[Neuron, UsageTracker] = {}
         self._total = total
         self._n_done = 0
         self._cost = Cost()
@@ -91,8 +91,8 @@ class Board:
     def cost(self) -> Cost:
         """What this run has cost so far, neurons under way included."""
         cost = self._cost
-        for meter in list(self._meters.values()):
-            cost = cost.plus(Cost.of(Usage(**meter.usage())))
+        for usage in list(self._trackers.values()):
+            cost = cost.plus(Cost.of(Usage(**usage.counts())))
         return cost
 
     def known(self, results: int) -> None:
@@ -100,10 +100,10 @@ class Board:
         self._n_done += results
         self._bar.reset(self._task, completed=self._n_done, total=self._total, cost="")
 
-    def started(self, neuron: Neuron, meter: Any) -> None:
+    def started(self, neuron: Neuron, usage: UsageTracker) -> None:
         """Say that a neuron is under way."""
         self._under_way[neuron] = NeuronProgress(neuron)
-        self._meters[neuron] = meter
+        self._trackers[neuron] = usage
 
     def take(self, event: ProgressEvent) -> None:
         """Take in an event of a neuron's graph."""
@@ -121,7 +121,7 @@ class Board:
     def finished(self, result: NeuronExplanation) -> None:
         """Say that a neuron is done."""
         self._under_way.pop(result.neuron, None)
-        self._meters.pop(result.neuron, None)
+        self._trackers.pop(result.neuron, None)
         self._cost = self._cost.plus(Cost.of(result.usage))
         self._n_done += 1
         self._bar.update(self._task, completed=self._n_done)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuronscope.errors import ConfigurationError
 from neuronscope.graphs.tools import validation_sequences
 from neuronscope.io import write_atomically
-from neuronscope.metrics import Scorer, pearson_rows
+from neuronscope.metrics import pearson_rows
 from neuronscope.results import best_attempt
 from neuronscope.state import Instruments, RefinementState
 
@@ -95,7 +95,7 @@ class Recorder:
     async def _record(
         self, name: str, state: RefinementState, candidates: list[str], instruments: Instruments
     ) -> CandidateSet:
-        scorer, neuron = Scorer.of(instruments), state["neuron"]
+        scorer, neuron = instruments.scorer, state["neuron"]
         best = best_attempt(state["history"]).explanation
         sequences = await validation_sequences(state, instruments)
         drawn = set(state["exemplars"].validation_random)

@@ -27,7 +27,8 @@ from neuronscope.graphs.refine import (
 from neuronscope.graphs.stream import announced, stream_events
 from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.graphs.tools import TOOLS, capture_activations, fail_in_words, score_explanations
-from neuronscope.state import ExemplarIds, Instruments, NeuronState, RefinementState
+from neuronscope.state import Instruments, NeuronState, RefinementState
+from neuronscope.types import ExemplarIds
 
 __all__ = [
     "TOOLS",

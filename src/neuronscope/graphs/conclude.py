@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,8 @@ from neuronscope.llm import model_name
 from neuronscope.metrics import Scorer, assign_exemplars, pearson
 from neuronscope.metrics.correlation import on_scale, varies
 from neuronscope.results import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage, mean_of, sortable
-from neuronscope.state import ExemplarIds, Instruments, NeuronState
-from neuronscope.types import Exemplar, Neuron
+from neuronscope.state import Instruments, NeuronState
+from neuronscope.types import Exemplar, ExemplarIds, Neuron
 
 EXCERPTS = 5
 """Test exemplars that a mode shows."""
@@ -43,7 +43,7 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
     A score that cannot be measured is None, and the failures say why.
     """
     instruments, neuron, ids = runtime.context, state["neuron"], state["exemplars"]
-    scorer = Scorer.of(instruments)
+    scorer = instruments.scorer
     examined = await _examine(scorer, neuron, ids, state.get("modes", []))
     modes = sorted(examined.modes, key=lambda mode: -sortable(mode.score))
     new = [*examined.failures, *await _gaps(scorer, neuron, ids, state)]
@@ -165,8 +165,8 @@ def _excerpt(exemplar: Exemplar, predicted: NDArray[np.float32], maximum: float)
 
 def usage_of(neuron: Neuron, instruments: Instruments) -> Usage:
     """What a neuron has cost so far."""
-    scorer = Scorer.of(instruments)
-    counted = {} if instruments.meter is None else instruments.meter.usage()
+    scorer = instruments.scorer
+    counted = instruments.usage.counts()
     return Usage(**counted, simulated_tokens=scorer.simulated_tokens(neuron), seconds=round(scorer.seconds(neuron), 3))
 
 
@@ -175,7 +175,7 @@ def provenance(instruments: Instruments) -> dict[str, Any]:
     from importlib.metadata import version
 
     subject, store, llm = instruments.subject, instruments.store, instruments.llm
-    llms = llm if isinstance(llm, dict) else {"all": llm}
+    llms = llm if isinstance(llm, Mapping) else {"all": llm}
     names = {agent: model if isinstance(model, str) else model_name(model) for agent, model in llms.items()}
     return {
         "neuronscope": version("neuronscope"),
@@ -184,7 +184,7 @@ def provenance(instruments: Instruments) -> dict[str, Any]:
         "store": {"kind": type(store).__name__} | _plain("info", getattr(store, "info", None)),
         "simulator": getattr(instruments.simulator, "name", type(instruments.simulator).__name__),
         "embeddings": _embeddings_name(instruments.embeddings),
-        "llm": names if isinstance(llm, dict) else names["all"],
+        "llm": names if isinstance(llm, Mapping) else names["all"],
         "config": instruments.config.model_dump(mode="json"),
     }
 

@@ -10,10 +10,9 @@ from langgraph.runtime import Runtime
 
 from neuronscope.config import ExplainConfig
 from neuronscope.interfaces import ExemplarSource
-from neuronscope.metrics import Scorer
 from neuronscope.results import Failure
-from neuronscope.state import ExemplarIds, Instruments, NeuronState
-from neuronscope.types import SPLITS, Neuron, Split
+from neuronscope.state import Instruments, NeuronState
+from neuronscope.types import SPLITS, ExemplarIds, Neuron, Split
 
 NO_TRAIN_EXEMPLAR = (
     "The neuron is active in held-out text but in none of the train documents, so there is nothing to draft from. "
@@ -41,7 +40,7 @@ async def observe(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronSt
     drawn = await asyncio.to_thread(draw_exemplars, store, neuron, config)
     top = [*drawn.train, *drawn.validation, *drawn.test]
     everything = [*top, *drawn.validation_random, *drawn.test_random]
-    exemplars = await Scorer.of(runtime.context).exemplars(neuron, everything)
+    exemplars = await runtime.context.scorer.exemplars(neuron, everything)
     peaks = {exemplar.sequence_id: float(exemplar.activations.max(initial=0.0)) for exemplar in exemplars}
     ids = replace(
         drawn,

@@ -20,7 +20,7 @@ from neuronscope.agents.prober import CAPTURE, CAPTURE_DESCRIPTION, CaptureArgum
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.modes import representative
 from neuronscope.locks import lock_of
-from neuronscope.metrics import Scorer, Standing, race
+from neuronscope.metrics import Standing, race
 from neuronscope.metrics.scorer import Predictions
 from neuronscope.results import Failure, Mode, best_attempt
 from neuronscope.state import Instruments, RefinementState
@@ -40,7 +40,7 @@ async def score_explanations(
     much. A score is always that on all sequences. It is null where an explanation was dropped early, because others
     did better on the first `sequences` of them, and where the neuron does the same on all sequences, or there are none.
     """
-    scorer, state = Scorer.of(runtime.context), cast(RefinementState, runtime.state)
+    scorer, state = runtime.context.scorer, cast(RefinementState, runtime.state)
     neuron, maximum = state["neuron"], state["exemplars"].maximum
     sequences = await validation_sequences(state, runtime.context)
     standings = await _standings(explanations, sequences, state, runtime.context)
@@ -61,7 +61,7 @@ async def _standings(
     explanations: Sequence[str], sequences: Sequence[int], state: RefinementState, instruments: Instruments
 ) -> dict[str, Standing]:
     """Score the explanations against each other, by a race if the settings allow and there is an attempt to beat."""
-    scorer, neuron, history = Scorer.of(instruments), state["neuron"], state.get("history", [])
+    scorer, neuron, history = instruments.scorer, state["neuron"], state.get("history", [])
     candidates = list(dict.fromkeys(explanations))
     if not instruments.config.racing or not history:
         scores = await scorer.score(neuron, candidates, sequences)
@@ -149,7 +149,7 @@ async def validation_sequences(state: RefinementState, instruments: Instruments)
     first, everything = representative(mode), [*exemplars.validation, *exemplars.validation_random]
     if instruments.config.objective == "neuron" or first not in mode.siblings or not everything:
         return everything
-    belongs = await Scorer.of(instruments).assign(state["neuron"], mode.siblings, everything)
+    belongs = await instruments.scorer.assign(state["neuron"], mode.siblings, everything)
     return own_sequences(exemplars.validation, exemplars.validation_random, belongs[mode.siblings.index(first)])
 
 

@@ -5,7 +5,7 @@ from neuronscope.llm.budget import Budget
 from neuronscope.llm.cache import AnswerCache, shared_cache
 from neuronscope.llm.failures import model_name, request_failure
 from neuronscope.llm.models import DEFAULT_MODEL, MAX_RETRIES, ROLES, check_reachable, resolve_llm
-from neuronscope.llm.usage import LLMUsage, Meter
+from neuronscope.llm.usage import LLMUsage, UsageTracker
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -14,7 +14,7 @@ __all__ = [
     "AnswerCache",
     "Budget",
     "LLMUsage",
-    "Meter",
+    "UsageTracker",
     "ask",
     "ask_blocking",
     "ask_many",

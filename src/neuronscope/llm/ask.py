@@ -11,7 +11,7 @@ from neuronscope.llm.addresses import address_of
 from neuronscope.llm.conversation import Conversation, one, several
 from neuronscope.llm.refusals import aintroduced, introduced
 from neuronscope.llm.requests import Call, Messages, Outcome, Prompt
-from neuronscope.llm.usage import Meter
+from neuronscope.llm.usage import UsageTracker
 from neuronscope.locks import in_forked_child
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ async def ask(
     *,
     schema: dict[str, Any] | None = None,
     tools: Sequence[dict[str, Any]] = (),
-    meter: Any = None,
+    usage: UsageTracker | None = None,
     sample: int = 0,
 ) -> AIMessage:
     """Send one request and return the model's message.
@@ -37,25 +37,24 @@ async def ask(
     Args:
         llm: the model.
         messages: the prompt.
-        agent: who asks, for the meter and for errors.
+        agent: who asks, for the counts and for errors.
         schema: a JSON schema (with a title) that the answer should follow, where the model can be held to one. A model
             or server that cannot is asked again without it, so an answer is free text until it has been parsed.
         tools: tools in OpenAI's form, of which the model should call one. The call is in the message's `tool_calls`;
             nothing is executed. A model or server that cannot call tools is asked as if there were none.
-        meter: what counts the request: a `Meter`, which may also have a budget, limits and a cache of answers; an
-            object with `record(agent, message)`; or None.
+        usage: what counts the request, and brings a budget, limits and a cache of answers; None counts nothing.
         sample: which of several independent answers to the same prompt this one is; a cache keeps each.
 
     Raises:
         LLMError: the model cannot be reached or refuses the request; the message never contains a key.
-        BudgetExceededError: the meter's budget is spent.
+        BudgetExceededError: the budget is spent.
     """
-    (answer,) = await _conduct(one(Prompt(llm, messages, agent, schema, tuple(tools)), meter, sample), meter)
+    (answer,) = await _conduct(one(Prompt(llm, messages, agent, schema, tuple(tools)), usage, sample), usage)
     return answer
 
 
 async def ask_many(
-    llm: BaseChatModel, messages: Messages, agent: str, n: int, *, meter: Any = None, sample: int = 0
+    llm: BaseChatModel, messages: Messages, agent: str, n: int, *, usage: UsageTracker | None = None, sample: int = 0
 ) -> list[AIMessage]:
     """Several independent answers to one prompt, for the price of one request where the backend can.
 
@@ -66,7 +65,7 @@ async def ask_many(
         messages: the prompt.
         agent: who asks.
         n: how many answers.
-        meter: as for `ask`.
+        usage: as for `ask`.
         sample: the number of the first answer; the others count on from there.
 
     Returns:
@@ -76,8 +75,8 @@ async def ask_many(
         LLMError: there is no answer at all.
     """
     prompt = Prompt(llm, messages, agent)
-    answers = await _conduct(several(prompt, meter, sample, n), meter) if n > 1 else []
-    further = [ask(llm, messages, agent, meter=meter, sample=sample + number) for number in range(len(answers), n)]
+    answers = await _conduct(several(prompt, usage, sample, n), usage) if n > 1 else []
+    further = [ask(llm, messages, agent, usage=usage, sample=sample + number) for number in range(len(answers), n)]
     outcomes = await asyncio.gather(*further, return_exceptions=True)
     answers += [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -93,7 +92,7 @@ def ask_blocking(
     agent: str,
     *,
     schema: dict[str, Any] | None = None,
-    meter: Any = None,
+    usage: UsageTracker | None = None,
     sample: int = 0,
 ) -> AIMessage:
     """`ask` for worker threads: it waits, and touches no event loop.
@@ -101,12 +100,12 @@ def ask_blocking(
     A model's asynchronous client belongs to the loop that used it first, its synchronous one to nobody: so code that
     runs beside a graph in a thread asks this way, whichever loop the graph runs on.
     """
-    (answer,) = _conduct_blocking(one(Prompt(llm, messages, agent, schema), meter, sample), meter)
+    (answer,) = _conduct_blocking(one(Prompt(llm, messages, agent, schema), usage, sample), usage)
     return answer
 
 
-async def _conduct(conversation: Conversation, meter: Any) -> list[AIMessage]:
-    """Make a conversation's requests, each within the meter's limits."""
+async def _conduct(conversation: Conversation, usage: UsageTracker | None) -> list[AIMessage]:
+    """Make a conversation's requests, each within its limits."""
     _open_connections()
     try:
         call = next(conversation)
@@ -114,22 +113,22 @@ async def _conduct(conversation: Conversation, meter: Any) -> list[AIMessage]:
         return _answers(stop)
     async with aintroduced(call.held, call.backend, address_of(call.prompt.llm)):
         while True:
-            outcome = await _amake(call, meter)
+            outcome = await _amake(call, usage)
             try:
                 call = conversation.send(outcome)
             except StopIteration as stop:
                 return _answers(stop)
 
 
-async def _amake(call: Call, meter: Any) -> Outcome:
-    if not isinstance(meter, Meter):
+async def _amake(call: Call, usage: UsageTracker | None) -> Outcome:
+    if usage is None:
         return await call.amake()
-    async with meter.gate(call.prompt.llm).apassage():
-        meter.check_budget(call.prompt.agent, call.prompt.llm)
+    async with usage.gate(call.prompt.llm).apassage():
+        usage.check_budget(call.prompt.agent, call.prompt.llm)
         return await call.amake()
 
 
-def _conduct_blocking(conversation: Conversation, meter: Any) -> list[AIMessage]:
+def _conduct_blocking(conversation: Conversation, usage: UsageTracker | None) -> list[AIMessage]:
     _open_connections()
     try:
         call = next(conversation)
@@ -137,18 +136,18 @@ def _conduct_blocking(conversation: Conversation, meter: Any) -> list[AIMessage]
         return _answers(stop)
     with introduced(call.held, call.backend, address_of(call.prompt.llm)):
         while True:
-            outcome = _make(call, meter)
+            outcome = _make(call, usage)
             try:
                 call = conversation.send(outcome)
             except StopIteration as stop:
                 return _answers(stop)
 
 
-def _make(call: Call, meter: Any) -> Outcome:
-    if not isinstance(meter, Meter):
+def _make(call: Call, usage: UsageTracker | None) -> Outcome:
+    if usage is None:
         return call.make()
-    with meter.gate(call.prompt.llm).passage():
-        meter.check_budget(call.prompt.agent, call.prompt.llm)
+    with usage.gate(call.prompt.llm).passage():
+        usage.check_budget(call.prompt.agent, call.prompt.llm)
         return call.make()
 
 

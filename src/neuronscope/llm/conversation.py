@@ -6,14 +6,14 @@ import json
 import random
 from collections.abc import Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neuronscope.llm.answers import is_cut_off, is_filtered, reasoning_of
 from neuronscope.llm.failures import harmless, is_connection_failure, is_filter, is_passing, request_failure
 from neuronscope.llm.models import MAX_RETRIES, backend_of
 from neuronscope.llm.refusals import Doubt, known_of, learnt, note_taken, refusal_of, unable
 from neuronscope.llm.requests import Call, Held, Messages, Outcome, Prompt
-from neuronscope.llm.usage import Meter
+from neuronscope.llm.usage import UsageTracker
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -28,33 +28,33 @@ LONGEST_PAUSE = 8.0
 """Seconds between two attempts at most, where an error comes as an answer; the first pause is half a second."""
 
 
-def one(prompt: Prompt, meter: Any, sample: int) -> Conversation:
+def one(prompt: Prompt, usage: UsageTracker | None, sample: int) -> Conversation:
     """One answer: kept from before, or a call of a tool, or held to the schema, or free."""
-    kept = _kept(prompt, meter, sample)
+    kept = _kept(prompt, usage, sample)
     if kept is not None:
         return [kept]
-    answers = yield from _asked(prompt, meter)
-    _record(meter, prompt, answers, sample)
+    answers = yield from _asked(prompt, usage)
+    _record(usage, prompt, answers, sample)
     return answers
 
 
-def several(prompt: Prompt, meter: Any, sample: int, n: int) -> Conversation:
+def several(prompt: Prompt, usage: UsageTracker | None, sample: int, n: int) -> Conversation:
     """Up to n answers: those kept from before, then those of one request; none if the backend knows no `n`."""
     kept: list[AIMessage] = []
-    while len(kept) < n and (answer := _kept(prompt, meter, sample + len(kept))) is not None:
+    while len(kept) < n and (answer := _kept(prompt, usage, sample + len(kept))) is not None:
         kept.append(answer)
     backend, wanted = backend_of(prompt.llm), n - len(kept)
     if wanted < 2 or ("n", backend) in unable or not _knows_n(prompt.llm):
         return kept
-    answers = (yield from _asked(prompt, meter, wanted))[:wanted]
+    answers = (yield from _asked(prompt, usage, wanted))[:wanted]
     if len(answers) < wanted:
         unable.add(("n", backend))
     if answers:
-        _record(meter, prompt, answers, sample + len(kept))
+        _record(usage, prompt, answers, sample + len(kept))
     return kept + answers
 
 
-def _asked(prompt: Prompt, meter: Any, n: int = 1) -> Conversation:
+def _asked(prompt: Prompt, usage: UsageTracker | None, n: int = 1) -> Conversation:
     """The answers to a request, made with ever fewer parts until the server takes it; none if it takes no `n`.
 
     What is found out holds for all later requests to the backend, but only once an answer has come: else it may have
@@ -88,7 +88,7 @@ def _asked(prompt: Prompt, meter: Any, n: int = 1) -> Conversation:
                 if use == "as asked":
                     note_taken(prompt.parts(n, without), backend)
                 return answers
-            _count(meter, prompt, answers)
+            _count(usage, prompt, answers)
         else:
             doubts.append(_doubt(prompt, outcome.error, held, n, without))
         without.add(doubts[-1].part)
@@ -183,27 +183,25 @@ def _knows_n(llm: BaseChatModel) -> bool:
     return "n" in type(llm).model_fields and not getattr(llm, "streaming", False)
 
 
-def _kept(prompt: Prompt, meter: Any, sample: int) -> AIMessage | None:
+def _kept(prompt: Prompt, usage: UsageTracker | None, sample: int) -> AIMessage | None:
     """An answer of an earlier run."""
-    if not isinstance(meter, Meter) or meter.cache is None:
+    if usage is None or usage.cache is None:
         return None
-    answer = meter.cache.find(prompt.llm, prompt.messages, prompt.schema, sample, prompt.tools)
+    answer = usage.cache.find(prompt.llm, prompt.messages, prompt.schema, sample, prompt.tools)
     if answer is not None:
-        meter.record_cached(prompt.agent)
+        usage.record_cached(prompt.agent)
     return answer
 
 
-def _record(meter: Any, prompt: Prompt, answers: list[AIMessage], sample: int) -> None:
+def _record(usage: UsageTracker | None, prompt: Prompt, answers: list[AIMessage], sample: int) -> None:
     """Count one request and keep its answers."""
-    _count(meter, prompt, answers)
-    if isinstance(meter, Meter) and meter.cache is not None:
+    _count(usage, prompt, answers)
+    if usage is not None and usage.cache is not None:
         for number, answer in enumerate(answers, start=sample):
-            meter.cache.keep(prompt.llm, prompt.messages, prompt.schema, number, answer, prompt.tools)
+            usage.cache.keep(prompt.llm, prompt.messages, prompt.schema, number, answer, prompt.tools)
 
 
-def _count(meter: Any, prompt: Prompt, answers: list[AIMessage]) -> None:
+def _count(usage: UsageTracker | None, prompt: Prompt, answers: list[AIMessage]) -> None:
     """Count one request."""
-    if isinstance(meter, Meter):
-        meter.record(prompt.agent, answers[0], llm=prompt.llm, answers=len(answers))
-    elif meter is not None:
-        meter.record(prompt.agent, answers[0])
+    if usage is not None:
+        usage.record(prompt.agent, answers[0], llm=prompt.llm, answers=len(answers))

@@ -56,7 +56,10 @@ def fenced(fence: Fence, lines: Sequence[str]) -> str:
 
 def defused(text: str) -> str:
     r"""The text with the first character of every mark of a chat template written as `\uXXXX`, as in JSON."""
-    return _MARK.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    count = 1
+    while count:  # what has gone may have parted another mark
+        text, count = _MARK.subn(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text
 
 
 def undefused(text: str) -> str:

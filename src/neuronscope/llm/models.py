@@ -27,7 +27,7 @@ from neuronscope.llm.failures import model_name, redacted
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from neuronscope.state import AnyLLM
+    from neuronscope.llm.types import AnyLLM
 
 ROLES = ("hypothesis", "decomposition", "refinement")
 """The agents that ask a language model, by the names that a mapping of models uses."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LLMUsage(TypedDict):
-    """The parts of `result.Usage` that a meter knows."""
+    """The parts of `results.Usage` that a tracker knows."""
 
     requests: dict[str, int]
     answers: dict[str, int]
@@ -31,11 +31,11 @@ class LLMUsage(TypedDict):
     dollars: dict[str, float | None]
 
 
-class Meter:
+class UsageTracker:
     """Counts what one neuron's agents ask, on the terms that a run's neurons share; safe to share between threads.
 
     Args:
-        budget: what may be spent; several meters may share one.
+        budget: what may be spent; several trackers may share one.
         cache: where answers are kept, and looked up first.
         concurrency: how many requests to one backend may be under way, in the whole process.
         requests_per_second: how many requests to one backend may start per second, in the whole process.
@@ -123,8 +123,8 @@ class Meter:
         """Where requests to a model's backend wait for their turn."""
         return gate_of(backend_of(llm), *self._limits)
 
-    def usage(self) -> LLMUsage:
-        """What has been counted so far: `Usage(**meter.usage(), simulated_tokens=..., seconds=...)`."""
+    def counts(self) -> LLMUsage:
+        """What has been counted so far: `Usage(**usage.counts(), simulated_tokens=..., seconds=...)`."""
         with self._lock:
             return LLMUsage(
                 requests=dict(self._requests),

@@ -14,8 +14,7 @@ from neuronscope.interfaces import ExemplarSource
 from neuronscope.metrics.bootstrap import Resampling
 from neuronscope.metrics.scorer import Scorer
 from neuronscope.metrics.stimuli import near_misses, peaks
-from neuronscope.state import ExemplarIds
-from neuronscope.types import Exemplar, Neuron
+from neuronscope.types import Exemplar, ExemplarIds, Neuron
 
 NEAR_MISS_POOL = 100
 """Random test sequences among which near misses are looked for."""

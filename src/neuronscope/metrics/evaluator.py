@@ -23,8 +23,7 @@ from neuronscope.metrics.generation import CONTROL_TEXTS, Rows, SamplesSequences
 from neuronscope.metrics.judged import Judge
 from neuronscope.metrics.scorer import Scorer
 from neuronscope.metrics.table import Measurement
-from neuronscope.state import ExemplarIds
-from neuronscope.types import Neuron
+from neuronscope.types import ExemplarIds, Neuron
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

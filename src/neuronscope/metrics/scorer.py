@@ -15,7 +15,6 @@ from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.interfaces import BatchSimulator, ExemplarSource, Simulator
 from neuronscope.metrics.correlation import SCALE, Correlation, assign_exemplars, largest_errors, pearson_rows
 from neuronscope.results import PredictionError
-from neuronscope.state import Instruments
 from neuronscope.types import Exemplar, Neuron
 
 Predictions = list[NDArray[np.float32]]
@@ -80,17 +79,6 @@ class Scorer:
         self._benches: dict[Neuron, _Bench] = {}
         self._waiting: list[_Request] = []
         self._worker: asyncio.Task[None] | None = None
-
-    @staticmethod
-    def of(instruments: Instruments) -> Scorer:
-        """The scorer of these instruments, made on first use."""
-        if instruments.scorer is None:
-            simulator = instruments.simulator
-            if instruments.meter is not None and hasattr(simulator, "metered"):
-                simulator = simulator.metered(instruments.meter)  # it asks a language model, which is counted
-            instruments.scorer = Scorer(simulator, instruments.store)
-        scorer: Scorer = instruments.scorer
-        return scorer
 
     async def exemplars(self, neuron: Neuron, sequence_ids: Sequence[int]) -> list[Exemplar]:
         """The exemplars of these sequences, asked of the store once.

@@ -15,7 +15,6 @@ from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.graphs.conclude import provenance, usage_of
 from neuronscope.graphs.stream import stream_events
-from neuronscope.metrics import Scorer
 from neuronscope.results import Failure, NeuronExplanation
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.prefetch import groups, prefetch
@@ -121,7 +120,7 @@ class Runner:
         """Explain a neuron; what goes wrong with one, whatever it is, must not end a night's run of a thousand."""
         page = None if self._folder is None else self._folder.ledger.page(str(neuron))
         instruments = self._equipment.instruments(page)
-        self._board.started(neuron, instruments.meter)
+        self._board.started(neuron, instruments.usage)
         try:
             return await self._explain(neuron, instruments)
         except NeuronScopeError as error:
@@ -136,7 +135,7 @@ class Runner:
             usage=usage_of(neuron, instruments),
             provenance=provenance(instruments),
         )
-        Scorer.of(instruments).forget(neuron)
+        instruments.scorer.forget(neuron)
         return failed
 
     async def _explain(self, neuron: Neuron, instruments: Instruments) -> NeuronExplanation:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from langchain_core.runnables.config import ContextThreadPoolExecutor
@@ -24,13 +24,14 @@ from neuronscope.stopping import check_stopped
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+    from neuronscope.llm.usage import UsageTracker
     from neuronscope.types import Exemplar
 
 Row = NDArray[np.float32]
 Tokens = tuple[str, ...]
 
 ROLE = "simulator"
-"""Under which name a meter counts the requests."""
+"""Under which name the requests are counted."""
 
 REMEMBERED = 20_000
 """How many pairs of explanation and excerpt a simulator remembers: with 64 tokens each, some 5 MB."""
@@ -74,7 +75,7 @@ class ChatSimulator:
             temperature 0.
         exemplars_per_request: how many excerpts a request holds. More are cheaper; weak models lose track of many.
         max_concurrency: how many requests of one call are under way at the same time.
-        meter: an object with `record(agent, message)` that counts the requests, such as `neuronscope.llm.Meter`.
+        usage: counts the requests, if given.
 
     Raises:
         ConfigurationError: no chat model, or a number below 1.
@@ -87,7 +88,7 @@ class ChatSimulator:
         *,
         exemplars_per_request: int = 5,
         max_concurrency: int = 8,
-        meter: Any = None,
+        usage: UsageTracker | None = None,
     ) -> None:
         resolved = resolve_llm(llm, temperature=0.0)
         if isinstance(resolved, str):
@@ -103,7 +104,7 @@ class ChatSimulator:
         self._llm = resolved
         self._exemplars_per_request = exemplars_per_request
         self._max_concurrency = max_concurrency
-        self._meter = meter
+        self._usage = usage
         self._memory: OrderedDict[tuple[str, Tokens], Row] = OrderedDict()
         self._tally = {"named": 0, "repaired": 0, "dropped": 0, "asked_again": 0}
         self._lock = Lock()
@@ -123,10 +124,10 @@ class ChatSimulator:
         with self._lock:
             return dict(self._tally)
 
-    def metered(self, meter: Any) -> ChatSimulator:
-        """The same simulator, with the same memory, whose requests are counted by this meter."""
+    def counted_by(self, usage: UsageTracker) -> ChatSimulator:
+        """The same simulator, with the same memory, whose requests this tracker counts."""
         twin = copy.copy(self)
-        twin._meter = meter
+        twin._usage = usage
         return twin
 
     def simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Row]:
@@ -196,7 +197,7 @@ class ChatSimulator:
         check_stopped()
         messages = chat_messages(request.explanation, request.excerpts, complaint)
         schema = chat_schema(len(request.excerpts))
-        message = ask_blocking(self._llm, messages, ROLE, schema=schema, meter=self._meter)
+        message = ask_blocking(self._llm, messages, ROLE, schema=schema, usage=self._usage)
         reading = read_answer(message, request.excerpts)
         rows = {(request.explanation, request.excerpts[place]): row for place, row in reading.strengths.items()}
         call.found.update(rows)

@@ -15,7 +15,7 @@ from neuronscope.locks import Lock
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
-    from neuronscope.state import AnyLLM
+    from neuronscope.llm.types import AnyLLM
 
 KNOWN = (
     "auto",
