@@ -120,6 +120,12 @@ class ExemplarIds:
 
     train: list[int] = field(default_factory=list)
     """The top train sequences: what the agents see."""
+    train_others: list[int] = field(default_factory=list)
+    """Train sequences of all ranks below the top, and random ones: strengths are fitted on these and the top ones."""
+    feedback: list[int] = field(default_factory=list)
+    """The top feedback sequences: where the errors that agents are shown come from."""
+    feedback_random: list[int] = field(default_factory=list)
+    """Feedback sequences drawn without regard to activation."""
     validation: list[int] = field(default_factory=list)
     """The top validation sequences."""
     validation_random: list[int] = field(default_factory=list)

@@ -20,6 +20,10 @@ NO_TRAIN_EXEMPLAR = (
 )
 
 
+RANKED = 400
+"""Train sequences below the top that others are taken from."""
+
+
 @runtime_checkable
 class ListsIds(Protocol):
     """A source that can name sequences before anything is computed on them, as an `ExemplarStore` can."""
@@ -39,7 +43,7 @@ async def observe(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronSt
     neuron, store, config = state["neuron"], runtime.context.store, runtime.context.config
     drawn = await asyncio.to_thread(draw_exemplars, store, neuron, config)
     top = [*drawn.train, *drawn.validation, *drawn.test]
-    everything = [*top, *drawn.validation_random, *drawn.test_random]
+    everything = [*top, *drawn.train_others, *drawn.validation_random, *drawn.test_random]
     exemplars = await runtime.context.scorer.exemplars(neuron, everything)
     peaks = {exemplar.sequence_id: float(exemplar.activations.max(initial=0.0)) for exemplar in exemplars}
     ids = replace(
@@ -64,11 +68,19 @@ def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig)
     test = _top(store, neuron, "test", config.heldout_top)
     return ExemplarIds(
         train=train,
+        train_others=_others(store, neuron, config, train),
         validation=validation,
         validation_random=_random(store, neuron, "validation", config, validation),
         test=test,
         test_random=_random(store, neuron, "test", config, test),
     )
+
+
+def _others(store: ExemplarSource, neuron: Neuron, config: ExplainConfig, top: list[int]) -> list[int]:
+    """Train sequences of all ranks below the top, and random ones: a dominant meaning may have the top for itself."""
+    ranked = _top(store, neuron, "train", RANKED)[len(top) :]
+    spread = ranked[:: max(1, len(ranked) // config.heldout_top)][: config.heldout_top]
+    return [*spread, *(one for one in _random(store, neuron, "train", config, top) if one not in spread)]
 
 
 def _top(store: ExemplarSource, neuron: Neuron, split: Split, n: int) -> list[int]:

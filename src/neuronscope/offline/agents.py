@@ -17,8 +17,8 @@ from neuronscope.agents.parsing import distinct
 from neuronscope.offline.clusters import group_into_families, nearest_family
 from neuronscope.offline.english import Condition, quotable, read, write
 from neuronscope.offline.pursuit import MINIMUM_STRENGTH, Evidence, Weighted
-from neuronscope.results import Attempt, PredictionError, best_attempt
-from neuronscope.state import HasContext, NeuronState, RefinementState
+from neuronscope.results import Attempt, PredictionError
+from neuronscope.state import HasContext, NeuronState, ProposalState, RefinementState
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -76,26 +76,26 @@ class LexicalDecomposition:
 
 
 class LexicalRefinement:
-    """Reads `mode` and `history`; writes `candidates`: edits of the best sentence so far.
+    """Reads `mode`, `siblings` and `history`; writes `proposals`: edits of the best sentence so far.
 
     Conditions are added that the train exemplars support and no mode states yet, among them tokens that the best
     attempt missed on validation; false alarms are dropped, strengths are estimated anew.
     """
 
-    async def __call__(self, state: RefinementState, runtime: HasContext) -> RefinementState:
+    async def __call__(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Propose candidates."""
         history, mode = state["history"], state["mode"]
-        best = best_attempt(history)
+        best = mode.best or Attempt(0, mode.explanation, None)
         evidence = await gather_evidence(state["neuron"], state["exemplars"].maximum, runtime)
-        others = [text for text in mode.siblings if text != history[0].explanation]
+        others = [sibling.representative for sibling in state["siblings"]]
         found = await asyncio.to_thread(evidence.pursue, SEARCHED, None, [best.explanation, *others])
         missed = await asyncio.to_thread(_missed, best.errors, read(best.explanation).conditions, evidence)
-        own, embeddings = [history[0].explanation, *others], runtime.context.embeddings
+        own, embeddings = [mode.representative, *others], runtime.context.embeddings
         new = await _belonging([weighted.condition for weighted in found], own, embeddings)
         missed = await _belonging(missed, own, embeddings)
         candidates = await asyncio.to_thread(_edits, best, new, missed, evidence)
         known = [attempt.explanation for attempt in history]
-        return {"candidates": distinct(candidates, known)[: runtime.context.config.n_candidates]}
+        return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
 
 
 async def _belonging(
