@@ -11,8 +11,9 @@ from langchain_core.embeddings import Embeddings
 from neuronscope.config import ExplainConfig
 from neuronscope.results import Cluster
 from neuronscope.state import Instruments
-from neuronscope.types import SPLITS, Exemplar, Neuron
+from neuronscope.types import Exemplar, Neuron
 
+WITH_TEXT = ("train", "validation", "test")  # feedback has none here
 COLOURS = ["red", "green", "blue"]
 ANIMALS = ["cat", "dog", "horse"]
 FILLER = ["the", "house", "stood", "near", "a", "long", "road", "and", "it", "was", "quiet"]
@@ -90,7 +91,7 @@ class MemorySource:
         return [self._exemplar(neuron, number) for number in chosen]
 
     def _of(self, split):
-        return [number for number in range(len(self.documents)) if SPLITS[number % 3] == split]
+        return [number for number in range(len(self.documents)) if WITH_TEXT[number % 3] == split]
 
     def _exemplar(self, neuron, number):
         ids = self.subject.tokenizer(self.documents[number])["input_ids"]

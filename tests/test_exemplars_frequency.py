@@ -72,7 +72,7 @@ def test_the_way_for_gpus_gathers_the_same_as_the_way_for_processors(dtype: torc
             on_processor._add_on_processor(activations, padding)
             on_device._add_on_device(activations.clone(), padding)
         for accumulator in (on_processor, on_device):
-            accumulator.close_chunk(range(8 * chunk, 8 * chunk + 8), [SPLITS[i % 3] for i in range(8)])
+            accumulator.close_chunk(range(8 * chunk, 8 * chunk + 8), [SPLITS[i % 4] for i in range(8)])
     forget_sums(on_processor, on_device)
     assert_equal(on_processor, on_device)
     assert all(statistics.counts.sum() > 0 for statistics in on_processor.signs.values())
@@ -102,7 +102,7 @@ def accumulate(device: str, dtype: torch.dtype = torch.bfloat16) -> LayerAccumul
             padding = torch.zeros(activations.shape[:2], dtype=torch.bool, device=device)
             padding[0, 6:] = True
             accumulator.add_batch(activations, padding)
-        accumulator.close_chunk(ids, [SPLITS[i % 3] for i in ids])
+        accumulator.close_chunk(ids, [SPLITS[i % 4] for i in ids])
     return accumulator
 
 

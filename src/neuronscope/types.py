@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Split = Literal["train", "validation", "test"]
-"""Every document belongs to exactly one: agents see train, refinement optimises validation, scores are test."""
+Split = Literal["train", "feedback", "validation", "test"]
+"""Every document belongs to exactly one: agents see train, the errors that refinement is shown are of feedback,
+validation only selects, reported scores are test."""
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "feedback", "validation", "test")
 
 _SITE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _NAME = re.compile(
@@ -120,6 +121,12 @@ class ExemplarIds:
 
     train: list[int] = field(default_factory=list)
     """The top train sequences: what the agents see."""
+    train_random: list[int] = field(default_factory=list)
+    """Train sequences drawn without regard to activation."""
+    feedback: list[int] = field(default_factory=list)
+    """The top feedback sequences: where refinement is shown its errors."""
+    feedback_random: list[int] = field(default_factory=list)
+    """Feedback sequences drawn without regard to activation."""
     validation: list[int] = field(default_factory=list)
     """The top validation sequences."""
     validation_random: list[int] = field(default_factory=list)
@@ -130,3 +137,8 @@ class ExemplarIds:
     """Test sequences drawn without regard to activation."""
     maximum: float = 0.0
     """The neuron's largest activation in the whole corpus, of its sign: 10 on the 0-10 scale."""
+
+    def all_ids(self) -> list[int]:
+        """All of them, of every split."""
+        train, feedback = [*self.train, *self.train_random], [*self.feedback, *self.feedback_random]
+        return [*train, *feedback, *self.validation, *self.validation_random, *self.test, *self.test_random]
