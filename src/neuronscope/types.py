@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from neuronscope.arguments import integer
 from neuronscope.errors import ConfigurationError
@@ -21,11 +21,32 @@ validation only selects, reported scores are test."""
 
 SPLITS: tuple[Split, ...] = ("train", "feedback", "validation", "test")
 
+MLP = "mlp"
+"""The site that every subject has: the inputs of its MLPs' output projections."""
+
 _SITE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _NAME = re.compile(
     rf"(?:(?P<site>{_SITE.pattern}):)?(?P<layer>[0-9]{{1,19}})/"
     r"(?:-(?P<negative>[0-9]{1,19})|(?P<index>[0-9]{1,19})(?:/(?P<sign>[+-])1?)?)"
 )
+
+
+class HookPoint(NamedTuple):
+    """A layer's place at a site: what a forward pass reads, a collection gathers and a file holds as one."""
+
+    layer: int
+    """Layer number, from 0."""
+    site: str = "mlp"
+    """The site's name."""
+
+    def __str__(self) -> str:
+        """In an error, at the beginning of a sentence: `Layer 9`, or `Layer 9 of site 'sae'`."""
+        return f"Layer {self.layer}{'' if self.site == MLP else f' of site {self.site!r}'}"
+
+    @property
+    def file_name(self) -> str:
+        """Part of a path, without an ending: `mlp-9`."""
+        return f"{self.site}-{self.layer}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,6 +100,11 @@ class Neuron:
         negative = match["negative"] is not None or match["sign"] == "-"
         index = int(match["negative"] or match["index"])
         return cls(int(match["layer"]), index, -1 if negative else 1, match["site"] or "mlp")
+
+    @property
+    def hook_point(self) -> HookPoint:
+        """Its layer and site."""
+        return HookPoint(self.layer, self.site)
 
     @property
     def file_name(self) -> str:
