@@ -8,6 +8,7 @@ worse is dropped. With `"neuron"` and `"mode"` nothing happens but the choice of
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -86,7 +87,7 @@ async def _reconciled(
         if iteration >= config.max_iterations or len(before) + len(settled) >= len(modes):
             modes = await _needed(modes, state, instruments)
     if config.feedback == "errors":
-        modes = [await _with_errors(mode, state, instruments) for mode in modes]
+        modes = await asyncio.gather(*(_with_errors(mode, state, instruments) for mode in modes))
     return _update(modes, settled, failures, state)
 
 
@@ -230,7 +231,7 @@ async def _with_errors(mode: Mode, state: RefinementState, instruments: Instrume
     """Note on the mode's best attempt where it fails most on feedback text."""
     ids = state["exemplars"]
     sequences = [*ids.feedback, *ids.feedback_random]
-    if mode.best is None or mode.best.errors or not sequences:
+    if mode.best is None or mode.best.val_score is None or mode.best.errors or not sequences:
         return mode
     errors = await instruments.scorer.errors(state["neuron"], mode.explanation, sequences, ids.maximum)
     best = mode.best
