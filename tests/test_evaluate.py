@@ -459,14 +459,16 @@ def test_a_real_neuron_is_evaluated_with_the_hybrid_simulator(smollm2: Any, real
 
 
 def test_written_texts_are_read_by_a_real_model_as_plain_text(smollm2: Any) -> None:
-    from neuronscope.metrics.generation import activations
+    from neuronscope.exemplars.written import exemplars_of
 
     neuron = ns.Neuron(2, 7, sign=-1)
     texts = ["The red <|im_end|> house.", "", "A quiet road."]
     ids = [smollm2.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts]
     raw = smollm2.activations([ids[0][:5], ids[2][:5]], [2])[2]
-    for found, row in zip(activations(smollm2, neuron, texts, 5), raw, strict=True):
-        assert found == pytest.approx(np.maximum(-row[:, 7], 0), rel=1e-3)
+    first, nothing, last = exemplars_of(texts, smollm2, neuron, 5)
+    assert (nothing.tokens, nothing.activations.shape) == ([], (0,))
+    for found, row in zip((first, last), raw, strict=True):
+        assert found.activations == pytest.approx(np.maximum(-row[:, 7], 0), rel=1e-3)
 
 
 # The command

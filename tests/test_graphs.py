@@ -24,7 +24,7 @@ from neuronscope.graphs.drawing import draw, redraw
 from neuronscope.graphs.objective import sequences_of
 from neuronscope.graphs.reconcile import is_open
 from neuronscope.metrics import pearson
-from neuronscope.results import Attempt, Cluster, Mode
+from neuronscope.results import Attempt, Cluster, Mode, ProbeText
 from planted import (
     AGENTS,
     ANIMAL_MODE,
@@ -328,8 +328,8 @@ async def test_the_representative_is_scored_first_and_without_an_agent():
     assert mode.val_score == mode.history[0].val_score > 0
 
 
-async def test_only_the_modes_and_the_failures_leave_the_loop():
-    assert set(await refine(instruments())) <= {"modes", "failures"}
+async def test_only_the_modes_and_what_is_left_to_say_leave_the_loop():
+    assert set(await refine(instruments())) <= {"modes", "failures", "unexplained"}
 
 
 async def test_the_best_candidate_of_an_iteration_joins_the_history_with_its_errors():
@@ -399,23 +399,22 @@ async def test_an_agent_may_call_the_tools_itself():
             seen.append(None)
             call = {"name": "capture_activations", "args": {"texts": ["the red house"]}, "id": "1"}
             return {"messages": [AIMessage(content="", tool_calls=[call])]}
-        seen.append(state["mode"].experiments)
+        seen.append(state["mode"].probes)
         return proposed(state, [BETTER_COLOURS])
 
     output = await refine(instruments(config=ExplainConfig(patience=2)), curious)
-    (experiment,) = seen[1]
-    assert [(trial.text, trial.token, trial.activation) for trial in experiment.trials] == [
-        ("the red house", " red", 10.0)
-    ]
+    (probe,) = seen[1]
+    assert [(tried.text, tried.token, tried.activation) for tried in probe.texts] == [("the red house", " red", 10.0)]
     assert output["modes"][0].explanation == BETTER_COLOURS
 
 
 async def test_captured_activations_have_the_neurons_sign():
     context = instruments()
-    state = {"neuron": NEGATIVE, "exemplars": ExemplarIds()}
+    state = {"neuron": NEGATIVE, "exemplars": ExemplarIds(maximum=4)}
     runtime = type("ToolRuntime", (), {"context": context, "state": state})()
-    answer, measured = await capture_activations.coroutine(texts=["red house"], runtime=runtime)
-    assert json.loads(answer)[0]["activations"] == measured[0].activations == [0.0, 2.0]
+    answer, (measured,) = await capture_activations.coroutine(texts=["red house"], runtime=runtime)
+    assert json.loads(answer) == [{"tokens": ["red", " house"], "activations": [0.0, 2.0]}]
+    assert measured == ProbeText("red house", True, True, " house", 5.0)
 
 
 # What a mode is refined on
@@ -541,7 +540,7 @@ class DraftsColoursFirst:
         self.seen.append(state.get("unexplained"))
         if isinstance(self.second, Exception) and len(self.seen) == 2:
             raise self.second
-        return {"hypotheses": [self.first if len(self.seen) == 1 else self.second]}
+        return {"hypotheses": [*state.get("hypotheses", []), self.first if len(self.seen) == 1 else self.second]}
 
 
 async def split(state, runtime):

@@ -25,11 +25,11 @@ from neuronscope.results import (
     Attempt,
     Cluster,
     Excerpt,
-    Experiment,
     Failure,
     Mode,
     NeuronExplanation,
-    Trial,
+    Probe,
+    ProbeText,
     Usage,
 )
 from neuronscope.types import Neuron
@@ -150,18 +150,18 @@ def explained() -> NeuronExplanation:
 
 def tried_out() -> NeuronExplanation:
     """A result whose first mode has been tried out, before and after it was refined."""
-    before = [Trial("It rained since noon.", True, False, " since", 1.2)]
+    before = [ProbeText("It rained since noon.", True, False, " since", 1.2)]
     after = [
-        Trial("We stayed in because it rained.", True, True, " because", 9.3),
-        Trial("We have known her since 1990.", False, True, " since", 4.4),
-        Trial("They left since nobody came.", True, False, "", 0.0),
+        ProbeText("We stayed in because it rained.", True, True, " because", 9.3),
+        ProbeText("We have known her since 1990.", False, True, " since", 4.4),
+        ProbeText("They left since nobody came.", True, False, "", 0.0),
     ]
-    experiments = [
-        Experiment(1, CAUSES.history[0].explanation, before),
-        Experiment(2, CAUSES.explanation, error="The subject is out of memory."),
-        Experiment(4, CAUSES.explanation, after),
+    probes = [
+        Probe(1, CAUSES.history[0].explanation, before),
+        Probe(2, CAUSES.explanation, error="The subject is out of memory."),
+        Probe(4, CAUSES.explanation, after),
     ]
-    return replace(explained(), modes=[replace(CAUSES, experiments=experiments), METALS])
+    return replace(explained(), modes=[replace(CAUSES, probes=probes), METALS])
 
 
 def dead() -> NeuronExplanation:
@@ -175,7 +175,7 @@ def hostile(text: str) -> NeuronExplanation:
         history=[Attempt(0, text, 0.1)],
         atoms=[text],
         excerpts=[Excerpt([text, text], [9.0, 0.0], [1.0, 0.0], 1, text)],
-        experiments=[Experiment(1, text, [Trial(text, True, False, text, 1.0)]), Experiment(2, text, error=text)],
+        probes=[Probe(1, text, [ProbeText(text, True, False, text, 1.0)]), Probe(2, text, error=text)],
     )
     return NeuronExplanation(
         neuron=Neuron(0, 0),
@@ -360,7 +360,7 @@ def test_the_page_tells_what_was_written_and_what_the_neuron_did_on_it() -> None
     assert page.open == []
     for expected in (
         "Generation: texts written from it that fire 50%",
-        "(3 experiments)",
+        "(3 probes)",
         "After 0 iterations, written from: This neuron activates when the text gives a reason.",
         "should fire silent at “since” (1.2) It rained since noon.",
         "Nothing was measured: The subject is out of memory.",
@@ -373,7 +373,7 @@ def test_the_page_tells_what_was_written_and_what_the_neuron_did_on_it() -> None
     assert sum(attributes.get("class") == "nsc-surprise" for _, attributes in page.elements) == 3
 
 
-def test_without_experiments_no_report_speaks_of_generation() -> None:
+def test_without_probes_no_report_speaks_of_generation() -> None:
     assert "Generation" not in Page(explained().to_html()).text
     assert "Generation" not in terminal(explained())
 

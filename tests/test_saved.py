@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from neuronscope.metrics.table import Measurement
-from neuronscope.results import Attempt, Cluster, Excerpt, Experiment, Failure, Mode, NeuronExplanation, Trial, Usage
+from neuronscope.results import Attempt, Cluster, Excerpt, Failure, Mode, NeuronExplanation, Probe, ProbeText, Usage
 from neuronscope.saved import SCHEMA_VERSION
 
 FULL = NeuronExplanation(
@@ -33,7 +33,7 @@ FULL = NeuronExplanation(
             history=[Attempt(0, "rain", 0.25), Attempt(1, "snow", None)],
             atoms=["rain"],
             excerpts=[Excerpt(["a", " wet\ud800"], [0.0, 9.5], [1.0, 10.0], 3, "news")],
-            experiments=[Experiment(1, "rain", [Trial("It rains.", True, False, " rains", 1.5)], "")],
+            probes=[Probe(1, "rain", [ProbeText("It rains.", True, False, " rains", 1.5)], "")],
         ),
         Mode("not scored"),
     ],
@@ -90,7 +90,7 @@ def test_what_is_saved_is_read_back_as_it_was(tmp_path: Path) -> None:
     "path", [path for path in FIELDS if isinstance(path[-1], str) and "usage" not in path[:-2]], ids=written
 )
 def test_no_field_may_be_missing_but_those_that_came_later(path: tuple[Any, ...]) -> None:
-    if path[-1] == "experiments":
+    if path[-1] == "probes":
         assert NeuronExplanation.from_json(edited(path, drop=True)).status == "partial"
         return
     if path[-2:-1] and isinstance(json.loads(FULL.to_json())["usage"].get(path[-2]), dict):
@@ -217,8 +217,8 @@ PARTS = [
     HUGE.failures[0],
     HUGE.modes[0].history[0],
     Excerpt([LONG] * 64, [1.0] * 64, [1.0] * 64, 3, "news"),
-    Experiment(1, LONG, [Trial(LONG, True, True, "", 1.0)] * 20),
-    Trial(LONG, True, True, "", 1.0),
+    Probe(1, LONG, [ProbeText(LONG, True, True, "", 1.0)] * 20),
+    ProbeText(LONG, True, True, "", 1.0),
     HUGE.usage,
     ns.Evaluation(ns.Neuron(0, 1), [LONG] * 8, []),
 ]

@@ -27,12 +27,13 @@ from small_world import write_small_world
 
 ROOT = Path(__file__).parent.parent
 BOTH = {"layer": 0, "index": 0}
+ONCE = ns.ExplainConfig(draft_again=False)
 
 
 def planted(**agents: Any) -> ServedGraph:
     """The whole graph, served, on planted neurons whatever the settings say."""
     graph = build_neuron_graph(**(AGENTS | agents), checkpointer=InMemorySaver())
-    return ServedGraph.of(graph, ServingSettings, NeuronForm, lambda settings, neuron: instruments())
+    return ServedGraph.of(graph, ServingSettings, NeuronForm, lambda settings, neuron: instruments(config=ONCE))
 
 
 # Input and context

@@ -48,7 +48,7 @@ class ExplainConfig(Settings):
     """Candidates per iteration (paper, appendix B)."""
     racing: bool = True
     """Score candidates on a few sequences first and drop the hopeless, which about halves what is simulated."""
-    experiments: bool = False
+    probe_texts: bool = False
     """Let the Refinement Agent test explanations on texts that it writes: some should fire, some not."""
     min_improvement: float = Field(0.005, ge=0)
     """A smaller gain in validation score counts as none."""

@@ -16,7 +16,7 @@ from neuronscope.saved import SavedForm, read_saved
 from neuronscope.text import shortened
 from neuronscope.types import Neuron
 
-_SAVED = SavedForm("explanation", "Explain the neuron again", frozenset({"experiments"}))
+_SAVED = SavedForm("explanation", "Explain the neuron again", frozenset({"probes"}))
 
 Score = Annotated[float, Interval(ge=-1.0, le=1.0)]
 """A Pearson correlation."""
@@ -89,16 +89,6 @@ class Measured:
     """Why it could not be measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenActivations:
-    """A text's tokens, each with a number."""
-
-    tokens: list[str]
-    """The text of each token."""
-    activations: list[float]
-    """The neuron's activation at each of them; the other sign counts as 0."""
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Cluster:
     """Atoms that say the same thing."""
@@ -150,7 +140,7 @@ class Excerpt:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Trial:
+class ProbeText:
     """One text that an agent wrote, and what the neuron did on it."""
 
     text: str
@@ -166,25 +156,25 @@ class Trial:
 
     def __repr__(self) -> str:
         expected, fired = ("fires" if yes else "silent" for yes in (self.expected, self.fired))
-        return f"Trial({shortened(self.text)!r}, expected {expected}, {fired} at {self.activation:g})"
+        return f"ProbeText({shortened(self.text)!r}, expected {expected}, {fired} at {self.activation:g})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Experiment:
+class Probe:
     """Texts written to test an explanation, and what the neuron did on them."""
 
     iteration: Count
     """The refinement iteration that it precedes; after the last iteration, the number that the next would have."""
     explanation: str
     """What was tested: the best attempt at that time."""
-    trials: list[Trial] = field(default_factory=list)
+    texts: list[ProbeText] = field(default_factory=list)
     """The texts that should fire, then those that should not."""
     error: str = ""
-    """Why there are no trials."""
+    """Why there are no texts."""
 
     def __repr__(self) -> str:
-        found = shortened(self.error) if self.error else _counted(len(self.trials), "trial")
-        return f"Experiment({self.iteration}, {shortened(self.explanation)!r}, {found})"
+        found = shortened(self.error) if self.error else _counted(len(self.texts), "text")
+        return f"Probe({self.iteration}, {shortened(self.explanation)!r}, {found})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -212,8 +202,8 @@ class Mode:
     """True if the explanation predicts the same everywhere on the test set; such a prediction scores 0."""
     excerpts: list[Excerpt] = field(default_factory=list)
     """Test exemplars of this mode, strongest first."""
-    experiments: list[Experiment] = field(default_factory=list)
-    """What the Refinement Agent tried out, with `experiments=True`."""
+    probes: list[Probe] = field(default_factory=list)
+    """What the Refinement Agent tried out, with `probe_texts=True`."""
     strength: Level | None = None
     """The activation that it stands for where it applies fully; fitted on train text, None if it was not."""
 
@@ -236,11 +226,11 @@ class Mode:
     def generation_score(self) -> float | None:
         """The share of the texts written from `explanation` that activate the neuron; None where there are none."""
         fired = [
-            trial.fired
-            for experiment in self.experiments
-            if experiment.explanation == self.explanation
-            for trial in experiment.trials
-            if trial.expected
+            tried.fired
+            for probe in self.probes
+            if probe.explanation == self.explanation
+            for tried in probe.texts
+            if tried.expected
         ]
         return sum(fired) / len(fired) if fired else None
 

@@ -163,7 +163,7 @@ def resolve_names(
     limit = None if budget is None else Budget.parse(budget)
     check_simulator(simulator)
     models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
-    if config.experiments and _refines_offline(models):
+    if config.probe_texts and _refines_offline(models):
         raise ConfigurationError(NO_WRITER)
     check_reachable(models)
     vectors = resolve_embeddings(embeddings, models)

@@ -24,14 +24,6 @@ from neuronscope.results import Attempt, Cluster, Failure, Mode, NeuronExplanati
 from neuronscope.types import ExemplarIds, Neuron
 
 
-class Drafts(TypedDict):
-    """What one passage from hypothesis to clustering has written."""
-
-    hypotheses: list[str]
-    atoms: list[str]
-    clusters: list[Cluster]
-
-
 class NeuronState(TypedDict, total=False):
     """State of the whole graph."""
 
@@ -42,9 +34,7 @@ class NeuronState(TypedDict, total=False):
     clusters: list[Cluster]
     modes: list[Mode]
     unexplained: list[int]
-    """Train exemplars that no mode explains, for a second draft."""
-    earlier: Drafts
-    """The first drafts, where there is a second."""
+    """Train exemplars that no mode explains; the second draft is made of these."""
     failures: Annotated[list[Failure], add]
     explanation: NeuronExplanation
 
@@ -66,6 +56,10 @@ class RefinementState(TypedDict, total=False):
     exemplars: ExemplarIds
     clusters: list[Cluster]
     modes: list[Mode]
+    unexplained: list[int]
+    """Train exemplars that no mode explains: in the input those of the second draft, in the output those for it."""
+    is_second: bool
+    """Whether the clusters come of the second draft."""
     proposals: Annotated[dict[str, list[str]], by_mode]
     """Candidate explanations of this round, by the representative of the mode that they are for."""
     settled: Annotated[list[str], add]

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class HypothesisAgent(LLMRole):
-    """Reads `neuron` and `exemplars.train`, or `unexplained`; writes `hypotheses`, one text per draft.
+    """Reads `neuron` and `exemplars.train`; writes `hypotheses`, one text per draft.
+
+    Where there are exemplars in `unexplained`, it reads these, and adds to the `hypotheses` that there are.
 
     Drafts are independent: each is a request of its own, and all but the first see a part of the exemplars in another
     order. A draft that fails is reported in `failures`, as long as another one succeeds.
@@ -43,11 +45,12 @@ class HypothesisAgent(LLMRole):
         context = runtime.context
         wanted = state.get("unexplained") or state["exemplars"].train
         exemplars = await asyncio.to_thread(context.store.by_id, state["neuron"], wanted)
+        earlier = state.get("hypotheses", []) if state.get("unexplained") else []
         if not exemplars:
-            return {"hypotheses": []}
+            return {"hypotheses": earlier}
         drafts = (self._draft(llm, exemplars, number, runtime) for number in range(context.config.n_hypotheses))
         texts, failures = succeeded(await asyncio.gather(*drafts, return_exceptions=True), self.role)
-        update: NeuronState = {"hypotheses": distinct(texts)}
+        update: NeuronState = {"hypotheses": distinct([*earlier, *texts])}
         return {**update, "failures": failures} if failures else update
 
     async def _draft(self, llm: BaseChatModel, exemplars: list[Exemplar], number: int, runtime: HasContext) -> str:

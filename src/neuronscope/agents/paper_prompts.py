@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from neuronscope.agents.highlighting import activation_threshold, choose_marks, highlight, marked_runs, visible
-from neuronscope.agents.prober_prompts import experiment_lines
+from neuronscope.agents.prober_prompts import probe_lines
 from neuronscope.agents.prompts import HypothesisPrompt, drawn_for, error_lines, numbered, ranked_lines
 from neuronscope.llm.fences import Fence, choose_fence, fenced
-from neuronscope.results import Attempt, Experiment, PredictionError
+from neuronscope.results import Attempt, PredictionError, Probe
 from neuronscope.types import Exemplar
 
 _HYPOTHESIS = """\
@@ -69,16 +69,16 @@ def decomposition_messages(draft: str) -> list[BaseMessage]:
 
 
 def refinement_messages(
-    history: Sequence[Attempt], errors: Sequence[PredictionError] = (), experiments: Sequence[Experiment] = ()
+    history: Sequence[Attempt], errors: Sequence[PredictionError] = (), probes: Sequence[Probe] = ()
 ) -> list[BaseMessage]:
     """Ask for one new explanation, as plain text.
 
     Args:
         history: the attempts so far, in any order; shown from the highest score to the lowest.
         errors: where the best attempt's prediction goes wrong; none in the paper.
-        experiments: texts that were written to test explanations, and what the neuron did on them; none in the paper.
+        probes: texts that were written to test explanations, and what the neuron did on them; none in the paper.
     """
-    lines = [*ranked_lines(history), *error_lines(errors), *experiment_lines(experiments)]
+    lines = [*ranked_lines(history), *error_lines(errors), *probe_lines(probes)]
     fence = choose_fence("history", lines)
     return [
         SystemMessage(_REFINEMENT + _data_between(fence)),

@@ -89,6 +89,17 @@ def texts_schema(n: int) -> dict[str, Any]:
     }
 
 
+def calls_for_texts(message: AIMessage) -> bool:
+    """Whether an answer is one call of the tool as it should be, which then stays as the model made it."""
+    try:
+        (call,) = message.tool_calls
+        arguments = CaptureArguments.model_validate(call["args"])
+    except ValueError:
+        return False
+    written = _clean(list(arguments.texts), list(arguments.near_misses))
+    return call["name"] == CAPTURE and written == Written(arguments.texts, arguments.near_misses)
+
+
 def read_written(message: AIMessage, agent: str) -> Written:
     """The texts of an answer: of a tool call, of a call that is written out in words, of JSON, or of two lists.
 

@@ -26,9 +26,9 @@ from neuronscope.agents.highlighting import (
     marked_runs,
     visible,
 )
-from neuronscope.agents.prober_prompts import experiment_lines
+from neuronscope.agents.prober_prompts import probe_lines
 from neuronscope.llm.fences import choose_fence, fenced
-from neuronscope.results import Attempt, Experiment, PredictionError, sortable
+from neuronscope.results import Attempt, PredictionError, Probe, sortable
 from neuronscope.types import Exemplar
 
 CONTEXT_CHARACTERS = 60
@@ -128,8 +128,8 @@ _SEVERAL = "{n} new explanations, each by a meaningful change to it and each by 
 _CHANGES = "narrow or widen the kind of word, add or drop quoted words, say what comes before, or change the strengths"
 _CHANGES_BY_ERRORS = ", so that the listed mistakes disappear"
 _AND_ERRORS = ", and the tokens on which the best one is most wrong"
-_AND_TRIALS = ", and texts that were written to test one, each with what the neuron really did on it"
-_CHANGES_BY_TRIALS = "; learn from the texts that came out otherwise than they should"
+_AND_PROBES = ", and texts that were written to test one, each with what the neuron really did on it"
+_CHANGES_BY_PROBES = "; learn from the texts that came out otherwise than they should"
 
 
 def sentences_schema(name: str, n: int | None = None) -> dict[str, object]:
@@ -200,7 +200,7 @@ def refinement_messages(
     history: Sequence[Attempt],
     n: int,
     errors: Sequence[PredictionError] = (),
-    experiments: Sequence[Experiment] = (),
+    probes: Sequence[Probe] = (),
 ) -> list[BaseMessage]:
     """Ask for `n` new explanations.
 
@@ -208,20 +208,20 @@ def refinement_messages(
         history: the attempts so far, in any order; shown from the highest score to the lowest.
         n: how many to ask for; one comes as plain text, more as a JSON array.
         errors: where the best attempt's prediction goes wrong; none shows the history alone, as in the paper.
-        experiments: texts that were written to test explanations, and what the neuron did on them.
+        probes: texts that were written to test explanations, and what the neuron did on them.
     """
-    trials = experiment_lines(experiments)
-    lines = ["Score  Explanation", *ranked_lines(history), *error_lines(errors), *trials]
+    texts = probe_lines(probes)
+    lines = ["Score  Explanation", *ranked_lines(history), *error_lines(errors), *texts]
     fence = choose_fence("history", lines)
     system = _REFINEMENT.format(
         fence_open=fence.opening,
         fence_close=fence.closing,
         neuron=_NEURON,
-        and_more=(_AND_ERRORS if errors else "") + (_AND_TRIALS if trials else ""),
+        and_more=(_AND_ERRORS if errors else "") + (_AND_PROBES if texts else ""),
     )
     request = _REFINEMENT_REQUEST.format(
         wanted=_ONE if n == 1 else _SEVERAL.format(n=n),
-        changes=_CHANGES + (_CHANGES_BY_ERRORS if errors else "") + (_CHANGES_BY_TRIALS if trials else ""),
+        changes=_CHANGES + (_CHANGES_BY_ERRORS if errors else "") + (_CHANGES_BY_PROBES if texts else ""),
         form="only the text of the explanation" if n == 1 else f"a JSON array of exactly {n} strings",
     )
     return [SystemMessage(system), HumanMessage(f"{fenced(fence, lines)}\n\n{request}")]

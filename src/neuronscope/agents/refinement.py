@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage, ToolCall
 
 from neuronscope.agents import paper_prompts
 from neuronscope.agents.parsing import distinct, read_sentence, read_sentences
-from neuronscope.agents.prober import CAPTURE, Written, capture_tool, read_written, texts_schema
-from neuronscope.agents.prober_prompts import N_TEXTS, experiment_messages
+from neuronscope.agents.prober import CAPTURE, calls_for_texts, capture_tool, read_written, texts_schema
+from neuronscope.agents.prober_prompts import N_TEXTS, probe_messages
 from neuronscope.agents.prompts import refinement_messages, sentences_schema
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.errors import ConfigurationError, LLMError
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 NO_WRITER = (
-    'experiments=True needs a language model that writes texts, and the Refinement Agent has none (llm="offline"). '
-    "Give it one, or leave experiments off."
+    'probe_texts=True needs a language model that writes texts, and the Refinement Agent has none (llm="offline"). '
+    "Give it one, or leave probes off."
 )
 
 
@@ -40,7 +40,7 @@ class RefinementAgent(LLMRole):
     candidate is such an independent answer from the beginning. A model that has nothing new to say leaves them
     few, or none.
 
-    With `config.experiments` the loop first calls `experiment`, which writes texts that test the best attempt.
+    With `config.probe_texts` the loop first calls `probe`, which writes texts that test the best attempt.
     """
 
     role: ClassVar[str] = "refinement"
@@ -69,7 +69,7 @@ class RefinementAgent(LLMRole):
         readable, _ = succeeded([*candidates, *singles], self.role)
         return {"proposals": {state["mode"].representative: distinct(readable, known)}}
 
-    async def experiment(self, state: ProposalState, runtime: HasContext) -> RefinementState:
+    async def probe(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Write texts in which the neuron should and should not fire, as a call of `capture_activations`.
 
         A model that can call tools makes the call itself. One that cannot, or says something else in its place, is
@@ -85,21 +85,22 @@ class RefinementAgent(LLMRole):
         llm = self._model(runtime)
         if llm == "offline":
             raise ConfigurationError(NO_WRITER)
-        written = await self._written(llm, state, runtime)
-        call = ToolCall(name=CAPTURE, args=written._asdict(), id=uuid4().hex)
-        return {"messages": [AIMessage(content="", tool_calls=[call])]}
+        return {"messages": [await self._call(llm, state, runtime)]}
 
-    async def _written(self, llm: BaseChatModel, state: ProposalState, runtime: HasContext) -> Written:
+    async def _call(self, llm: BaseChatModel, state: ProposalState, runtime: HasContext) -> AIMessage:
         usage, sample = runtime.context.usage, state.get("iteration", 0)
         mode = state["mode"]
-        messages, schema = experiment_messages(mode.explanation, mode.experiments), texts_schema(N_TEXTS)
+        messages, schema = probe_messages(mode.explanation, mode.probes), texts_schema(N_TEXTS)
         tools = [capture_tool()]
         answer = await ask(llm, messages, self.role, schema=schema, tools=tools, usage=usage, sample=sample)
+        if calls_for_texts(answer):
+            return answer
         try:
-            return await read_apart(read_written, answer, self.role)
+            written = await read_apart(read_written, answer, self.role)
         except LLMError:
             answer = await ask(llm, messages, self.role, schema=schema, usage=usage, sample=sample)
-            return await read_apart(read_written, answer, self.role)
+            written = await read_apart(read_written, answer, self.role)
+        return AIMessage("", tool_calls=[ToolCall(name=CAPTURE, args=written._asdict(), id=uuid4().hex)])
 
     async def _together(
         self, llm: BaseChatModel, state: ProposalState, errors: Sequence[PredictionError], runtime: HasContext
@@ -126,7 +127,7 @@ class RefinementAgent(LLMRole):
         A round that added nothing to the history is followed by one with the same prompt: it draws other samples.
         """
         if runtime.context.config.prompts == "paper":
-            messages = paper_prompts.refinement_messages(state["history"], errors, state["mode"].experiments)
+            messages = paper_prompts.refinement_messages(state["history"], errors, state["mode"].probes)
         else:
             messages = _messages(state, 1, errors)
         first = state.get("iteration", 0) * runtime.context.config.n_candidates
@@ -135,7 +136,7 @@ class RefinementAgent(LLMRole):
 
 
 def _messages(state: ProposalState, n: int, errors: Sequence[PredictionError]) -> list[BaseMessage]:
-    return refinement_messages(state["history"], n, errors, state["mode"].experiments)
+    return refinement_messages(state["history"], n, errors, state["mode"].probes)
 
 
 def _read(answer: AIMessage, role: str) -> str | LLMError:

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from neuronscope.display.words import level, number
-from neuronscope.results import Attempt, Excerpt, Experiment, Mode
+from neuronscope.results import Attempt, Excerpt, Mode, Probe
 
 OPEN_EXCERPTS = 5
 """Excerpts of a mode shown at once; the others unfold."""
@@ -139,9 +139,9 @@ def best_so_far(attempts: list[Scored]) -> list[float]:
     return list(accumulate((attempt.score for attempt in attempts), max))
 
 
-def experiments_on(mode: Mode) -> list[Experiment]:
-    """The experiments whose texts were written from the mode's explanation: those that its generation score counts."""
-    return [experiment for experiment in mode.experiments if experiment.explanation == mode.explanation]
+def probes_on(mode: Mode) -> list[Probe]:
+    """The probes whose texts were written from the mode's explanation: those that its generation score counts."""
+    return [probe for probe in mode.probes if probe.explanation == mode.explanation]
 
 
 def sparkline(mode: Mode) -> Sparkline | None:

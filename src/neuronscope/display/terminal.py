@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronscope.display import words
-from neuronscope.display.page import TokenView, experiments_on, tokens_of
+from neuronscope.display.page import TokenView, probes_on, tokens_of
 from neuronscope.results import Excerpt, Mode, NeuronExplanation
 
 EXCERPTS_PER_MODE = 3
@@ -89,7 +89,7 @@ def _table(explanation: NeuronExplanation) -> Table:
 
 
 def _mode_excerpts(position: int, mode: Mode, width: int, colours: bool) -> Iterator[Text | Table]:
-    if not (mode.excerpts or mode.experiments):
+    if not (mode.excerpts or mode.probes):
         return
     head = Text.assemble((f"{position} ", "dim"), (words.visible(mode.explanation), "bold"))
     head.truncate(width, overflow="ellipsis")
@@ -98,24 +98,24 @@ def _mode_excerpts(position: int, mode: Mode, width: int, colours: bool) -> Iter
     for excerpt in mode.excerpts[:EXCERPTS_PER_MODE]:
         rows.add_row(Text(" •", style="dim"), _excerpt(excerpt, EXCERPT_LINES * (width - 12), colours))
     yield rows
-    yield from _trials(mode)
+    yield from _probe_texts(mode)
     yield Text()
 
 
-def _trials(mode: Mode) -> Iterator[Text | Table]:
+def _probe_texts(mode: Mode) -> Iterator[Text | Table]:
     """What was written from the mode's explanation, and how active the neuron was.
 
     The web page also has the texts that were written from earlier explanations.
     """
-    trials = [trial for experiment in experiments_on(mode) for trial in experiment.trials]
-    if not trials:
+    texts = [tried for probe in probes_on(mode) for tried in probe.texts]
+    if not texts:
         return
     yield Text("   texts written to test it, with the largest activation:", style="dim")
     rows = Table.grid(padding=(0, 1))
-    for trial in trials:
-        outcome = f"{words.expectation(trial)}, {words.outcome(trial)}"
-        style = "" if trial.fired == trial.expected else "yellow"
-        rows.add_row(Text("  ", style="dim"), Text(outcome, style=style), Text(words.visible(trial.text)))
+    for tried in texts:
+        outcome = f"{words.expectation(tried)}, {words.outcome(tried)}"
+        style = "" if tried.fired == tried.expected else "yellow"
+        rows.add_row(Text("  ", style="dim"), Text(outcome, style=style), Text(words.visible(tried.text)))
     yield rows
 
 

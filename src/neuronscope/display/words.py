@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from neuronscope.results import NeuronExplanation, Trial
+from neuronscope.results import NeuronExplanation, ProbeText
 from neuronscope.text import visible as visible
 from neuronscope.types import Neuron
 
@@ -37,15 +37,15 @@ def share(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.0%}"
 
 
-def expectation(trial: Trial) -> str:
+def expectation(tried: ProbeText) -> str:
     """What a written text should do."""
-    return "should fire" if trial.expected else "should not"
+    return "should fire" if tried.expected else "should not"
 
 
-def outcome(trial: Trial) -> str:
+def outcome(tried: ProbeText) -> str:
     """What the neuron did on a written text: `fires at "unknown" (7.2)`."""
-    peak = f" at “{visible(trial.token.strip() or trial.token)}”" if trial.token else ""
-    return f"{'fires' if trial.fired else 'silent'}{peak} ({number(trial.activation, 1)})"
+    peak = f" at “{visible(tried.token.strip() or tried.token)}”" if tried.token else ""
+    return f"{'fires' if tried.fired else 'silent'}{peak} ({number(tried.activation, 1)})"
 
 
 def change(before: float | None, after: float | None) -> str:

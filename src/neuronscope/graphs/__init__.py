@@ -5,12 +5,13 @@ from neuronscope.graphs.neuron import (
     NeuronGraph,
     after_clustering,
     after_observe,
+    after_refine,
     agent_failed,
     build_neuron_graph,
     neuron_graph_builder,
 )
 from neuronscope.graphs.observe import observe
-from neuronscope.graphs.probe import Probe
+from neuronscope.graphs.probe import Prober
 from neuronscope.graphs.reconcile import reconcile
 from neuronscope.graphs.refine import (
     Agent,
@@ -26,19 +27,17 @@ from neuronscope.graphs.refine import (
 from neuronscope.graphs.stream import stream_events
 from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.graphs.tools import TOOLS, capture_activations, errors_to_messages, score_explanations
-from neuronscope.graphs.unexplained import after_unexplained, unexplained
-from neuronscope.state import Drafts, Instruments, NeuronState, ProposalState, RefinementState
+from neuronscope.state import Instruments, NeuronState, ProposalState, RefinementState
 from neuronscope.types import ExemplarIds
 
 __all__ = [
     "TOOLS",
     "Agent",
-    "Drafts",
     "ExemplarIds",
     "Instruments",
     "NeuronGraph",
     "NeuronState",
-    "Probe",
+    "Prober",
     "ProposalState",
     "RefinementGraph",
     "RefinementInput",
@@ -47,7 +46,7 @@ __all__ = [
     "Tools",
     "after_clustering",
     "after_observe",
-    "after_unexplained",
+    "after_refine",
     "agent_failed",
     "begin",
     "beginning_afresh",
@@ -63,5 +62,4 @@ __all__ = [
     "refinement_graph_builder",
     "score_explanations",
     "stream_events",
-    "unexplained",
 ]

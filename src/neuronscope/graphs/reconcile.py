@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.objective import correlations, pooled, strength_alone, strengths_of
-from neuronscope.graphs.probe import read_experiments
+from neuronscope.graphs.probe import read_probes
 from neuronscope.graphs.tools import artifacts, score_explanations
+from neuronscope.graphs.unexplained import unexplained_by
 from neuronscope.metrics.joint import scaled
 from neuronscope.results import Attempt, Failure, Measured, Mode, sortable
 from neuronscope.state import Instruments, RefinementState
@@ -40,10 +41,8 @@ async def reconcile(state: RefinementState, runtime: Runtime[Instruments]) -> Re
     """
     answers = latest_answers(state)
     failures = [message.artifact for message in answers if isinstance(message.artifact, Failure)]
-    tried = read_experiments(state, answers)
-    modes = [
-        replace(mode, experiments=[*mode.experiments, *tried.get(mode.representative, [])]) for mode in state["modes"]
-    ]
+    tried = read_probes(state, answers)
+    modes = [replace(mode, probes=[*mode.probes, *tried.get(mode.representative, [])]) for mode in state["modes"]]
     if state.get("kind") == "texts":
         return {"modes": modes, "probed": state["iteration"], "kind": "proposals", "failures": failures}
     if any(isinstance(message.artifact, Failure) for message in answers if message.name == score_explanations.name):
@@ -82,13 +81,16 @@ async def _reconciled(
         for mode in modes
         if mode.representative not in before and (failed[mode.representative] or not is_open(mode, iteration, config))
     ]
+    unexplained: list[int] = []
     if joint:
         modes = await _merged(modes, state, instruments)
         if iteration >= config.max_iterations or len(before) + len(settled) >= len(modes):
             modes = await _needed(modes, state, instruments)
+            unexplained = await unexplained_by(modes, state, instruments)
     if config.feedback == "errors":
         modes = await asyncio.gather(*(_with_errors(mode, state, instruments) for mode in modes))
-    return _update(modes, settled, failures, state)
+    update = _update(modes, settled, failures, state)
+    return {**update, "unexplained": unexplained} if unexplained else update
 
 
 def _update(modes: list[Mode], settled: list[str], failures: list[Failure], state: RefinementState) -> RefinementState:

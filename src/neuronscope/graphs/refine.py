@@ -1,7 +1,7 @@
 """Refinement in rounds: every mode proposes, one call measures, and the modes meet before the next round.
 
     START → begin ─┬─► tools → reconcile ─┬─► [one per mode] propose → tools → …   five rounds, or until converged
-                   └─► END                ├─► [one per mode] probe → tools → …     with `experiments=True`
+                   └─► END                ├─► [one per mode] probe → tools → …     with `probe_texts=True`
                                           └─► END
 
 `begin` makes modes of the clusters, and round 0 measures their representatives. `propose` is the Refinement Agent, one
@@ -26,7 +26,7 @@ from langgraph.types import Checkpointer, Overwrite, Send
 
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.objective import proposals_of
-from neuronscope.graphs.probe import Probe
+from neuronscope.graphs.probe import Prober
 from neuronscope.graphs.reconcile import reconcile
 from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.graphs.tools import TOOLS, errors_to_messages, score_explanations
@@ -46,27 +46,29 @@ class RefinementInput(TypedDict, total=False):
     exemplars: ExemplarIds
     clusters: list[Cluster]
     modes: list[Mode]
+    unexplained: list[int]
 
 
 class RefinementOutput(TypedDict, total=False):
-    """What leaves the loop: the modes, and what went wrong."""
+    """What leaves the loop: the modes, what went wrong, and what no mode explains."""
 
     modes: list[Mode]
     failures: list[Failure]
+    unexplained: list[int]
 
 
 async def begin(state: RefinementState, runtime: Runtime[Instruments]) -> RefinementState:
-    """Make a mode of every cluster whose representative is none yet, the largest clusters first.
+    """Make a mode of what is new in every cluster, the largest clusters first.
 
-    Modes that were refined before settle where there are new ones; alone they are refined further.
+    Modes that were refined before settle where there are new ones, or where new ones were looked for; else they are
+    refined further.
     """
-    known = state.get("modes", [])
+    known, is_second = state.get("modes", []), bool(state.get("unexplained"))
     clusters = [cluster for cluster in state.get("clusters", []) if not cluster.noise]
     clusters.sort(key=lambda cluster: -len(cluster.atoms))
-    names = {mode.representative for mode in known}
-    new = [Mode(one.representative, atoms=one.atoms) for one in clusters if one.representative not in names]
+    new = [mode for cluster in clusters if (mode := _new_in(cluster, known))]
     modes = [*known, *new][: runtime.context.config.max_modes]
-    is_further = all(mode.history for mode in modes)
+    is_further = all(mode.history for mode in modes) and not is_second
     afresh: dict[str, Any] = {  # a thread may have been here before
         "proposals": Overwrite({}),
         "settled": Overwrite([] if is_further else [mode.representative for mode in modes if mode.history]),
@@ -75,8 +77,19 @@ async def begin(state: RefinementState, runtime: Runtime[Instruments]) -> Refine
         "kind": "proposals",
         "probed": 0,
         "answered": [],
+        "unexplained": [],
+        "is_second": is_second,
     }
     return cast(RefinementState, {**afresh, "modes": modes, "iteration": int(is_further)})
+
+
+def _new_in(cluster: Cluster, known: Sequence[Mode]) -> Mode | None:
+    """A mode of the atoms that no known mode has; None if there are none."""
+    old = {text for mode in known for text in (mode.representative, *mode.atoms)}
+    atoms = [atom for atom in cluster.atoms if atom not in old]
+    if not atoms:
+        return None
+    return Mode(cluster.representative if cluster.representative in atoms else atoms[0], atoms=atoms)
 
 
 class Tools:
@@ -122,7 +135,7 @@ async def next_step(state: RefinementState, runtime: Runtime[Instruments]) -> li
     is_over = iteration > config.max_iterations or all(mode.representative in settled for mode in modes)
     active = [] if is_over else [mode for mode in modes if mode.representative not in settled]
     node, chosen = "propose", active
-    if config.experiments and state.get("probed", 0) < iteration:  # the last round was one of proposals
+    if config.probe_texts and state.get("probed", 0) < iteration:  # the last round was one of proposals
         untried = [mode for mode in modes if mode.generation_score is None] if is_over else active
         node, chosen = ("probe", untried) if untried else (node, chosen)
     return [Send(node, _branch(mode, state)) for mode in chosen] or END
@@ -181,7 +194,7 @@ def refinement_graph_builder(
 
     Args:
         refinement: proposes candidates for one mode: `(ProposalState, runtime) -> {"proposals": {mode's representative:
-            [...]}}`. None is `RefinementAgent()`. With `config.experiments`, its method `experiment`, if it has one, is
+            [...]}}`. None is `RefinementAgent()`. With `config.probe_texts`, its method `probe`, if it has one, is
             asked for texts to try out.
     """
     if refinement is None:
@@ -196,7 +209,7 @@ def refinement_graph_builder(
     )
     graph.add_node("begin", begin)  # clusters → modes
     graph.add_node("propose", Branch(refinement, settle), input_schema=ProposalState)  # one mode → candidates
-    graph.add_node("probe", Branch(Probe(refinement), go_on), input_schema=ProposalState)  # one mode → texts
+    graph.add_node("probe", Branch(Prober(refinement), go_on), input_schema=ProposalState)  # one mode → texts
     graph.add_node("tools", Tools())  # candidates and texts of all modes → measurements
     graph.add_node("reconcile", reconcile)  # measurements → modes
     graph.add_edge(START, "begin")

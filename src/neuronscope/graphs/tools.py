@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
 from typing import Annotated, Any, cast
 
 import numpy as np
@@ -21,11 +20,13 @@ from pydantic import Field, TypeAdapter
 
 from neuronscope.agents.prober import CAPTURE, CAPTURE_DESCRIPTION, CaptureArguments, Text
 from neuronscope.errors import NeuronScopeError
+from neuronscope.exemplars.written import exemplars_of
 from neuronscope.graphs.objective import candidates_of, measure
-from neuronscope.locks import lock_of
-from neuronscope.results import Failure, Measured, TokenActivations, sortable
+from neuronscope.metrics.correlation import SCALE, on_scale
+from neuronscope.metrics.stimuli import FIRING_SHARE
+from neuronscope.results import Failure, Measured, ProbeText, sortable
 from neuronscope.state import Instruments, RefinementState
-from neuronscope.subject.tokens import token_strings
+from neuronscope.types import Exemplar
 
 SHOWN = ("explanation", "score", "constant", "sequences")
 """What a model is told of an explanation."""
@@ -59,26 +60,27 @@ async def score_explanations(
 )
 async def capture_activations(
     texts: list[str], runtime: ToolRuntime[Instruments], near_misses: Sequence[str] = ()
-) -> tuple[str, list[TokenActivations]]:
+) -> tuple[str, list[ProbeText]]:
     """Measure the neuron on texts; `CAPTURE_DESCRIPTION` says what comes of it."""
-    measured = await asyncio.to_thread(_capture, [*texts, *near_misses], runtime)
-    return json.dumps([asdict(one) for one in measured], ensure_ascii=False), measured
+    state, subject = cast(RefinementState, runtime.state), runtime.context.subject
+    read = await asyncio.to_thread(exemplars_of, [*texts, *near_misses], subject, state["neuron"], MOST_TOKENS)
+    ids = state.get("exemplars")
+    maximum = ids.maximum if ids else max((float(one.activations.max(initial=0.0)) for one in read), default=0.0)
+    measured = [_probe_text(one, one.sequence_id < len(texts), maximum) for one in read]
+    answer = [{"tokens": one.tokens, "activations": one.activations.astype(float).round(4).tolist()} for one in read]
+    return json.dumps(answer, ensure_ascii=False), measured
 
 
-def _capture(texts: list[str], runtime: ToolRuntime[Instruments]) -> list[TokenActivations]:
-    subject, neuron = runtime.context.subject, runtime.state["neuron"]
-    as_text = {"add_special_tokens": False, "split_special_tokens": True}
-    with lock_of(subject.tokenizer):
-        token_ids = [subject.tokenizer(text, **as_text)["input_ids"][:MOST_TOKENS] for text in texts]
-    read = [ids for ids in token_ids if ids]  # a tokenizer may leave nothing of a text
-    layer = iter(subject.activations(read, [neuron.layer])[neuron.layer]) if read else iter(())
-    return [
-        TokenActivations(
-            token_strings(subject.tokenizer, ids),
-            np.maximum(neuron.sign * next(layer)[:, neuron.index], 0.0).round(4).tolist() if ids else [],
-        )
-        for ids in token_ids
-    ]
+def _probe_text(read: Exemplar, expected: bool, maximum: float) -> ProbeText:
+    levels = on_scale(read.activations, maximum)
+    level = float(levels.max(initial=0.0))
+    return ProbeText(
+        text=read.text,
+        expected=expected,
+        fired=level > FIRING_SHARE * SCALE,
+        token=read.tokens[int(np.argmax(levels))] if level > 0 else "",
+        activation=round(level, 2),
+    )
 
 
 TOOLS = [score_explanations, capture_activations]

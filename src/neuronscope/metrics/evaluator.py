@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from neuronscope.arguments import did_you_mean
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError
+from neuronscope.exemplars.written import exemplars_of
 from neuronscope.interfaces import ExemplarSource, Simulator, Subject
 from neuronscope.llm.embeddings import embed
 from neuronscope.metrics import judged, measures
 from neuronscope.metrics.bootstrap import Resampling
 from neuronscope.metrics.data import Material, gather
-from neuronscope.metrics.generation import CONTROL_TEXTS, Rows, SamplesSequences, activations
+from neuronscope.metrics.generation import CONTROL_TEXTS, Rows, SamplesSequences
 from neuronscope.metrics.judged import Judge
 from neuronscope.metrics.scorer import Scorer
 from neuronscope.metrics.table import Measurement
@@ -92,10 +93,10 @@ class Bench:
     async def _concepts(self, material: Material) -> list[Measurement]:
         if self.judge is None or self.subject is None:
             raise ConfigurationError(f"Cannot evaluate: {_NEEDS_LLM if self.judge is None else _NEEDS_SUBJECT}.")
-        measure = partial(activations, self.subject, self.neuron, n_tokens=self.config.seq_len)
+        measure = partial(exemplars_of, subject=self.subject, neuron=self.neuron, n_tokens=self.config.seq_len)
 
         async def measured(texts: Sequence[str]) -> Rows:
-            return await asyncio.to_thread(measure, texts)
+            return [read.activations for read in await asyncio.to_thread(measure, texts) if read.tokens]
 
         control = await asyncio.to_thread(self._control)
         return await judged.concepts(material, self.judge, measured, control)

@@ -8,12 +8,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.corpus.documents import Document
-from neuronscope.corpus.encoding import encode
-from neuronscope.interfaces import Subject
-from neuronscope.subject.sites import activations_at
-from neuronscope.types import Neuron
-
 CONTROL_TEXTS = 50
 """Sequences of the corpus that written texts are compared with, where the store can draw them."""
 
@@ -38,25 +32,6 @@ class Compared(NamedTuple):
     """Shape `(written,)`: each text's mean activation, averaged over its pairs."""
     control: NDArray[np.float64]
     """Shape `(control,)`: the same for the control texts."""
-
-
-def activations(subject: Subject, neuron: Neuron, texts: Sequence[str], n_tokens: int) -> list[NDArray[np.float32]]:
-    """The neuron's activation at the tokens of each text, the other sign counted as 0.
-
-    The texts are not trusted: what looks like a special token is read as plain text.
-
-    Args:
-        subject: the model.
-        neuron: the neuron.
-        texts: any texts; those without a token are left out.
-        n_tokens: how many tokens of a text are read.
-    """
-    encoded = encode([Document(text, "written") for text in texts], subject.tokenizer)
-    token_ids = [ids[:n_tokens] for ids in encoded if ids]
-    if not token_ids:
-        return []
-    raw = activations_at(subject, token_ids, [neuron.layer], neuron.site)[neuron.layer]
-    return [np.maximum(neuron.sign * row[:, neuron.index], 0.0) for row in raw]
 
 
 def compare(written: Rows, control: Rows) -> Compared:

@@ -1,4 +1,4 @@
-"""Experiments within the refinement loop: when there is one, what it measures, and what becomes of failures."""
+"""Probes within the refinement loop: when there is one, what it measures, and what becomes of failures."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ from neuronscope.errors import LLMError, SubjectError
 from neuronscope.graphs import build_neuron_graph, build_refinement_graph, observe
 from neuronscope.llm import UsageTracker
 from neuronscope.llm.conversation import unable
-from neuronscope.results import Experiment, Mode, Trial
+from neuronscope.results import Mode, Probe, ProbeText
 from planted import (
     AGENTS,
     BETTER_ANIMALS,
@@ -30,7 +30,7 @@ from planted import (
 
 TEXTS, NEAR_MISSES = ["the red house stood", "a quiet road"], ["the horse was quiet", "the house stood"]
 ARGUMENTS = {"texts": TEXTS, "near_misses": NEAR_MISSES}
-ON = ns.ExplainConfig(experiments=True)
+ON = ns.ExplainConfig(probe_texts=True)
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +52,8 @@ class Tries:
         self.seen.append(state)
         return proposed(state, self.rounds[min(self.done.count("propose"), len(self.rounds)) - 1])
 
-    async def experiment(self, state, runtime):
-        self.done.append("experiment")
+    async def probe(self, state, runtime):
+        self.done.append("probe")
         if isinstance(self.texts, Exception):
             raise self.texts
         return {"messages": [call(**self.texts)]}
@@ -79,16 +79,16 @@ async def test_by_default_nothing_is_tried_out():
     agent = Tries([BETTER_COLOURS])
     mode, _ = await refine(agent, ns.ExplainConfig(max_iterations=1))
     assert agent.done == ["propose"]
-    assert (mode.experiments, mode.generation_score) == ([], None)
-    assert not ns.ExplainConfig.paper().experiments
+    assert (mode.probes, mode.generation_score) == ([], None)
+    assert not ns.ExplainConfig.paper().probe_texts
 
 
-async def test_an_experiment_precedes_each_iteration_and_the_final_explanation_gets_its_own():
+async def test_a_probe_precedes_each_iteration_and_the_final_explanation_gets_its_own():
     agent = Tries(['This neuron activates on "road".'], [BETTER_COLOURS])
     mode, failures = await refine(agent, ON.model_copy(update={"patience": None, "max_iterations": 2}))
-    assert agent.done == ["experiment", "propose"] * 2 + ["experiment"]
-    assert [attempt.iteration for attempt in mode.history] == [0, 1, 2], "an experiment is no iteration"
-    assert [(each.iteration, each.explanation) for each in mode.experiments] == [
+    assert agent.done == ["probe", "propose"] * 2 + ["probe"]
+    assert [attempt.iteration for attempt in mode.history] == [0, 1, 2], "a probe is no iteration"
+    assert [(each.iteration, each.explanation) for each in mode.probes] == [
         (1, COLOUR_MODE),
         (2, COLOUR_MODE),
         (3, BETTER_COLOURS),
@@ -99,14 +99,14 @@ async def test_an_experiment_precedes_each_iteration_and_the_final_explanation_g
 async def test_a_final_explanation_that_has_been_tried_out_is_not_tried_again():
     agent = Tries(['This neuron activates on "road".'])
     mode, _ = await refine(agent, ON.model_copy(update={"max_iterations": 1}))
-    assert agent.done == ["experiment", "propose"]
+    assert agent.done == ["probe", "propose"]
     assert mode.generation_score == 0.5
 
 
 async def test_without_iterations_the_representative_is_tried_out():
     agent = Tries()
     mode, _ = await refine(agent, ON.model_copy(update={"max_iterations": 0}))
-    assert agent.done == ["experiment"]
+    assert agent.done == ["probe"]
     assert (mode.explanation, mode.generation_score) == (COLOUR_MODE, 0.5)
 
 
@@ -128,7 +128,7 @@ async def test_an_agent_that_cannot_write_texts_refines_as_without():
 
     mode, failures = await refine(plain)
     assert mode.explanation == BETTER_COLOURS
-    assert (mode.experiments, failures) == ([], [])
+    assert (mode.probes, failures) == ([], [])
 
 
 # What is measured
@@ -136,15 +136,15 @@ async def test_an_agent_that_cannot_write_texts_refines_as_without():
 
 async def test_each_text_has_its_peak_and_what_was_expected():
     mode, _ = await refine(Tries(), ON.model_copy(update={"max_iterations": 0}))
-    assert mode.experiments == [
-        Experiment(
+    assert mode.probes == [
+        Probe(
             1,
             COLOUR_MODE,
             [
-                Trial("the red house stood", True, True, " red", 10.0),
-                Trial("a quiet road", True, False, "", 0.0),
-                Trial("the horse was quiet", False, True, " horse", 6.67),
-                Trial("the house stood", False, False, "", 0.0),
+                ProbeText("the red house stood", True, True, " red", 10.0),
+                ProbeText("a quiet road", True, False, "", 0.0),
+                ProbeText("the horse was quiet", False, True, " horse", 6.67),
+                ProbeText("the house stood", False, False, "", 0.0),
             ],
         )
     ]
@@ -155,16 +155,16 @@ async def test_a_text_fires_above_a_quarter_of_the_largest_activation(maximum, f
     agent = Tries(texts={"texts": ["the red house"]})
     mode, _ = await refine(agent, ON.model_copy(update={"max_iterations": 0}), maximum)
     assert mode.generation_score == (1.0 if fires else 0.0)
-    assert mode.experiments[0].trials[0].activation == pytest.approx(2.5, abs=0.02)
+    assert mode.probes[0].texts[0].activation == pytest.approx(2.5, abs=0.02)
 
 
 async def test_only_texts_written_from_the_final_explanation_count():
     class Learns(Tries):
-        async def experiment(self, state, runtime):
+        async def probe(self, state, runtime):
             self.texts = {
                 "texts": ["a road", "red"] if len(state["history"]) == 1 else ["red", "green", "blue", "house"]
             }
-            return await super().experiment(state, runtime)
+            return await super().probe(state, runtime)
 
     mode, _ = await refine(Learns([BETTER_COLOURS]), ON.model_copy(update={"max_iterations": 1}))
     assert mode.explanation == BETTER_COLOURS
@@ -175,15 +175,15 @@ async def test_the_outcome_is_what_the_next_proposal_reasons_over():
     agent = Tries([BETTER_COLOURS])
     await refine(agent, ON.model_copy(update={"max_iterations": 1}))
     (state,) = agent.seen
-    assert [len(each.trials) for each in state["mode"].experiments] == [4]
+    assert [len(each.texts) for each in state["mode"].probes] == [4]
 
 
 async def test_texts_are_cut_at_256_tokens_and_special_tokens_are_plain_text():
     long = " ".join(["road"] * 300 + ["red"])
     mode, _ = await refine(Tries(texts={"texts": [long]}), ON.model_copy(update={"max_iterations": 0}))
-    (trial,) = mode.experiments[0].trials
-    assert len(trial.text.split()) == 256
-    assert not trial.fired
+    (tried,) = mode.probes[0].texts
+    assert len(tried.text.split()) == 256
+    assert not tried.fired
 
 
 async def test_a_text_of_which_the_tokenizer_leaves_nothing_is_silent():
@@ -198,31 +198,31 @@ async def test_a_text_of_which_the_tokenizer_leaves_nothing_is_silent():
     store = replace(instruments().store, subject=subject)
     agent = Tries(texts={"texts": ["\u200b", "red"]})
     mode, failures = await refine(agent, ON.model_copy(update={"max_iterations": 0}), subject=subject, store=store)
-    assert [(trial.text, trial.fired) for trial in mode.experiments[0].trials] == [("", False), ("red", True)]
+    assert [(tried.text, tried.fired) for tried in mode.probes[0].texts] == [("", False), ("red", True)]
     assert not failures
 
 
 # What goes wrong
 
 
-async def test_an_agent_that_fails_to_write_costs_the_experiment_and_is_named():
+async def test_an_agent_that_fails_to_write_costs_the_probe_and_is_named():
     agent = Tries([BETTER_COLOURS], texts=LLMError("no texts"))
     mode, failures = await refine(agent, ON.model_copy(update={"max_iterations": 1}))
-    assert (mode.explanation, mode.experiments, mode.generation_score) == (BETTER_COLOURS, [], None)
-    assert agent.done == ["experiment", "propose", "experiment"]
+    assert (mode.explanation, mode.probes, mode.generation_score) == (BETTER_COLOURS, [], None)
+    assert agent.done == ["probe", "propose", "probe"]
     assert {failure.message for failure in failures} == {f'no texts (mode "{COLOUR_MODE}")'}
 
 
-async def test_bad_arguments_are_an_experiment_that_says_so_and_the_loop_goes_on():
+async def test_bad_arguments_are_an_probe_that_says_so_and_the_loop_goes_on():
     agent = Tries([BETTER_COLOURS], texts={"texts": [], "near_misses": "none"})
     mode, failures = await refine(agent, ON.model_copy(update={"max_iterations": 1}))
-    assert agent.done == ["experiment", "propose", "experiment"]
+    assert agent.done == ["probe", "propose", "probe"]
     assert mode.explanation == BETTER_COLOURS
-    assert all(each.error and not each.trials for each in mode.experiments)
-    assert (len(mode.experiments), mode.generation_score, failures) == (2, None, [])
+    assert all(each.error and not each.texts for each in mode.probes)
+    assert (len(mode.probes), mode.generation_score, failures) == (2, None, [])
 
 
-async def test_a_subject_that_fails_on_the_texts_costs_the_experiment_and_is_named():
+async def test_a_subject_that_fails_on_the_texts_costs_the_probe_and_is_named():
     class Fails(PlantedSubject):
         def activations(self, token_ids, layers):
             if any(len(ids) == 3 for ids in token_ids):
@@ -234,12 +234,12 @@ async def test_a_subject_that_fails_on_the_texts_costs_the_experiment_and_is_nam
     store = replace(instruments().store, subject=subject)
     mode, failures = await refine(agent, ON.model_copy(update={"max_iterations": 1}), subject=subject, store=store)
     assert mode.explanation == BETTER_COLOURS
-    assert mode.experiments[0].error == "Layer 0 has activations that are infinite."
+    assert mode.probes[0].error == "Layer 0 has activations that are infinite."
     assert len(failures) == 2
     assert {failure.agent for failure in failures} == {"refinement"}
 
 
-async def test_a_bug_of_an_agents_experiment_surfaces():
+async def test_a_bug_of_an_agents_probe_surfaces():
     with pytest.raises(TypeError, match="a bug"):
         await refine(Tries(texts=TypeError("a bug")))
 
@@ -272,7 +272,7 @@ async def test_both_ways_of_writing_texts_lead_to_the_same_result(can_call):
     x = state["explanation"]
     assert x.status == "explained"
     assert {mode.explanation: mode.generation_score for mode in x.modes} == {BETTER_COLOURS: 0.5, BETTER_ANIMALS: 0.5}
-    assert [[each.iteration for each in mode.experiments] for mode in x.modes] == [[1, 2], [1, 2]]
+    assert [[each.iteration for each in mode.probes] for mode in x.modes] == [[1, 2], [1, 2]]
     assert sum("fires at" in prompt and "explanation with the highest score" in prompt for prompt in prompts) == 2
     refused = 0 if can_call else sum("tools" in request for request in server.requests)
     assert usage.counts()["requests"] == {"refinement": len(prompts) - refused}
@@ -287,24 +287,24 @@ async def test_states_of_the_loop_can_be_kept_and_hold_no_objects_of_the_run():
         last = [
             snapshot.values async for snapshot in build_refinement_graph(checkpointer=saver).aget_state_history(thread)
         ]
-    assert last[0]["modes"][0].experiments == mode.experiments
+    assert last[0]["modes"][0].probes == mode.probes
     assert {type(message).__name__ for message in last[0]["messages"]} == {"AIMessage", "ToolMessage"}
     assert "sk-sentinel" not in repr(last)
 
 
-def test_experiments_of_a_run_without_a_model_are_refused_before_anything_is_loaded():
-    with pytest.raises(ns.ConfigurationError, match="experiments=True needs a language model"):
+def test_probes_of_a_run_without_a_model_are_refused_before_anything_is_loaded():
+    with pytest.raises(ns.ConfigurationError, match="probe_texts=True needs a language model"):
         ns.explain_neuron("no such model", layer=0, neuron=0, llm="offline", config=ON)
 
 
 # What is kept
 
 
-async def test_a_result_with_experiments_loads_as_it_was_and_one_without_still_loads(tmp_path):
+async def test_a_result_with_probes_loads_as_it_was_and_one_without_still_loads(tmp_path):
     mode, _ = await refine(Tries([BETTER_COLOURS]), ON.model_copy(update={"max_iterations": 1}))
     x = ns.NeuronExplanation(BOTH, "explained", modes=[mode])
     assert ns.NeuronExplanation.load(x.save(tmp_path / "x.json")) == x
     document = json.loads(x.to_json())
-    del document["modes"][0]["experiments"]
+    del document["modes"][0]["probes"]
     older = ns.NeuronExplanation.from_json(json.dumps(document))
-    assert (older.modes[0].experiments, older.modes[0].generation_score) == ([], None)
+    assert (older.modes[0].probes, older.modes[0].generation_score) == ([], None)
