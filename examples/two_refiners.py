@@ -35,7 +35,11 @@ class Competing:
         return {"proposals": {state["mode"].representative: list(dict.fromkeys(candidates))}}
 
 
+def graph_with_two_refiners(*refiners, **agents):
+    return build_neuron_graph(refinement=Competing(*(refiners or (RefinementAgent(), shorten))), **agents)
+
+
 if __name__ == "__main__":
     with ns.Setup(subject="smollm2-135m", llm=sys.argv[1] if sys.argv[1:] else "offline").open(layers=[9]) as lab:
-        neuron, graph = ns.Neuron(9, 740), build_neuron_graph(refinement=Competing(RefinementAgent(), shorten))
+        neuron, graph = ns.Neuron(9, 740), graph_with_two_refiners()
         print(asyncio.run(graph.ainvoke({"neuron": neuron}, context=lab.instruments(neuron)))["modes"])
