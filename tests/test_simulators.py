@@ -13,9 +13,12 @@ from neuronscope.simulators import (
     FinetunedSimulator,
     HybridSimulator,
     PromptedSimulator,
+    named,
     registry,
     resolve_simulator,
 )
+from neuronscope.simulators.finetuned import TRANSLUCE
+from neuronscope.simulators.named import transluce
 
 
 @pytest.fixture
@@ -48,8 +51,8 @@ def test_auto_is_hybrid_without_a_gpu(monkeypatch):
 
 def test_auto_is_transluce_on_a_large_gpu(monkeypatch):
     _pretend_gpu(monkeypatch, 24e9)
-    monkeypatch.setattr(registry, "_shared", lambda kind, source: (kind, source))
-    assert resolve_simulator("auto") == ("transluce", "")
+    monkeypatch.setattr(transluce, "load_shared", lambda kind, source: (kind, source))
+    assert resolve_simulator("auto") == (FinetunedSimulator, TRANSLUCE)
 
 
 def test_auto_is_hybrid_on_a_small_gpu(monkeypatch):
@@ -62,11 +65,29 @@ def test_auto_says_once_why_it_is_hybrid_on_a_large_gpu(monkeypatch, capsys):
         raise SimulatorError("The checkpoint [gated] cannot be had.")
 
     _pretend_gpu(monkeypatch, 24e9)
-    monkeypatch.setattr(registry, "_shared", gated)
+    monkeypatch.setattr(transluce, "load_shared", gated)
     registry._say_hybrid.cache_clear()
     assert isinstance(resolve_simulator("auto"), HybridSimulator)
     resolve_simulator("auto")
     assert capsys.readouterr().err.count("The checkpoint [gated] cannot be had.") == 1
+
+
+def test_a_new_simulator_with_a_name_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "constant.py").write_text(
+        "import numpy as np\n\n"
+        'FORMS = ("constant:<level>",)\n\n\n'
+        "class Constant:\n"
+        "    def __init__(self, level):\n"
+        "        self.level = level\n\n"
+        "    def simulate(self, explanations, exemplars):\n"
+        "        return [np.full((len(explanations), len(one.tokens)), self.level) for one in exemplars]\n\n\n"
+        "def load(source, *, embeddings, llm):\n"
+        "    return Constant(float(source))\n"
+    )
+    monkeypatch.setattr(named, "__path__", [*named.__path__, str(tmp_path)])
+    assert resolve_simulator("constant:3").level == 3
+    with pytest.raises(ConfigurationError, match=r"Did you mean 'constant'.*'constant:<level>'"):
+        resolve_simulator("constnt:3")
 
 
 def _pretend_gpu(monkeypatch, memory):
@@ -91,7 +112,7 @@ def test_chat_without_a_chat_model_is_refused(llm):
 
 @pytest.mark.parametrize("spec", ["nonsense", "prompted", "prompted:", "transluce:", "chat:", "hybrid:x", "auto:x", ""])
 def test_a_name_that_is_none_is_refused_with_those_there_are(spec):
-    with pytest.raises(ConfigurationError, match="Known: 'auto', 'transluce'"):
+    with pytest.raises(ConfigurationError, match=r"Known: 'auto', 'chat', .*'transluce:<"):
         resolve_simulator(spec)
 
 

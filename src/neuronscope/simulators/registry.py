@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING
 
 from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, SimulatorError
 from neuronscope.interfaces import Simulator
-from neuronscope.locks import Lock
+from neuronscope.simulators.named import named_simulators
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from neuronscope.llm.types import AnyLLM
 
-KNOWN = (
-    "auto",
-    "transluce",
-    "transluce:<folder or Hugging Face id>",
-    "prompted:<model>",
-    "chat",
-    "chat:<llm>",
-    "hybrid",
-)
-"""The simulators that have a name; "auto" is the best that this machine can run."""
+AUTO = "auto"
+"""The best simulator that this machine can run."""
 AUTO_MEMORY = 20e9
 """Bytes of GPU memory from which "auto" means Transluce's simulator, whose weights are 16 GB."""
-
-_loading = Lock()
 
 
 def resolve_simulator(
@@ -59,12 +48,11 @@ def resolve_simulator(
     check_simulator(spec)
     if not isinstance(spec, str):
         return spec
+    known = named_simulators()
+    if spec == AUTO:
+        return _transluce_if_possible() or known["hybrid"].load("", embeddings=embeddings, llm=llm)
     kind, _, source = spec.partition(":")
-    if spec == "auto":
-        return _transluce_if_possible() or _hybrid(embeddings)
-    if spec == "hybrid":
-        return _hybrid(embeddings)
-    return _chat(source or llm) if kind == "chat" else _shared(kind, source)
+    return known[kind].load(source, embeddings=embeddings, llm=llm)
 
 
 def check_simulator(spec: str | Simulator) -> None:
@@ -79,12 +67,14 @@ def check_simulator(spec: str | Simulator) -> None:
         raise ConfigurationError(
             f"simulator={spec!r} is no simulator: it needs a method `simulate(explanations, exemplars)`."
         )
+    known = named_simulators()
+    forms = [AUTO, *(form for module in known.values() for form in module.FORMS)]
     kind, _, source = spec.partition(":")
-    if spec in KNOWN or (source and kind in ("transluce", "prompted", "chat")):
+    if spec in forms or (source and any(form.startswith(f"{kind}:") for form in forms)):
         return
-    hint = did_you_mean(kind, [name for name in KNOWN if ":" not in name] + ["prompted"])
     raise ConfigurationError(
-        f"There is no simulator {spec!r}.{hint} Known: {', '.join(map(repr, KNOWN))}, or an object of your own."
+        f"There is no simulator {spec!r}.{did_you_mean(kind, [AUTO, *known])} Known: {', '.join(map(repr, forms))}, or "
+        "an object of your own."
     )
 
 
@@ -94,7 +84,7 @@ def _transluce_if_possible() -> Simulator | None:
     if not torch.cuda.is_available() or torch.cuda.get_device_properties(0).total_memory < AUTO_MEMORY:
         return None
     try:
-        return _shared("transluce", "")
+        return named_simulators()["transluce"].load("", embeddings=None, llm=None)
     except SimulatorError as error:
         _say_hybrid(str(error))
         return None
@@ -107,47 +97,3 @@ def _say_hybrid(reason: str) -> None:
 
     text = f'Scoring with simulator="hybrid", since "transluce" cannot be had. {reason}'
     Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _shared(kind: str, source: str) -> Simulator:
-    """The one simulator of this name in the process."""
-    folder = Path(source).expanduser()
-    files = folder.iterdir() if source and folder.is_dir() else ()
-    with _loading:  # two threads would load it twice
-        return _load(kind, source, max((file.stat().st_mtime_ns for file in files), default=0))
-
-
-@lru_cache(maxsize=2)
-def _load(kind: str, source: str, changed: int) -> Simulator:
-    """`changed` is when: another time is another model."""
-    if kind == "prompted":
-        from neuronscope.simulators.prompted import PromptedSimulator
-
-        return PromptedSimulator(source)
-    from neuronscope.simulators.finetuned import TRANSLUCE, FinetunedSimulator
-
-    return FinetunedSimulator(source or TRANSLUCE)
-
-
-def _chat(llm: str | AnyLLM | Mapping[str, AnyLLM] | None) -> Simulator:
-    from neuronscope.simulators.chat import ChatSimulator
-
-    if isinstance(llm, Mapping):
-        llm = llm.get("simulator", llm.get("refinement", llm.get("default", "offline")))
-    return ChatSimulator("offline" if llm is None else llm)
-
-
-def _hybrid(embeddings: Embeddings | None) -> Simulator:
-    if embeddings is None:
-        return _shared_hybrid()
-    from neuronscope.simulators.hybrid import HybridSimulator
-
-    return HybridSimulator(embeddings=embeddings)
-
-
-@cache
-def _shared_hybrid() -> Simulator:
-    """One for the process: neurons share many words, and a word is embedded once."""
-    from neuronscope.simulators.hybrid import HybridSimulator
-
-    return HybridSimulator()
