@@ -25,6 +25,7 @@ from neuronscope.graphs.objective import candidates_of, measure
 from neuronscope.locks import lock_of
 from neuronscope.results import Failure, Measured, TokenActivations, sortable
 from neuronscope.state import Instruments, RefinementState
+from neuronscope.subject.sites import activations_at
 from neuronscope.subject.tokens import token_strings
 
 SHOWN = ("explanation", "score", "constant", "sequences")
@@ -71,7 +72,7 @@ def _capture(texts: list[str], runtime: ToolRuntime[Instruments]) -> list[TokenA
     with lock_of(subject.tokenizer):
         token_ids = [subject.tokenizer(text, **as_text)["input_ids"][:MOST_TOKENS] for text in texts]
     read = [ids for ids in token_ids if ids]  # a tokenizer may leave nothing of a text
-    layer = iter(subject.activations(read, [neuron.layer])[neuron.layer]) if read else iter(())
+    layer = iter(activations_at(subject, read, [neuron.layer], neuron.site)[neuron.layer]) if read else iter(())
     return [
         TokenActivations(
             token_strings(subject.tokenizer, ids),
