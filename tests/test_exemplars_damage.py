@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,8 +137,27 @@ def test_a_missing_damaged_or_newer_store_is_refused(store: ExemplarStore, tmp_p
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_store_of_an_earlier_version_is_refused_with_what_to_do(store: ExemplarStore, version: int) -> None:
     (store.path / "store.json").write_text(json.dumps({"format": version, "info": {}, "files": {}, "digest": ""}))
-    with pytest.raises(ns.StoreError, match=rf"format {version}; .* reads format 4\. .*0\.1.*Collect again.*delete"):
+    message = (
+        rf"format {version}, by its store\.json; .* reads format 4\. 0\.1.*Collect again with collect_exemplars.*delete"
+    )
+    with pytest.raises(ns.StoreError, match=message):
         ns.open_store(store.path)
+
+
+def test_a_store_of_0_1_is_refused_with_the_command_that_collects_it_again(tmp_path: Path) -> None:
+    info = {
+        "subject": {"name": "smollm2-135m", "fingerprint": "0f"},
+        "corpus": {"name": "hf:some/texts?split=train", "key": "k"},
+        "widths": {"5": 1536, "9": 1536},
+        "signs": [1, -1],
+        "seq_len": 64,
+        "top_k": 100,
+        "requested_tokens": 250_000,
+    }
+    (tmp_path / "store.json").write_text(json.dumps({"format": 2, "info": info}))
+    command = "neuronscope collect smollm2-135m --layers 5,9 --corpus 'hf:some/texts?split=train' --seq-len 64"
+    with pytest.raises(ns.StoreError, match=re.escape(f"Collect again, with `{command} --n-tokens 250000`")):
+        ns.open_store(tmp_path)
 
 
 def test_a_large_file_is_compared_when_it_is_first_read(store: ExemplarStore, monkeypatch: pytest.MonkeyPatch) -> None:

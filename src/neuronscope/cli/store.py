@@ -47,6 +47,7 @@ def info(context: typer.Context, path: PathArgument, as_json: JsonFlag = False, 
         "layers": ", ".join(map(str, store.layers)),
         "neurons": f"{sum(made['widths'].values()):,}, signs {', '.join(f'{sign:+d}' for sign in store.signs)}",
         "top sequences": f"per neuron and sign, {_each_split(made['top_k'])}",
+        "activations": "kept" if made["keep_activations"] else "computed when they are asked for",
         "size": f"{size / 1e6:,.1f} MB",
     }.items():
         table.add_row(name, _text(value))

@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +100,7 @@ def read_description(folder: Path) -> Description:
             f"The store in {folder} is damaged: store.json cannot be read. Delete it and collect again."
         ) from error
     if version != FORMAT:
-        raise StoreError(_of_another_format(folder, version))
+        raise StoreError(_of_another_format(folder, version, info))
     try:
         files = {
             str(name): FileRecord(int(each["size"]), str(each["xxh3"])) for name, each in document["files"].items()
@@ -114,15 +115,32 @@ def read_description(folder: Path) -> Description:
     return description
 
 
-def _of_another_format(folder: Path, version: object) -> str:
-    found = f"The store in {folder} has format {version!r}; this version of neuronscope reads format {FORMAT}. "
-    if isinstance(version, int) and version < FORMAT:
-        return found + (
-            "An earlier one, 0.1 or a later state of it, has made it, with three splits and no sites. It cannot be "
-            "converted: the feedback split needs sequences that it does not hold. Collect again, same arguments, "
-            "which makes a new store beside it, and delete the folder; or read it with the version that made it."
-        )
-    return found + "Use the version that made it, or collect again."
+def _of_another_format(folder: Path, version: object, info: object) -> str:
+    found = (
+        f"The store in {folder} has format {version!r}, by its {INFO_FILE}; this version of neuronscope reads format "
+        f"{FORMAT}. "
+    )
+    if type(version) is not int or version > FORMAT:
+        return found + "Use the version that made it, or collect again."
+    return found + (
+        "0.1, or a later state of it, has made it, with three splits and no sites; the feedback split needs sequences "
+        f"that it does not hold, so it cannot be converted. Collect again{_command(info)}: that makes a new store, and "
+        "this folder can be deleted. Or read it with the version that made it."
+    )
+
+
+def _command(info: object) -> str:
+    """What collects the same on the command line, as far as an older store says it."""
+    try:
+        made: Any = info
+        corpus, tokens, seq_len = str(made["corpus"]["name"]), made["requested_tokens"], int(made["seq_len"])
+        words = ["neuronscope", "collect", str(made["subject"]["name"]), "--layers", ",".join(made["widths"])]
+        words += ["--corpus", "…" if corpus == "texts" else corpus, "--seq-len", str(seq_len)]
+        words += [] if tokens is None else ["--n-tokens", str(int(tokens))]
+    except (KeyError, TypeError, ValueError):
+        return " with collect_exemplars and the same arguments"
+    command = shlex.join(words).replace("'…'", "…")
+    return f", with `{command}` or collect_exemplars"
 
 
 class StoreFiles:

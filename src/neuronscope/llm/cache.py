@@ -34,8 +34,8 @@ class AnswerCache:
     """Answers by a digest of what was asked, in an SQLite file that several processes may share.
 
     Kept are a message's content, tool calls and token counts; neither prompts nor keys. An answer that is empty, cut
-    off or a refusal is not kept: it may come out better the next time. Each has a digest in front of it; a row that cannot
-    be read, or is not what was written, is dropped.
+    off or a refusal is not kept: it may come out better the next time. Each has a digest in front of it; a row that
+    cannot be read, or is not what was written, is dropped.
     A model that does not say what it is (LangChain's `_identifying_params`) cannot be told from another of its class:
     its answers are not kept either.
 
