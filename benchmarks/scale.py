@@ -27,13 +27,14 @@ from neuronscope.exemplars.accumulator import TOTAL_UNIT, LayerAccumulator, Sign
 from neuronscope.exemplars.checkpoints import INTERVAL, MAX_SHARE
 from neuronscope.exemplars.collect import collect_exemplars
 from neuronscope.exemplars.pool import SAMPLE_SIZE
+from neuronscope.exemplars.sampling import TopK, by_split
 from neuronscope.exemplars.statistics_pass import CHUNK_SEQUENCES
 from neuronscope.exemplars.topk import MAX_ID
 from neuronscope.types import SPLITS, HookPoint
 
 _DEFAULTS = {name: each.default for name, each in inspect.signature(collect_exemplars).parameters.items()}
 SEQ_LEN: int = _DEFAULTS["seq_len"]
-TOP_K: int = _DEFAULTS["top_k"]
+TOP_K = by_split(_DEFAULTS["top_k"])
 BATCH_SEQUENCES: int = _DEFAULTS["batch_size"]
 SIGNS: tuple[int, ...] = _DEFAULTS["signs"]
 
@@ -121,23 +122,28 @@ MODELS = (
 )
 
 
-def device_state_bytes(neurons: int, top_k: int = TOP_K, signs: int = len(SIGNS)) -> int:
+def places(top_k: TopK = TOP_K) -> int:
+    """Of one neuron and sign, in the lists of all splits."""
+    return sum(by_split(top_k).values())
+
+
+def device_state_bytes(neurons: int, top_k: TopK = TOP_K, signs: int = len(SIGNS)) -> int:
     """What stays beside the model for the whole pass: maxima, counters and top lists, full."""
     one = SignStatistics(1)
     fixed = one.maximum.nbytes + one.lowest.nbytes + one.counts.nbytes
-    return neurons * signs * (fixed + sum(top_k * keys.itemsize for keys in one.top.values()))
+    return neurons * signs * (fixed + places(top_k) * one.top["train"].itemsize)
 
 
-def checkpoint_bytes(neurons: int, sequences: int, tokens: int, top_k: int = TOP_K, signs: int = len(SIGNS)) -> int:
+def checkpoint_bytes(neurons: int, sequences: int, tokens: int, top_k: TopK = TOP_K, signs: int = len(SIGNS)) -> int:
     """Of `Collection.state()`: the lists, and a pool of so many sequences and tokens with complete random samples."""
     one = SignStatistics(1)
     lists = device_state_bytes(neurons, top_k, signs) + neurons * signs * (one.total.nbytes - one.lowest.nbytes)
     return lists + sequences * 4 * 8 + tokens * 4 + len(SPLITS) * SAMPLE_SIZE * 8
 
 
-def layer_file_bytes(neurons: int, top_k: int = TOP_K, signs: int = len(SIGNS)) -> int:
+def layer_file_bytes(neurons: int, top_k: TopK = TOP_K, signs: int = len(SIGNS)) -> int:
     """Of a store's arrays: frequency, mean and maximum; an activation and an id for each place."""
-    return neurons * signs * (3 * 4 + len(SPLITS) * top_k * (4 + 4))
+    return neurons * signs * (3 * 4 + places(top_k) * (4 + 4))
 
 
 def chunk_bytes(neurons: int) -> int:
@@ -147,7 +153,12 @@ def chunk_bytes(neurons: int) -> int:
 
 def references(neurons: int) -> int:
     """How many places the lists have, which bounds how many sequences they can refer to."""
-    return neurons * len(SIGNS) * len(SPLITS) * TOP_K
+    return neurons * len(SIGNS) * places()
+
+
+def kept_bytes(neurons: int) -> int:
+    """Of all activations that `keep_activations=True` keeps, at most: of full lists and of full random samples."""
+    return 2 * neurons * SEQ_LEN * (len(SIGNS) * places() + len(SPLITS) * SAMPLE_SIZE)
 
 
 def pooled_sequences(neurons: int, n_tokens: int) -> int:
@@ -326,6 +337,7 @@ def disk_table() -> str:
     head = [
         "model",
         "arrays of the store",
+        "with activations",
         "checkpoint at 10M",
         "at 1B",
         "written in",
@@ -343,6 +355,7 @@ def disk_table() -> str:
             [
                 _short(m),
                 _size(layer_file_bytes(m.neurons)),
+                _size(layer_file_bytes(m.neurons) + kept_bytes(m.neurons)),
                 *map(_size, sizes),
                 _duration(seconds / 3600),
                 _duration(max(INTERVAL, seconds / MAX_SHARE) / 3600),

@@ -251,6 +251,8 @@ def test_collect_prints_where_the_store_is_and_what_is_in_it(tmp_path: Path) -> 
     assert set(printed["n_tokens"]) == {"train", "feedback", "validation", "test"}
     assert ns.open_store(printed["path"]).layers == [0, 1]
     assert printed["path"] in run(*arguments).stdout.replace("\n", "")
+    kept = ns.open_store(json.loads(run(*arguments, "--keep-activations", "--json").stdout)["path"])
+    assert kept.exemplars(kept.top_neurons(1, 1)[0], "test", 3)  # without the model
 
 
 @pytest.mark.usefixtures("model_at_hand")

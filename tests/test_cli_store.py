@@ -30,7 +30,15 @@ def store(tmp_path: Path) -> ExemplarStore:
 
 def test_info_tells_what_the_store_was_made_of(store: ExemplarStore) -> None:
     output = run("info", store.path).stdout
-    for expected in ("planted", "texts", "train", "6, signs +1, -1", "5 per neuron", "MB"):
+    for expected in (
+        "planted",
+        "texts",
+        "train",
+        "6, signs +1, -1",
+        "per neuron and sign, train 5, feedback 5",
+        "when they are asked for",
+        "MB",
+    ):
         assert expected in output
 
 

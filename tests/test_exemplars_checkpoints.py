@@ -193,7 +193,7 @@ def test_of_two_collections_of_one_store_each_ends_with_it_whoever_is_first(
     def while_the_other_finishes(*arguments: Any) -> None:
         monkeypatch.setattr(writing, "write_sequences", write_sequences)
         second.append(collect(subject(), tmp_path))
-        assert (arguments[0] / "layer-0.safetensors").is_file()  # nothing of this one is gone
+        assert (arguments[0] / "mlp-0.safetensors").is_file()  # nothing of this one is gone
         write_sequences(*arguments)
 
     monkeypatch.setattr(writing, "write_sequences", while_the_other_finishes)
@@ -229,13 +229,13 @@ def test_what_a_call_left_that_was_killed_when_its_store_was_there_goes_with_the
 def test_what_killed_writers_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
     workplace = tmp_path / "s.partial"
     (workplace / "store.left").mkdir(parents=True)
-    (workplace / "store.left" / "layer-0.safetensors").write_text("half")
+    (workplace / "store.left" / "mlp-0.safetensors").write_text("half")
     (workplace / "left.tmp").mkdir()
     (workplace / "left.tmp" / ".tmp0").write_text("half")
     with store_in_the_making(workplace) as folder:
-        (folder / "layer-0.safetensors").write_text("being written")
+        (folder / "mlp-0.safetensors").write_text("being written")
         checkpoints.Checkpoints(workplace, {}).clear()
-        assert (folder / "layer-0.safetensors").read_text() == "being written"
+        assert (folder / "mlp-0.safetensors").read_text() == "being written"
         assert not (workplace / "store.left").exists()
     assert not workplace.exists()
 

@@ -81,10 +81,11 @@ def test_the_top_sequences_are_those_of_a_brute_force_search(
     found = list(windows(open_corpus(texts), subject.tokenizer, SEQ_LEN))
     if not found:
         return
+    lists = {split: top_k + more for more, split in enumerate(SPLITS)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collection, "CHUNK_SEQUENCES", chunk)
         store = ns.collect_exemplars(
-            subject, texts, [0], SEQ_LEN, top_k, cache_dir=tmp_path_factory.mktemp("stores"), batch_size=batch
+            subject, texts, [0], SEQ_LEN, lists, cache_dir=tmp_path_factory.mktemp("stores"), batch_size=batch
         )
     tokens = np.concatenate([table[window.token_ids] for window in found])
     for sign in (1, -1):
@@ -94,8 +95,8 @@ def test_the_top_sequences_are_those_of_a_brute_force_search(
         np.testing.assert_array_equal(store.max_activation(0, sign), rectified.max(0))
         for index in range(3):
             for split in SPLITS:
-                exemplars = store.exemplars(ns.Neuron(0, index, sign), split, n=top_k + 1)
-                expected = brute_force(found, table, index, sign, split, top_k)
+                exemplars = store.exemplars(ns.Neuron(0, index, sign), split, n=lists[split] + 1)
+                expected = brute_force(found, table, index, sign, split, lists[split])
                 assert [(float(e.activations.max()), e.sequence_id) for e in exemplars] == expected
 
 
@@ -150,6 +151,22 @@ def test_any_other_setting_makes_another_store(tmp_path: Path, change: dict[str,
     arguments = {"corpus": texts(30), "layers": [0], "seq_len": SEQ_LEN}
     first = ns.collect_exemplars(planted(), **arguments, cache_dir=tmp_path)
     assert ns.collect_exemplars(planted(), **(arguments | change), cache_dir=tmp_path).path != first.path
+
+
+def test_lists_are_longer_for_train_unless_said_otherwise(tmp_path: Path) -> None:
+    def collected(**settings: Any) -> ns.ExemplarStore:
+        return ns.collect_exemplars(planted(), texts(30), [0], SEQ_LEN, cache_dir=tmp_path, **settings)
+
+    default = {"train": 400, "feedback": 100, "validation": 100, "test": 100}
+    store = collected()
+    assert store.info["top_k"] == default
+    assert collected(top_k=default).path == store.path
+    assert collected(top_k={"train": 7}).info["top_k"] == default | {"train": 7}
+    few = collected(top_k={"train": 2, "test": 1})
+    neuron = ns.Neuron(0, 1)
+    assert few.top_ids(neuron, "train", 9) == store.top_ids(neuron, "train", 2)
+    assert few.top_ids(neuron, "test", 9) == store.top_ids(neuron, "test", 1)
+    assert collected(top_k=3).info["top_k"] == dict.fromkeys(SPLITS, 3)
 
 
 def test_another_model_makes_another_store(tmp_path: Path) -> None:
@@ -226,7 +243,7 @@ def test_a_folder_in_the_way_is_not_touched(tmp_path: Path) -> None:
     (store.path / "store.json").unlink()
     with pytest.raises(ns.StoreError, match="in the way"):
         ns.collect_exemplars(planted(), texts(30), [0], cache_dir=tmp_path)
-    assert (store.path / "layer-0.safetensors").is_file()
+    assert (store.path / "mlp-0.safetensors").is_file()
 
 
 def test_a_progress_bar_shows_tokens_when_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -243,6 +260,9 @@ def test_a_progress_bar_shows_tokens_when_asked(tmp_path: Path, capfd: pytest.Ca
         ({"layers": []}, ns.ConfigurationError, "at least one"),
         ({"signs": (2,)}, ns.ConfigurationError, "Signs are 1, -1 or both"),
         ({"top_k": 0}, ns.ConfigurationError, "top_k must be at least 1"),
+        ({"top_k": {"train": 0}}, ns.ConfigurationError, "top_k of train must be at least 1"),
+        ({"top_k": {"trian": 5}}, ns.ConfigurationError, r"no split 'trian'\. Did you mean 'train'"),
+        ({"site": "sae"}, ns.SubjectError, "no units at the site 'sae'"),
         ({"corpus": ["ab", "c"]}, ns.CorpusError, "no document long enough"),
     ],
 )

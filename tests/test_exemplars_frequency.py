@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neuronscope.exemplars import frequency
 from neuronscope.exemplars.accumulator import LayerAccumulator, SignStatistics
-from neuronscope.exemplars.topk import by_split
+from neuronscope.exemplars.sampling import by_split
 from neuronscope.types import SPLITS, HookPoint
 
 WIDTH = 7

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -240,90 +238,6 @@ def test_other_questions_it_cannot_answer_are_named(store: ExemplarStore) -> Non
         store.top_neurons(0, by="mean")  # type: ignore[arg-type]
     with pytest.raises(ns.StoreError, match="does not hold sequence 99999"):
         store.by_id(NEURON, [99999])
-
-
-def test_a_missing_damaged_or_newer_store_is_refused(store: ExemplarStore, tmp_path: Path) -> None:
-    with pytest.raises(ns.StoreError, match="no exemplar store"):
-        ns.open_store(tmp_path / "nothing")
-    (store.path / "sequences.parquet").write_bytes(b"cut")
-    with pytest.raises(ns.StoreError, match=r"sequences\.parquet cannot be read"):
-        ns.open_store(store.path).exemplars(NEURON)
-    (store.path / "layer-1.safetensors").write_bytes(b"cut")
-    with pytest.raises(ns.StoreError, match=r"layer-1\.safetensors cannot be read"):
-        ns.open_store(store.path).frequency(1)
-    (store.path / "store.json").write_text(json.dumps({"format": 99, "info": {}}))
-    with pytest.raises(ns.StoreError, match="format 99"):
-        ns.open_store(store.path)
-    (store.path / "store.json").write_text("{")
-    with pytest.raises(ns.StoreError, match="damaged"):
-        ns.open_store(store.path)
-
-
-def flip_a_byte(file: Path, place: float) -> None:
-    """Change one bit of a file, at a share of its length."""
-    content = bytearray(file.read_bytes())
-    content[int(place * (len(content) - 1))] ^= 1
-    file.write_bytes(content)
-
-
-@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 1.0])
-@pytest.mark.parametrize("name", ["layer-0.safetensors", "layer-1.safetensors", "sequences.parquet", "store.json"])
-def test_one_changed_byte_anywhere_in_a_store_is_named_with_its_file(
-    store: ExemplarStore, model: TableSubject, name: str, place: float
-) -> None:
-    def read() -> None:
-        whole = ns.open_store(store.path).bind(model)
-        whole.max_activation(0), whole.max_activation(1), whole.ranked(NEURON)
-
-    read()
-    flip_a_byte(store.path / name, place)
-    with pytest.raises(ns.StoreError, match=name):
-        read()
-
-
-def test_a_file_of_another_store_in_its_place_is_refused(model: TableSubject, store: ExemplarStore) -> None:
-    (store.path / "layer-0.safetensors").write_bytes((store.path / "layer-1.safetensors").read_bytes())
-    with pytest.raises(ns.StoreError, match=r"layer-0\.safetensors .*damaged"):
-        ns.open_store(store.path).max_activation(0)
-
-
-@pytest.mark.parametrize("place", [0.0, 0.1, 0.4, 0.7, 1.0])
-def test_one_changed_byte_in_the_activations_is_computed_again(
-    store: ExemplarStore, model: TableSubject, place: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    before = store.exemplars(NEURON)
-    (file,) = (store.path / "activations").rglob("*.safetensors")
-    flip_a_byte(file, place)
-    again = ns.open_store(store.path).bind(model).exemplars(NEURON)
-    for left, right in zip(before, again, strict=True):
-        np.testing.assert_array_equal(left.activations, right.activations)
-    assert str(file) in caplog.text
-    calls = model.calls
-    ns.open_store(store.path).bind(model).exemplars(NEURON)
-    assert model.calls == calls  # the file was written again
-
-
-def test_activations_that_cannot_be_written_are_kept_in_memory(
-    store: ExemplarStore, model: TableSubject, caplog: pytest.LogCaptureFixture
-) -> None:
-    expected = [exemplar.activations.tolist() for exemplar in ns.open_store(store.path).bind(model).exemplars(NEURON)]
-    shutil.rmtree(store.path / "activations")
-    (store.path / "activations").write_text("in the way")
-    found = [exemplar.activations.tolist() for exemplar in store.exemplars(NEURON)]
-    store.exemplars(ns.Neuron(1, 3))
-    assert found == expected
-    assert caplog.text.count("kept in memory only") == 1
-    calls = model.calls
-    store.exemplars(NEURON)
-    assert model.calls == calls
-
-
-def test_a_damaged_activation_file_is_computed_again(store: ExemplarStore, model: TableSubject) -> None:
-    before = store.exemplars(NEURON)
-    for file in (store.path / "activations").rglob("*.safetensors"):
-        file.write_bytes(b"cut")
-    again = ns.open_store(store.path).bind(model).exemplars(NEURON)
-    np.testing.assert_array_equal(before[0].activations, again[0].activations)
 
 
 def test_merging_top_lists_is_associative() -> None:

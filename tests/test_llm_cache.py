@@ -189,11 +189,35 @@ def test_a_row_that_cannot_be_read_costs_that_row(
     assert again.text == "It likes tea."
 
 
+@pytest.mark.parametrize("changed", ["It likes later.", "It likes water!"])
+def test_an_answer_that_is_not_the_one_that_was_kept_is_asked_for_again(
+    file: Path, changed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = AnswerCache(file)
+    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE answers SET answer = replace(answer, 'It likes water.', ?)", (changed,))
+    assert cache.find(model(), QUESTION, None, 0) is None
+    assert "asked for again" in caplog.text
+
+
+def test_answers_that_an_earlier_version_kept_are_found(file: Path) -> None:
+    cache = AnswerCache(file)
+    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
+    with sqlite3.connect(file) as database:  # as they were: without a digest in front
+        database.execute("UPDATE answers SET answer = substr(answer, instr(answer, '{'))")
+    found = cache.find(model(), QUESTION, None, 0)
+    assert found is not None
+    assert found.text == "It likes water."
+
+
 def test_a_thought_that_was_kept_for_an_answer_is_asked_for_again(file: Path) -> None:
     cache = AnswerCache(file)
     cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
     with sqlite3.connect(file) as database:
-        database.execute("UPDATE answers SET answer = replace(answer, 'It likes', '<think>It likes')")
+        database.execute(
+            "UPDATE answers SET answer = replace(substr(answer, instr(answer, '{')), 'It likes', '<think>It likes')"
+        )
     assert cache.find(model(), QUESTION, None, 0) is None
     cache.keep(model(), QUESTION, None, 0, AIMessage("It likes tea."))
     assert cache.find(model(), QUESTION, None, 0) is not None

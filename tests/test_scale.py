@@ -46,7 +46,7 @@ def subject() -> TableSubject:
 def texts() -> list[str]:
     """So many that each split fills its random sample and every neuron its lists."""
     generator = random.Random(0)
-    return ["".join(generator.choices(LETTERS, k=20)) for _ in range(9 * SAMPLE_SIZE)]
+    return ["".join(generator.choices(LETTERS, k=20)) for _ in range(13 * SAMPLE_SIZE)]
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,18 @@ def test_the_formula_for_checkpoints_is_the_size_of_a_real_state(scale: ModuleTy
 def test_the_formula_for_stores_is_the_size_of_a_real_ones_arrays(scale: ModuleType, tmp_path: Path) -> None:
     store = ns.collect_exemplars(subject(), texts()[:200], seq_len=20, top_k=TOP_K, cache_dir=tmp_path)
     found = 0
-    for path in store.path.glob("layer-*.safetensors"):
+    for path in store.path.glob("mlp-*.safetensors"):
         with safe_open(path, framework="np") as file:
             found += sum(file.get_tensor(name).nbytes for name in file.keys())  # noqa: SIM118 - not a dictionary
     assert found == scale.layer_file_bytes(LAYERS * WIDTH, TOP_K)
+
+
+def test_the_formula_for_kept_activations_bounds_a_real_file(scale: ModuleType, tmp_path: Path) -> None:
+    store = ns.collect_exemplars(subject(), texts(), keep_activations=True, cache_dir=tmp_path)
+    found = sum(path.stat().st_size for path in store.path.glob("*.kept.safetensors"))
+    # These sequences have 20 tokens: the lists have room for 64 of each, the samples for what there is.
+    lists = LAYERS * WIDTH * 2 * 2 * scale.places() * scale.SEQ_LEN
+    assert lists + LAYERS * WIDTH * 2 * len(SPLITS) * SAMPLE_SIZE * 20 < found < scale.kept_bytes(LAYERS * WIDTH)
 
 
 def test_the_bound_on_references_holds(scale: ModuleType, collected: Collection) -> None:
@@ -99,7 +107,7 @@ def test_the_bound_on_references_holds(scale: ModuleType, collected: Collection)
         for each in layer.signs.values()
         for keys in each.top.values()
     )
-    assert places * scale.TOP_K == scale.references(LAYERS * WIDTH) * TOP_K
+    assert places * scale.places() == scale.references(LAYERS * WIDTH) * scale.places(TOP_K)
     collected.pool.prune()
     assert len(collected.pool.sequences) <= places + len(SPLITS) * SAMPLE_SIZE
 

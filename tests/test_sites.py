@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from langchain_core.embeddings import Embeddings
 
 import neuronscope as ns
-from neuronscope.errors import ConfigurationError, SubjectError
+from neuronscope.corpus import Window
+from neuronscope.errors import ConfigurationError, StoreError, SubjectError
+from neuronscope.exemplars.statistics_pass import Collection
+from neuronscope.graphs.tools import _capture
 from neuronscope.subject import sites
 from neuronscope.subject.capture import capture, visit
 from neuronscope.subject.sites import activations_at, check_neuron
@@ -252,3 +259,124 @@ def test_a_subject_of_ones_own_may_offer_sites_and_has_its_neurons_by_default() 
         check_neuron(plain, ns.Neuron(0, 2, site="squares"))
     with pytest.raises(SubjectError, match="there is no layer 3"):
         check_neuron(planted, ns.Neuron(3, 0))
+
+
+# --- exemplars at a site ----------------------------------------------------------------------------------------------
+
+
+def collect(subject: Any, cache: Path, **settings: Any) -> ns.ExemplarStore:
+    arguments = {"layers": [1], "seq_len": 16, "top_k": 3, "cache_dir": cache, "progress": False} | settings
+    return ns.collect_exemplars(subject, TEXTS, **arguments)
+
+
+def test_exemplars_are_collected_at_a_site(subject: Any, tmp_path: Path) -> None:
+    store = collect(subject, tmp_path, site="resid")
+    assert (store.site, store.layers, store.info["site"], store.info["widths"]) == ("resid", [1], "resid", {"1": 8})
+    assert (store.path / "resid-1.safetensors").is_file()
+    assert (
+        repr(store)
+        == f"ExemplarStore({subject.name!r}, site 'resid', layers [1], {store_tokens(store):,} tokens of 'texts')"
+    )
+    for neuron in [*store.top_neurons(1, 2), *store.top_neurons(1, 1, "random", sign=-1)]:
+        assert str(neuron).startswith("resid:1/")
+        for exemplar in store.exemplars(neuron, "train", 3):
+            raw = hidden_states(subject, exemplar.token_ids)[2][:, neuron.index]
+            expected = np.maximum(neuron.sign * raw, 0)
+            np.testing.assert_allclose(exemplar.activations, expected, rtol=1e-3, atol=1e-5)
+        assert store.ranked(neuron)[0].activation == pytest.approx(
+            float(store.exemplars(neuron)[0].activations.max()), rel=1e-3
+        )
+        assert (store.path / "activations" / "resid-1" / f"{neuron.file_name}.safetensors").is_file()
+
+
+def store_tokens(store: ns.ExemplarStore) -> int:
+    return sum(store.info["n_tokens"].values())
+
+
+def test_a_site_is_given_by_its_name_or_as_it_is_and_another_is_another_store(
+    tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    subject = ns.load_subject((tiny_llama, tiny_tokenizer), dtype="float32")
+    first = collect(subject, tmp_path, site=Residual())  # registered by that
+    assert collect(subject, tmp_path, site="resid").path == first.path
+    assert collect(subject, tmp_path).path != first.path
+    for ask in (first.exemplars, first.ranked, first.random_sequences):
+        with pytest.raises(StoreError, match=r"holds the site 'resid', not the site 'mlp'.*site='mlp', layers=\[1\]"):
+            ask(ns.Neuron(1, 0))
+
+
+def test_a_site_without_negative_values_is_collected_for_sign_plus_alone(subject: Any, tmp_path: Path) -> None:
+    store = collect(subject, tmp_path, site="latents")
+    assert store.signs == (1,)
+    with pytest.raises(StoreError, match=r"with signs \[1\], not layer 1 with sign -1"):
+        store.exemplars(ns.Neuron(1, 0, -1, "latents"))
+    with pytest.raises(ConfigurationError, match="'latents' has no negative values"):
+        collect(subject, tmp_path, site="latents", signs=(-1,))
+
+
+def test_a_store_knows_the_sites_own_weights(subject: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = collect(subject, tmp_path, site="latents")
+    monkeypatch.setattr(TopLatents, "fingerprint", "weights-2")
+    assert collect(subject, tmp_path, site="latents").path != store.path
+    with pytest.raises(StoreError, match=r"site 'latents' \(fingerprint 'weights-1'\).*\(fingerprint 'weights-2'\)"):
+        ns.open_store(store.path).bind(subject)
+
+
+def test_what_is_kept_at_a_site_needs_neither_model_nor_site(
+    subject: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = collect(subject, tmp_path, site="update", keep_activations=True)
+    monkeypatch.setattr(sites, "_sites", {})
+    alone = ns.open_store(store.path)
+    (neuron,) = alone.top_neurons(1, 1, "max")
+    for exemplar in [*alone.exemplars(neuron, "train", 3), *alone.random_sequences(neuron, "test", 3)]:
+        states = hidden_states(subject, exemplar.token_ids)
+        expected = np.maximum((states[2] - states[1])[:, neuron.index], 0)
+        np.testing.assert_allclose(exemplar.activations, expected, rtol=2e-3, atol=1e-5)
+
+
+def test_a_collection_that_is_sent_away_takes_its_site_along(subject: Any) -> None:
+    """As to a worker that has registered nothing."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    start = partial(Collection, layers=[0], signs=(1,), top_k=2, batch_tokens=64, site=Residual())
+    sent = cloudpickle.dumps(start)
+    sites._sites.pop("resid")
+    gathered = cloudpickle.loads(sent)(subject)
+    gathered.add_chunk([Window(0, IDS[0], "train", "letters")])
+    assert gathered.accumulators[HookPoint(0, "resid")].width == 8
+
+
+def test_units_at_a_site_are_explained(subject: Any, tmp_path: Path) -> None:
+    neuron = ns.Neuron(1, 3, site="resid")
+    config = ns.ExplainConfig(seq_len=16, n_tokens=1500, heldout_top=5, heldout_random=5)
+    given: dict[str, Any] = {"corpus": TEXTS, "llm": "offline", "simulator": "hybrid", "embeddings": Letters()}
+    (found,) = ns.explain_neurons([neuron], subject=subject, config=config, cache_dir=tmp_path, **given)
+    assert (found.neuron, found.status) == (neuron, "explained"), found.failures
+    assert found.number == len(found.modes) > 0
+    (store,) = (ns.open_store(path) for path in tmp_path.iterdir())
+    assert (store.site, store.layers) == ("resid", [1])
+    (again,) = ns.explain_neurons([neuron], subject=subject, config=config, store=store, **given)
+    assert again.modes == found.modes
+    loaded = ns.NeuronExplanation.load(found.save(tmp_path / "x.json"))
+    assert loaded.neuron == neuron
+    with pytest.raises(ConfigurationError, match="at the sites mlp, resid, and exemplars are collected at one"):
+        list(ns.explain_neurons([neuron, ns.Neuron(1, 3)], subject=subject, cache_dir=tmp_path, **given))
+
+
+def test_texts_of_an_agents_own_are_measured_at_the_site(subject: Any) -> None:
+    neuron = ns.Neuron(1, 3, site="resid")
+    runtime = SimpleNamespace(context=SimpleNamespace(subject=subject), state={"neuron": neuron})
+    (measured,) = _capture(["a red house"], runtime)
+    ids = subject.tokenizer("a red house", add_special_tokens=False)["input_ids"]
+    expected = np.maximum(hidden_states(subject, ids)[2][:, 3], 0)
+    np.testing.assert_allclose(measured.activations, expected, atol=1e-4)
+
+
+class Letters(Embeddings):
+    """Counts letters."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [[1.0 + text.count(letter) for letter in "abcdefgh"] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]

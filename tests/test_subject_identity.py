@@ -18,7 +18,7 @@ from torch.nn.utils import prune
 import neuronscope as ns
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.identity import identify
-from neuronscope.subject.digests import _bits, _sum, digest_of_tensor
+from neuronscope.subject.tensor_digest import _bits, _sum, digest_of_tensor
 from neuronscope.types import HookPoint
 from test_subject_capture import FAMILIES
 

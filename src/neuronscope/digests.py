@@ -1,7 +1,11 @@
-"""Short digests by which a damaged file is known from a whole one: xxh3, as fast as memory, and no secret."""
+"""Digests: by which a damaged file is known from a whole one, and the short names of what is found by its settings.
+
+The former are xxh3, as fast as memory, and no secret; the latter SHA-256, of which two settings never share one.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,3 +37,8 @@ def digest_of_file(path: Path) -> str:
 def digest_of_json(document: Any) -> str:
     """Of what a JSON document says, however it is laid out."""
     return digest([json.dumps(document, sort_keys=True).encode()])
+
+
+def name_of(document: Any, n_digits: int = 16) -> str:
+    """A short name for plain data: hexadecimal digits that any change of it changes."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()[:n_digits]

@@ -21,12 +21,12 @@ from neuronscope.runs.run import AnyNeuron, as_neuron
 from neuronscope.session import (
     as_subject,
     check_before_loading,
-    check_neuron,
     checked_config,
     collect_for,
     neuron_place,
 )
 from neuronscope.stopping import stopping_threads
+from neuronscope.subject.sites import check_neuron
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _prepare(
     if store is None:
         if loaded is None:
             raise ConfigurationError(_NOTHING)
-        return loaded, collect_for(loaded, [neuron.layer], corpus, config, cache_dir, None)
+        return loaded, collect_for(loaded, [neuron.layer], corpus, config, cache_dir, None, neuron.site)
     if loaded is not None and hasattr(store, "bind"):
         store.bind(loaded)
     return loaded, store

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from neuronscope.config import ExplainConfig
 from neuronscope.locks import Lock
-from neuronscope.session import as_subject, check_neuron, make_instruments, make_usage_tracker
+from neuronscope.session import as_subject, make_instruments, make_usage_tracker
+from neuronscope.subject.sites import check_neuron
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:

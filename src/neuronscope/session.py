@@ -12,7 +12,8 @@ from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.interfaces import CountedSimulator, ExemplarSource, Simulator, Subject
 from neuronscope.io import cache_folder
-from neuronscope.types import Neuron
+from neuronscope.subject.sites import check_neuron, common_site
+from neuronscope.types import MLP, Neuron
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -22,13 +23,9 @@ if TYPE_CHECKING:
     from neuronscope.llm.types import AnyLLM
     from neuronscope.llm.usage_log import Page
     from neuronscope.state import Instruments
-    from neuronscope.subject.shape import Shape
 
     AnySubject = str | os.PathLike[str] | tuple[Any, Any] | Subject
     LLMs = str | BaseChatModel | Mapping[str, str | BaseChatModel]
-
-DEFAULT_TOP_K = 100
-"""Top sequences that a store keeps per neuron and split, unless the settings ask for more."""
 
 
 @dataclass(kw_only=True)
@@ -96,8 +93,8 @@ def equip(
     for neuron in neurons:
         check_neuron(loaded, neuron)
     if store is None:
-        layers = sorted({neuron.layer for neuron in neurons})
-        store = collect_for(loaded, layers, named.corpus, named.config, cache_dir, progress)
+        layers, site = sorted({neuron.layer for neuron in neurons}), common_site(neurons)
+        store = collect_for(loaded, layers, named.corpus, named.config, cache_dir, progress, site)
     elif hasattr(store, "bind"):
         store.bind(loaded)
     return Equipment(
@@ -185,7 +182,7 @@ def checked_config(config: ExplainConfig | None) -> ExplainConfig:
 
 def neuron_place(neuron: Neuron) -> tuple[int, int]:
     """Layer and index, as far as a configuration knows them: of another site than the MLP only the layer."""
-    return neuron.layer, neuron.index if neuron.site == "mlp" else 0
+    return neuron.layer, neuron.index if neuron.site == MLP else 0
 
 
 def check_before_loading(subject: Any, places: Sequence[tuple[int, int]]) -> None:
@@ -264,25 +261,6 @@ def make_usage_tracker(
     )
 
 
-def check_neuron(subject: Subject | Shape, neuron: Neuron) -> None:
-    """Say in words which neurons there are, if this is none of them.
-
-    Raises:
-        SubjectError: the layer or the neuron does not exist.
-    """
-    name = getattr(subject, "name", type(subject).__name__)
-    if neuron.layer >= subject.n_layers:
-        raise SubjectError(
-            f"{name} has layers 0 to {subject.n_layers - 1}; there is no layer {neuron.layer}. Choose one of these."
-        )
-    width = subject.width(neuron.layer)
-    if neuron.index >= width:
-        raise SubjectError(
-            f"Layer {neuron.layer} of {name} has neurons 0 to {width - 1}; there is no neuron {neuron.index}. Choose "
-            "one of these."
-        )
-
-
 def as_subject(subject: AnySubject) -> Subject:
     """Load what `load_subject` takes; a subject is taken as it is.
 
@@ -308,19 +286,22 @@ def collect_for(
     config: ExplainConfig,
     cache_dir: str | Path | None,
     progress: bool | None,
+    site: str = MLP,
 ) -> ExemplarSource:
     """The exemplars of some layers as the settings want them: collected now, or before."""
     from neuronscope.exemplars.collect import collect_exemplars
+    from neuronscope.exemplars.sampling import at_least
 
     return collect_exemplars(
         subject,
         corpus=corpus,
         layers=layers,
         seq_len=config.seq_len,
-        top_k=max(DEFAULT_TOP_K, config.n_train_exemplars, config.heldout_top),
+        top_k=at_least(config.n_train_exemplars, config.heldout_top),
         n_tokens=config.n_tokens,
         cache_dir=cache_dir,
         progress=progress,
+        site=site,
     )
 
 

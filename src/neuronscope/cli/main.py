@@ -106,7 +106,14 @@ def collect(
         int | None, typer.Option(min=1, help="Stop after this many tokens; else the whole corpus.")
     ] = None,
     seq_len: Annotated[int, typer.Option(min=8, help="Tokens of a sequence.")] = 64,
-    top_k: Annotated[int, typer.Option(min=1, help="Sequences kept per neuron, sign and split.")] = 100,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sequences kept per neuron, sign and split; else 400 of train and 100."),
+    ] = None,
+    keep_activations: Annotated[
+        bool,
+        typer.Option("--keep-activations", help="Keep activations token by token: explaining needs no model then."),
+    ] = False,
     cache_dir: CacheOption = None,
     engine: Annotated[str, ENGINE] = "local",
     as_json: JsonFlag = False,
@@ -130,6 +137,7 @@ def collect(
         seq_len=seq_len,
         top_k=top_k,
         n_tokens=n_tokens,
+        keep_activations=keep_activations,
         cache_dir=cache_dir,
         engine=engine,
     )

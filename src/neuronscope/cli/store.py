@@ -43,9 +43,11 @@ def info(context: typer.Context, path: PathArgument, as_json: JsonFlag = False, 
         "sources": ", ".join(f"{source} {tokens:,}" for source, tokens in made["source_tokens"].items()) + " tokens",
         "tokens": _by_split(made["n_tokens"]),
         "sequences": _by_split(made["n_sequences"]) + f", up to {made['seq_len']} tokens each",
+        "site": store.site,
         "layers": ", ".join(map(str, store.layers)),
         "neurons": f"{sum(made['widths'].values()):,}, signs {', '.join(f'{sign:+d}' for sign in store.signs)}",
-        "top sequences": f"{made['top_k']} per neuron, sign and split",
+        "top sequences": f"per neuron and sign, {_each_split(made['top_k'])}",
+        "activations": "kept" if made["keep_activations"] else "computed when they are asked for",
         "size": f"{size / 1e6:,.1f} MB",
     }.items():
         table.add_row(name, _text(value))
@@ -114,8 +116,11 @@ def show(
 
 
 def _by_split(counts: dict[str, int]) -> str:
-    each = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    return f"{sum(counts.values()):,} ({each})"
+    return f"{sum(counts.values()):,} ({_each_split(counts)})"
+
+
+def _each_split(counts: dict[str, int]) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in counts.items())
 
 
 def _table(*columns: str, numbers: bool = False) -> Any:

@@ -16,7 +16,8 @@ import torch
 
 from neuronscope.errors import SubjectError
 from neuronscope.exemplars import frequency, processor
-from neuronscope.exemplars.topk import TopK, by_split, insert, merge, sequence_ids
+from neuronscope.exemplars.sampling import TopK, by_split
+from neuronscope.exemplars.topk import insert, merge, sequence_ids
 from neuronscope.types import SPLITS, HookPoint, Split
 
 TOTAL_UNIT = 2.0**-20

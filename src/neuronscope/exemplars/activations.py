@@ -1,7 +1,8 @@
 """Per-token activations: computed on demand by the subject, in batches, and kept for good.
 
-A store keeps no per-token activations of its own: of millions, a few thousand are ever looked at. Those of one neuron
-lie in `activations/layer-<n>/<its file name>.safetensors`: `ids` int32 (n,), `starts` int64 (n+1,) and `values`
+A store keeps no per-token activations of its own unless it is asked to (see `kept`): of millions, a few thousand are
+ever looked at. Those of one neuron
+lie in `activations/<site>-<n>/<its file name>.safetensors`: `ids` int32 (n,), `starts` int64 (n+1,) and `values`
 float32, `max(sign * activation, 0)` of all tokens in turn; `digest` uint8, of these. A file that is
 damaged, or cannot be written, costs another forward pass and nothing else.
 """
@@ -152,7 +153,7 @@ class ActivationCache:
             return {}
 
     def _path(self, neuron: Neuron) -> Path:
-        return self._folder / f"layer-{neuron.layer}" / f"{neuron.file_name}.safetensors"
+        return self._folder / neuron.hook_point.file_name / f"{neuron.file_name}.safetensors"
 
 
 def _digest(arrays: Mapping[str, NDArray[np.generic]]) -> NDArray[np.uint8]:

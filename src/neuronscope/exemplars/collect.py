@@ -1,4 +1,4 @@
-"""One pass over a corpus: the top sequences of every neuron of the asked layers, for both signs and all splits.
+"""One pass over a corpus: the top sequences of every unit of the asked layers, for both signs and all splits.
 
 Text streams through the subject in chunks of sequences. Of a chunk, each layer keeps every neuron's largest activation
 per sequence, merges it into its running lists, and forgets the rest; token ids stay only while a list or a random
@@ -26,13 +26,16 @@ from neuronscope.exemplars.frequency import THRESHOLD
 from neuronscope.exemplars.identity import folder_name, identify, require_unchanged
 from neuronscope.exemplars.layout import FORMAT, INFO_FILE
 from neuronscope.exemplars.progress import TokenProgress
+from neuronscope.exemplars.sampling import TopK, by_split
 from neuronscope.exemplars.statistics_pass import Collection, FinishedChunks, chunks
 from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.exemplars.write import write_store
-from neuronscope.interfaces import Subject
+from neuronscope.interfaces import Site, Subject
 from neuronscope.io import OTHER_PLACE, cache_folder, check_writable
 from neuronscope.stopping import check_stopped
+from neuronscope.subject.sites import SiteIdentity, identify_site, register_site, site_named, site_names, width_of
 from neuronscope.subject.tokens import token_strings
+from neuronscope.types import MLP, HookPoint
 
 
 def collect_exemplars(
@@ -40,13 +43,15 @@ def collect_exemplars(
     corpus: Any = "builtin",
     layers: Sequence[int] | None = None,
     seq_len: int = 64,
-    top_k: int = 100,
+    top_k: TopK | None = None,
     n_tokens: int | None = None,
     signs: Sequence[int] = (1, -1),
     cache_dir: str | Path | None = None,
     batch_size: int = 32,
     progress: bool | None = None,
     *,
+    site: str | Site = MLP,
+    keep_activations: bool = False,
     engine: str | RayEngine = "local",
 ) -> ExemplarStore:
     """Collect exemplars for every neuron of some layers, or open the store that an equal call has made.
@@ -65,13 +70,18 @@ def collect_exemplars(
             see `neuronscope.corpus.open_corpus`.
         layers: layer numbers, from 0; None is every layer.
         seq_len: tokens of a sequence, the model's BOS not counted.
-        top_k: sequences per neuron, sign and split.
+        top_k: sequences per neuron, sign and split: a number for every split, or `{"train": 200}` for some of them;
+            None, and what is not said, is 400 for train and 100 for each of the others.
         n_tokens: stop after the document that brings the total to this many tokens, or within a long one at most 512
             tokens later; None is the whole corpus.
-        signs: 1 for large values, -1 for large negative values.
+        signs: 1 for large values, -1 for large negative values, which not every site has.
         cache_dir: the folder that holds stores; None is the user's cache folder.
         batch_size: full sequences of a forward pass; shorter ones are grouped to the same number of tokens.
         progress: whether to show a progress bar; None shows it in a terminal and in a notebook.
+        site: where the units are: a registered site's name, or a site, which is registered. See `docs/sites.md`.
+        keep_activations: whether to keep what each unit does at every token of its listed sequences, and of the random
+            samples, in half precision: the sequences run once more, in this process, and explaining needs no model
+            afterwards. `docs/stores.md` says how large that is.
         engine: `"local"` runs the subject in this process; `"ray"`, or a `RayEngine` with settings, in workers on a Ray
             cluster, each with a copy of the model. The store is the same, bit for bit, and either goes on from where
             the other was interrupted.
@@ -81,28 +91,34 @@ def collect_exemplars(
 
     Raises:
         CorpusError: the corpus cannot be read, or has no text long enough for a sequence.
-        SubjectError: a layer does not exist, or its activations are not finite.
+        SubjectError: a layer or the site does not exist, or activations are not finite.
         ConfigurationError: a setting makes no sense, the store cannot be written there, or Ray is missing or cannot do
             the work.
         StoreError: the store that is there is damaged, or it cannot be written, for a full disk say.
     """
     cluster = ray_engine(engine)
-    layers = _checked_layers(subject, layers)
-    signs = _checked_signs(signs)
-    seq_len, top_k = integer(seq_len, "seq_len", least=1), integer(top_k, "top_k", least=1)
+    if not isinstance(site, str):
+        register_site(site)
+    where = identify_site(subject, site if isinstance(site, str) else site.name)
+    points = [HookPoint(layer, where.name) for layer in _checked_layers(subject, layers)]
+    signs = _checked_signs(signs, where)
+    seq_len, lists = integer(seq_len, "seq_len", least=1), by_split(top_k)
     batch_size = integer(batch_size, "batch_size", least=1)
     n_tokens = None if n_tokens is None else integer(n_tokens, "n_tokens", least=1)
     opened = open_corpus(corpus)
     identity = identify(subject)
     settings = {
         "subject": identity,
+        "site": where.name,
+        "site_fingerprint": where.fingerprint,
         "corpus": {"name": opened.name, "key": opened.key()},
         "chat_format": chat_format(subject.tokenizer),
-        "widths": {str(layer): subject.width(layer) for layer in layers},
+        "widths": {str(point.layer): width_of(subject, point) for point in points},
         "signs": signs,
         "seq_len": seq_len,
-        "top_k": top_k,
+        "top_k": lists,
         "requested_tokens": n_tokens,
+        "keep_activations": bool(keep_activations),
     }
     root = Path(cache_dir).expanduser() if cache_dir is not None else cache_folder("stores")
     folder = root / folder_name(_key(settings))
@@ -110,10 +126,18 @@ def collect_exemplars(
     checkpoints = Checkpoints(workplace, _key(settings) | {"batch_size": batch_size})
     if not _is_store(folder):
         check_writable(root, f"{OTHER_PLACE}, with cache_dir= or the variable NEURONSCOPE_CACHE.")
-        start = partial(Collection, layers=layers, signs=signs, top_k=top_k, batch_tokens=batch_size * seq_len)
+        batch_tokens = batch_size * seq_len
+        start = partial(
+            Collection,
+            layers=[point.layer for point in points],
+            signs=signs,
+            top_k=lists,
+            batch_tokens=batch_tokens,
+            site=where.name if where.name == MLP or where.name not in site_names() else site_named(where.name),
+        )
         with TokenProgress("Collecting exemplars", n_tokens, opened.n_characters, progress) as bar:
             stream = _read(opened, subject, seq_len, n_tokens, bar)
-            collection = _gather(start, subject, stream, bar, checkpoints, cluster)
+            collection = _gather(start, subject, stream, bar, checkpoints, cluster, save_at_end=keep_activations)
         require_unchanged(subject, identity, "while exemplars were collected")
         if not collection.source_tokens:
             raise CorpusError(
@@ -127,9 +151,24 @@ def collect_exemplars(
             "neuronscope": version("neuronscope"),
         }
         strings = partial(token_strings, subject.tokenizer)
-        write_store(folder, workplace, info, collection.accumulators.values(), collection.pool, strings)
+
+        def keep(folder: Path) -> None:
+            if keep_activations:
+                _keep(folder, collection, seq_len, batch_tokens, progress)
+                require_unchanged(subject, identity, "while activations were kept")
+
+        write_store(folder, workplace, info, collection.accumulators.values(), collection.pool, strings, keep)
     checkpoints.clear()  # those of a call, too, that was killed when its store was just there
     return open_store(folder).bind(subject)
+
+
+def _keep(folder: Path, collection: Collection, seq_len: int, batch_tokens: int, progress: bool | None) -> None:
+    from neuronscope.exemplars.keeping import write_kept
+
+    n_tokens = sum(len(each.token_ids) for each in collection.pool.sequences.values())
+    with TokenProgress("Keeping activations", n_tokens, None, progress) as bar:
+        layers = collection.accumulators.values()
+        write_kept(folder, collection.subject, layers, collection.pool, seq_len, batch_tokens, bar.advance)
 
 
 def _is_store(folder: Path) -> bool:
@@ -166,6 +205,8 @@ def _gather(
     bar: TokenProgress,
     checkpoints: Checkpoints,
     cluster: RayEngine | None,
+    *,
+    save_at_end: bool,
 ) -> Collection:
     """Run the chunks through the subject, here or on a cluster, less those that a checkpoint has."""
     collection = start(subject)
@@ -175,21 +216,26 @@ def _gather(
         finished = FinishedChunks.of(found[1])
     bar.advance(collection.source_tokens.total())
 
+    def save() -> None:
+        arrays, counts = collection.state()
+        checkpoints.save(arrays, counts | finished.counts())
+
     def done(numbers: Sequence[int]) -> None:
         finished.add(numbers)
         if checkpoints.due():
-            arrays, counts = collection.state()
-            checkpoints.save(arrays, counts | finished.counts())
+            save()
 
     rest = finished.rest(stream)
     if cluster is not None:
         from neuronscope.exemplars.sharding import gather_on_ray
 
         gather_on_ray(cluster, start, collection, rest, done, bar.advance)
-        return collection
-    for number, chunk in rest:
-        collection.add_chunk(chunk, bar.advance)
-        done([number])
+    else:
+        for number, chunk in rest:
+            collection.add_chunk(chunk, bar.advance)
+            done([number])
+    if save_at_end:
+        save()
     return collection
 
 
@@ -215,8 +261,10 @@ def _checked_layers(subject: Subject, layers: Sequence[int] | None) -> list[int]
     return chosen
 
 
-def _checked_signs(signs: Sequence[int]) -> list[int]:
+def _checked_signs(signs: Sequence[int], site: SiteIdentity) -> list[int]:
     chosen = sorted(set(integers(signs, "signs")), reverse=True)
     if not chosen or not set(chosen) <= {1, -1}:
         raise ConfigurationError(f"Signs are 1, -1 or both, not {chosen}.")
-    return chosen
+    if not site.signed and 1 not in chosen:
+        raise ConfigurationError(f"The site {site.name!r} has no negative values that mean something. Ask for sign 1.")
+    return chosen if site.signed else [1]

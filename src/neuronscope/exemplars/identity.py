@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from neuronscope.errors import SubjectError
+from neuronscope.digests import name_of
+from neuronscope.errors import StoreError, SubjectError
 from neuronscope.interfaces import Subject
+from neuronscope.subject.sites import identify_site
+from neuronscope.types import MLP
 
 _anonymous: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
@@ -97,6 +99,38 @@ def checked_identity(subject: Subject, expected: Mapping[str, str]) -> Subject:
     return subject
 
 
+def require_own(path: Path, made_with: Mapping[str, Any], subject: Subject, *, bound: bool) -> None:
+    """Check that a subject, and the site in it, are those that a store was made with.
+
+    Args:
+        path: the store's folder.
+        made_with: its `info`.
+        subject: the subject.
+        bound: whether the store has had it before.
+
+    Raises:
+        StoreError: it is another one; the message names the difference.
+        SubjectError: it lacks the site.
+    """
+    then, now = made_with["subject"], identify(subject)
+    if then["fingerprint"] != now["fingerprint"]:
+        it_is = "the bound subject has changed, and is now" if bound else "this subject is"
+        raise StoreError(
+            f"The store {path} was made with {then['name']} (fingerprint {then['fingerprint']}); {it_is} {now['name']} "
+            f"(fingerprint {now['fingerprint']}).{differences(then, now)} Bind the same model in the same dtype, or "
+            "collect exemplars for this one."
+        )
+    if made_with["site"] == MLP:
+        return
+    fingerprint = identify_site(subject, made_with["site"]).fingerprint
+    if fingerprint != made_with["site_fingerprint"]:
+        raise StoreError(
+            f"The store {path} was made at the site {made_with['site']!r} (fingerprint "
+            f"{made_with['site_fingerprint']!r}); the site of this name is now another (fingerprint {fingerprint!r}). "
+            "Register the same one, or collect exemplars for this one."
+        )
+
+
 def _fingerprint_of_object(subject: Subject) -> str:
     fresh = f"object-{uuid.uuid4().hex[:16]}"
     try:
@@ -107,4 +141,4 @@ def _fingerprint_of_object(subject: Subject) -> str:
 
 def folder_name(settings: Mapping[str, Any]) -> str:
     """A short name for everything that decides what a store holds."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
+    return name_of(settings, 24)

@@ -3,7 +3,7 @@
 One row per sequence, by ascending id:
 ```
 id         int64         its number in the corpus
-split      string        train, validation or test
+split      string        train, feedback, validation or test
 source     string        which part of the corpus the document came from
 sampled    bool          whether it belongs to the split's random sample
 token_ids  list<int32>   the subject's ids, without BOS
@@ -13,7 +13,7 @@ tokens     list<string>  the text of each token; joined, the text
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import StoreError
-from neuronscope.exemplars.layout import SEQUENCES_FILE, check_file
+from neuronscope.exemplars.layout import SEQUENCES_FILE, StoreFiles
 from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.locks import Lock
 from neuronscope.types import SPLITS, Split
@@ -114,19 +114,17 @@ class StoredSequence:
 class SequenceFile:
     """The sequences of a store; row groups are read as they are asked for, and the latest kept."""
 
-    def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
+    def __init__(self, files: StoreFiles) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        check_file(folder / SEQUENCES_FILE, digests.get(SEQUENCES_FILE))
-
-        self._folder = folder
+        path = files.path(SEQUENCES_FILE)
+        self._folder = files.folder
         try:
-            self._file = pq.ParquetFile(folder / SEQUENCES_FILE, memory_map=True)
+            self._file = pq.ParquetFile(path, memory_map=True)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
-                f"The store's file {folder / SEQUENCES_FILE} cannot be read ({error}). Delete the store and collect "
-                "again."
+                f"The store's file {path} cannot be read ({error}). Delete the store and collect again."
             ) from error
         self._one_at_a_time = Lock()
         self._group = lru_cache(maxsize=_GROUPS_IN_MEMORY)(self._file.read_row_group)

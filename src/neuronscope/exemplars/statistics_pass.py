@@ -21,7 +21,8 @@ from neuronscope.exemplars.accumulator import LayerAccumulator
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.exemplars.pool import SequencePool
-from neuronscope.exemplars.topk import MAX_ID, TopK
+from neuronscope.exemplars.sampling import TopK
+from neuronscope.exemplars.topk import MAX_ID
 from neuronscope.interfaces import Site, Subject
 from neuronscope.stopping import check_stopped
 from neuronscope.subject.capture import to_device, visit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,19 +14,27 @@ from numpy.typing import NDArray
 from neuronscope.arguments import did_you_mean, integer
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
-from neuronscope.exemplars.layout import LayerFile, read_description
+from neuronscope.exemplars.identity import require_own
+from neuronscope.exemplars.kept import KeptFile
+from neuronscope.exemplars.layout import LayerFile, StoreFiles, kept_file, read_description
 from neuronscope.exemplars.sampling import draw, draw_neurons, draw_random, strongest
 from neuronscope.exemplars.sequences import SequenceFile
 from neuronscope.interfaces import Subject
 from neuronscope.locks import Lock
-from neuronscope.types import SPLITS, Exemplar, Neuron, Split
+from neuronscope.types import MLP, SPLITS, Exemplar, HookPoint, Neuron, Split
+
+logger = logging.getLogger(__name__)
 
 
 def open_store(path: str | Path) -> ExemplarStore:
-    """Open a store without its model: all is there but per-token activations that nobody has asked for yet.
+    """Open a store without its model.
+
+    All is there but per-token activations that nobody has asked for yet; of a store that was collected with
+    `keep_activations=True`, these too. Files are compared with what was written: small ones now, large ones when they
+    are first read.
 
     Raises:
-        StoreError: there is no store at this path, or it is damaged or of another version.
+        StoreError: there is no store at this path, or it is damaged or of another version; the message names the file.
     """
     return ExemplarStore(Path(path).expanduser())
 
@@ -54,11 +63,13 @@ class ExemplarStore:
         """The store's folder; `layout` says what is in it."""
         self.info: dict[str, Any]
         """What the store was made of: subject, corpus, settings, and how many tokens, sequences and documents."""
-        self.info, self._digests = read_description(self.path)
+        self.info, records = read_description(self.path)
         self.subject: Subject | None = None
         """The model that computes activations on demand, if one is bound."""
         self._revision: Any = None
-        self._layers: dict[int, LayerFile] = {}
+        self._files = StoreFiles(self.path, records, tuple(map(kept_file, self._points)))
+        self._layers: dict[HookPoint, LayerFile] = {}
+        self._kept: dict[HookPoint, KeptFile | None] = {}
         self._cache = ActivationCache(self.path / "activations")
         self._one_at_a_time = Lock()
 
@@ -71,14 +82,24 @@ class ExemplarStore:
 
     def __repr__(self) -> str:
         return (
-            f"ExemplarStore({self.info['subject']['name']!r}, layers {self.layers}, "
+            f"ExemplarStore({self.info['subject']['name']!r}, "
+            f"{'' if self.site == MLP else f'site {self.site!r}, '}layers {self.layers}, "
             f"{sum(self.info['n_tokens'].values()):,} tokens of {self.info['corpus']['name']!r})"
         )
+
+    @property
+    def site(self) -> str:
+        """The site whose units it holds: `"mlp"` for neurons."""
+        return str(self.info["site"])
 
     @property
     def layers(self) -> list[int]:
         """The layers it holds."""
         return [int(layer) for layer in self.info["widths"]]
+
+    @property
+    def _points(self) -> list[HookPoint]:
+        return [HookPoint(layer, self.site) for layer in self.layers]
 
     @property
     def signs(self) -> tuple[int, ...]:
@@ -131,11 +152,11 @@ class ExemplarStore:
         elif by == "max":
             chosen = strongest(maximum, n, then=frequency)
         elif by == "random":
-            chosen = draw_neurons(len(maximum), n, layer, sign, seed)
+            chosen = draw_neurons(len(maximum), n, layer, sign, seed, self.site)
         else:
             hint = did_you_mean(by, ("frequency", "max", "random"))
             raise ConfigurationError(f"Neurons are chosen by 'frequency', 'max' or 'random', not by {by!r}.{hint}")
-        return [Neuron(layer, index, sign) for index in chosen]
+        return [Neuron(layer, index, sign, self.site) for index in chosen]
 
     def top_ids(self, neuron: Neuron, split: str = "train", n: int = 20) -> list[int]:
         """Ids of the neuron's n top sequences of a split, strongest first; fewer if fewer have any activation."""
@@ -197,8 +218,11 @@ class ExemplarStore:
         self.prefetch({neuron: sequence_ids})
         known = self._cache.get(neuron)
         rows = [(int(sequence_id), self._sequences.row(sequence_id)) for sequence_id in sequence_ids]
+        kept = self._kept_of(neuron)
+        if kept is not None:
+            known = known | kept.get(neuron, [sequence_id for sequence_id, _ in rows])
         return [
-            Exemplar(row.tokens, row.token_ids, known[sequence_id].copy(), sequence_id, row.source)
+            Exemplar(row.tokens, ids := row.token_ids, known[sequence_id][: len(ids)].copy(), sequence_id, row.source)
             for sequence_id, row in rows
         ]
 
@@ -219,7 +243,7 @@ class ExemplarStore:
             self._layer_of(neuron)
         with self._one_at_a_time:
             self._notice_change()
-            missing = {neuron: set(map(int, ids)) - self._cache.get(neuron).keys() for neuron, ids in wanted.items()}
+            missing = {neuron: set(map(int, ids)) - self._known_ids(neuron) for neuron, ids in wanted.items()}
             missing = {neuron: ids for neuron, ids in missing.items() if ids}
             if not missing:
                 return
@@ -232,6 +256,26 @@ class ExemplarStore:
             self._require_own(self.subject)
             for neuron, found in compute(self.subject, sequences, missing).items():
                 self._cache.add(neuron, found)
+
+    def _known_ids(self, neuron: Neuron) -> set[int]:
+        kept = self._kept_of(neuron)
+        return set(self._cache.get(neuron)) | (set() if kept is None else kept.ids(neuron))
+
+    def _kept_of(self, neuron: Neuron) -> KeptFile | None:
+        """The file with what was kept of a neuron's layer; a damaged one is named, and does without if a model can."""
+        point = neuron.hook_point
+        with self._one_at_a_time:
+            if point not in self._kept:
+                self._kept[point] = None
+                if kept_file(point) in self._files:
+                    try:
+                        self._kept[point] = KeptFile(self._files, point, self._layer_of(neuron))
+                    except StoreError as error:
+                        if self.subject is None:
+                            del self._kept[point]
+                            raise
+                        logger.warning("%s Until then activations are computed again.", error)
+            return self._kept[point]
 
     def _notice_change(self) -> None:
         """What the store knows belongs to the model that it was made with; a bound one that is another now is told."""
@@ -251,21 +295,11 @@ class ExemplarStore:
         return self
 
     def _require_own(self, subject: Subject) -> None:
-        from neuronscope.exemplars.identity import differences, identify
-
-        made_with, offered = self.info["subject"], identify(subject)
-        if made_with["fingerprint"] != offered["fingerprint"]:
-            now = "the bound subject has changed, and is now" if subject is self.subject else "this subject is"
-            raise StoreError(
-                f"The store {self.path} was made with {made_with['name']} (fingerprint {made_with['fingerprint']}); "
-                f"{now} {offered['name']} (fingerprint {offered['fingerprint']})."
-                f"{differences(made_with, offered)} "
-                "Bind the same model in the same dtype, or collect exemplars for this one."
-            )
+        require_own(self.path, self.info, subject, bound=subject is self.subject)
 
     @cached_property
     def _sequences(self) -> SequenceFile:
-        return SequenceFile(self.path, self._digests)
+        return SequenceFile(self._files)
 
     def _layer(self, layer: int, sign: int) -> LayerFile:
         layer, sign = integer(layer, "layer"), integer(sign, "sign")
@@ -275,13 +309,17 @@ class ExemplarStore:
                 f"sign {sign}. Collect exemplars for it: collect_exemplars(..., layers=[{layer}], signs=({sign},))."
             )
         with self._one_at_a_time:
-            if layer not in self._layers:
-                self._layers[layer] = LayerFile(self.path, layer, self._digests)
-            return self._layers[layer]
+            point = HookPoint(layer, self.site)
+            if point not in self._layers:
+                self._layers[point] = LayerFile(self._files, point)
+            return self._layers[point]
 
     def _layer_of(self, neuron: Neuron) -> LayerFile:
-        if neuron.site != "mlp":
-            raise StoreError(f"The store {self.path} holds MLP neurons (site 'mlp'), not the site {neuron.site!r}.")
+        if neuron.site != self.site:
+            raise StoreError(
+                f"The store {self.path} holds the site {self.site!r}, not the site {neuron.site!r}. Collect exemplars "
+                f"for it: collect_exemplars(..., site={neuron.site!r}, layers=[{neuron.layer}])."
+            )
         file = self._layer(neuron.layer, neuron.sign)
         width = self.info["widths"][str(neuron.layer)]
         if neuron.index >= width:

@@ -28,6 +28,7 @@ def write_store(
     layers: Iterable[LayerAccumulator],
     pool: SequencePool,
     strings: Callable[[Sequence[int]], list[str]],
+    keep: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write a store under a temporary name, then rename its folder.
 
@@ -39,6 +40,7 @@ def write_store(
         layers: the statistics and top lists.
         pool: the sequences they refer to, and nothing else: prune it before.
         strings: the text of each of a sequence's tokens.
+        keep: writes what else the store is to hold into its folder.
 
     Raises:
         StoreError: something that is not a store is in the way, or it cannot be written there.
@@ -52,6 +54,7 @@ def write_store(
         for layer in layers:
             _write_layer(temporary, layer, pool.n_tokens.total())
         write_sequences(temporary, sorted(pool.sequences.items()), pool.sampled(), strings)
+        keep(temporary)
         _write_info(temporary, {**info, **counts})
         temporary.chmod(0o755)
         _rename(temporary, folder)
@@ -83,4 +86,4 @@ def _write_layer(folder: Path, accumulator: LayerAccumulator, n_tokens: int) -> 
             activations, ids = unpack(keys, accumulator.top_k[split])
             arrays[f"{sign:+d}/{split}/activations"] = activations.cpu().numpy()
             arrays[f"{sign:+d}/{split}/sequences"] = ids.cpu().numpy()
-    save_file(arrays, folder / layer_file(accumulator.point.layer))
+    save_file(arrays, folder / layer_file(accumulator.point))

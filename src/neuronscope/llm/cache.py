@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from neuronscope.digests import digest
 from neuronscope.errors import LLMError
 from neuronscope.llm.models import backend_of
 from neuronscope.locks import Lock, in_forked_child
@@ -33,7 +34,8 @@ class AnswerCache:
     """Answers by a digest of what was asked, in an SQLite file that several processes may share.
 
     Kept are a message's content, tool calls and token counts; neither prompts nor keys. An answer that is empty, cut
-    off or a refusal is not kept: it may come out better the next time. A row that cannot be read is dropped.
+    off or a refusal is not kept: it may come out better the next time. Each has a digest in front of it; a row that
+    cannot be read, or is not what was written, is dropped.
     A model that does not say what it is (LangChain's `_identifying_params`) cannot be told from another of its class:
     its answers are not kept either.
 
@@ -72,7 +74,7 @@ class AnswerCache:
         if not rows:
             return None
         try:
-            answer = AIMessage(**json.loads(rows[0][0]))
+            answer = AIMessage(**json.loads(_as_written(rows[0][0])))
         except Exception as error:  # noqa: BLE001 - of whichever kind LangChain's reading of it raises
             self._forget(str(key), type(error).__name__)
             return None
@@ -107,7 +109,7 @@ class AnswerCache:
             written = json.dumps(document, default=str)
         except (TypeError, ValueError, RecursionError):  # nested without end, say
             return
-        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, written))
+        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, f"{_digest(written)} {written}"))
 
     def _forget(self, key: str, problem: str = "") -> None:
         """Drop a row that cannot be used; the others are as good as they were."""
@@ -194,6 +196,24 @@ def _key(
     said = [(message.type, message.content, getattr(message, "tool_calls", [])) for message in messages]
     asked = [FORM, backend_of(llm), identity, said, schema, sample, *([list(tools)] if tools else [])]
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _digest(written: str) -> str:
+    return digest([written.encode("utf-8", "surrogatepass")])
+
+
+def _as_written(row: str) -> str:
+    """The answer of a row; of one that an earlier version wrote, which has no digest, it is taken as it is.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    if row.startswith("{"):
+        return row
+    found, _, written = row.partition(" ")
+    if found != _digest(written):
+        raise ValueError("its digest does not fit")
+    return written
 
 
 def _repeated_thoughts(answer: AIMessage) -> dict[str, Any]:

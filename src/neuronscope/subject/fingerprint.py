@@ -15,8 +15,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from neuronscope.subject.digests import digest_of, digest_of_tensor
+from neuronscope.digests import name_of
 from neuronscope.subject.hooks import describe_code, describe_hooks, hook_ids
+from neuronscope.subject.tensor_digest import digest_of_tensor
 
 SCHEME = "2"
 """Version of what a fingerprint covers; another one gives other names, so that nothing made under an older is found."""
@@ -63,12 +64,12 @@ def parts(
     parameters = [(_plain(name), parameter) for name, parameter in model.named_parameters()]
     return {
         "scheme": SCHEME,
-        "configuration": digest_of(_configuration(getattr(model, "config", None))),
-        "weights": digest_of([[name, digest_of_tensor(each), *_beside(each)] for name, each in parameters]),
-        "buffers": digest_of([[name, digest_of_tensor(each)] for name, each in _buffers(model)]),
-        "modules": digest_of(list(_modules(decoder))),
+        "configuration": name_of(_configuration(getattr(model, "config", None))),
+        "weights": name_of([[name, digest_of_tensor(each), *_beside(each)] for name, each in parameters]),
+        "buffers": name_of([[name, digest_of_tensor(each)] for name, each in _buffers(model)]),
+        "modules": name_of(list(_modules(decoder))),
         "adapters": _adapters(decoder),
-        "hooks": f"{len(hooks)}, {digest_of(hooks)}" if hooks else "none",
+        "hooks": f"{len(hooks)}, {name_of(hooks)}" if hooks else "none",
         "tokenizer": _tokenizer(tokenizer),
         "bos": " ".join(map(str, leading)) or "none",
         "dtype": " and ".join(sorted({str(each.dtype).removeprefix("torch.") for _, each in parameters})),
@@ -77,7 +78,7 @@ def parts(
 
 def fingerprint(parts: dict[str, str]) -> str:
     """One name for all parts."""
-    return digest_of(parts)
+    return name_of(parts)
 
 
 def revision(model: Any, decoder: nn.Module) -> tuple[Any, ...]:
@@ -174,7 +175,7 @@ def _adapters(decoder: nn.Module) -> str:
     if not flags:
         return "none"
     active = {name for _, names, disabled, _ in flags if not disabled for name in _listed(names)}
-    return f"{', '.join(sorted(active)) or 'disabled'} ({digest_of(flags)})"
+    return f"{', '.join(sorted(active)) or 'disabled'} ({name_of(flags)})"
 
 
 def _listed(names: Any) -> list[str]:
@@ -189,7 +190,7 @@ def _tokenizer(tokenizer: Any) -> str:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        return digest_of({"vocabulary": tokenizer.get_vocab(), "bos": tokenizer.bos_token_id})
+        return name_of({"vocabulary": tokenizer.get_vocab(), "bos": tokenizer.bos_token_id})
     small = [
         [bytes(each.__getstate__()).decode() if each is not None else None for each in _steps(backend)],
         {key: repr(token) for key, token in backend.get_added_tokens_decoder().items()},
@@ -197,12 +198,12 @@ def _tokenizer(tokenizer: Any) -> str:
         getattr(backend.model, "dropout", None),
         tokenizer.bos_token_id,
     ]
-    key = digest_of(small)
+    key = name_of(small)
     known = _tokenizers.get(tokenizer)
     if known is None or known[0] != key:
         rules = json.loads(backend.to_str())
         rest = {name: value for name, value in rules.items() if name not in {"padding", "truncation"}}
-        known = _tokenizers[tokenizer] = (key, digest_of(rest | {"bos": tokenizer.bos_token_id}))
+        known = _tokenizers[tokenizer] = (key, name_of(rest | {"bos": tokenizer.bos_token_id}))
     return known[1]
 
 

@@ -21,7 +21,8 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from neuronscope.subject.digests import digest_of, digest_of_tensor
+from neuronscope.digests import name_of
+from neuronscope.subject.tensor_digest import digest_of_tensor
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _NEUTRAL = ("neuronscope.", "transformers.utils.output_capturing", "accelerate.")
@@ -81,7 +82,7 @@ def _settings(before: Hook, after: Hook) -> str:
     """A digest of the state, without what lies behind names where the pass in between has written."""
     then, now = _by_root(before.state), _by_root(after.state)
     kept = {root: [each.text for each in found] for root, found in then.items() if _same(found, now.get(root, []))}
-    return digest_of(kept)
+    return name_of(kept)
 
 
 def _by_root(state: list[Reached]) -> dict[str, list[Reached]]:
@@ -101,7 +102,7 @@ def _hooks(decoder: nn.Module) -> Iterator[Hook]:
     for where, kind, function in _functions(decoder):
         description = _Description(own)
         description.add(function)
-        yield Hook(f"{where} {kind} {digest_of(description.lines)}", description.state)
+        yield Hook(f"{where} {kind} {name_of(description.lines)}", description.state)
 
 
 def _functions(decoder: nn.Module) -> Iterator[tuple[str, str, Any]]:
@@ -126,7 +127,7 @@ def describe_code(function: Any) -> str:
         return ""
     description = _Description({})
     list(description.add_code(function.__code__))
-    return digest_of(description.lines)
+    return name_of(description.lines)
 
 
 def _origin(function: Any) -> str:
@@ -158,7 +159,7 @@ class _Description:
 
     def add_code(self, code: types.CodeType) -> Iterator[str]:
         """Describe code; yields the names that it looks up."""
-        self._note(code, digest_of([code.co_code.hex(), code.co_varnames, code.co_names]))
+        self._note(code, name_of([code.co_code.hex(), code.co_varnames, code.co_names]))
         yield from code.co_names
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
@@ -200,7 +201,7 @@ class _Description:
         elif isinstance(value, logging.Logger):
             self._note(value, "logger")
         elif kind.__module__ == "numpy":
-            self._add_changeable("array", {"": value}, lambda each: self._note(each, digest_of(each.tolist())))
+            self._add_changeable("array", {"": value}, lambda each: self._note(each, name_of(each.tolist())))
         else:
             library = kind.__module__.startswith("torch.nn.utils")
             self._note(value, kind.__qualname__ if library else _name_of(value))

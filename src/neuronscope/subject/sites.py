@@ -6,9 +6,9 @@ of its own, which `_OWN_MODULES` names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, SubjectError
@@ -19,6 +19,8 @@ from neuronscope.types import MLP, HookPoint, Neuron
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from neuronscope.subject.shape import Shape
 
 S = TypeVar("S", bound="Site | type[Site]")
 
@@ -77,12 +79,50 @@ def _known() -> dict[str, Site]:
     return _sites
 
 
-def sites_of(subject: Subject) -> Sequence[str]:
+def sites_of(subject: Subject | Shape) -> Sequence[str]:
     """The names of the sites that a subject has units at; one of your own that does not say has its neurons."""
     return tuple(getattr(subject, "sites", (MLP,)))
 
 
-def check_site(subject: Subject, site: str) -> None:
+class SiteIdentity(NamedTuple):
+    """What decides what a collection at a site gives, beside the subject."""
+
+    name: str
+    fingerprint: str
+    """Of its weights and settings; "" for a site that a subject of one's own makes up, whose own covers it."""
+    signed: bool
+    """Whether large negative values mean something."""
+
+
+def identify_site(subject: Subject, site: str) -> SiteIdentity:
+    """A site of a subject.
+
+    Raises:
+        SubjectError: the subject lacks it.
+    """
+    check_site(subject, site)
+    known = _known().get(site)
+    if known is None:
+        return SiteIdentity(site, "", signed=True)
+    return SiteIdentity(site, known.fingerprint, known.signed)
+
+
+def common_site(neurons: Iterable[Neuron]) -> str:
+    """The site of all these neurons, as a collection has one.
+
+    Raises:
+        ConfigurationError: they are at several.
+    """
+    found = sorted({neuron.site for neuron in neurons}) or [MLP]
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"These neurons are at the sites {', '.join(found)}, and exemplars are collected at one: ask for those of "
+            "each site by themselves."
+        )
+    return found[0]
+
+
+def check_site(subject: Subject | Shape, site: str) -> None:
     """Raise a `SubjectError` that names the sites there are if the subject lacks this one."""
     there_are = sites_of(subject)
     if site not in there_are:
@@ -93,7 +133,7 @@ def check_site(subject: Subject, site: str) -> None:
         )
 
 
-def check_neuron(subject: Subject, neuron: Neuron) -> None:
+def check_neuron(subject: Subject | Shape, neuron: Neuron) -> None:
     """Raise a `SubjectError` that names the sites or the ranges there are if the subject has no such neuron."""
     name = getattr(subject, "name", type(subject).__name__)
     check_site(subject, neuron.site)
@@ -111,7 +151,7 @@ def check_neuron(subject: Subject, neuron: Neuron) -> None:
         )
 
 
-def width_of(subject: Subject, point: HookPoint) -> int:
+def width_of(subject: Subject | Shape, point: HookPoint) -> int:
     """How many units a subject has there."""
     if point.site == MLP:
         return subject.width(point.layer)
@@ -131,6 +171,6 @@ def activations_at(
     return _sited(subject, site).activations(token_ids, layers, site)
 
 
-def _sited(subject: Subject, site: str) -> SitedSubject:
+def _sited(subject: Subject | Shape, site: str) -> SitedSubject:
     check_site(subject, site)
     return cast(SitedSubject, subject)

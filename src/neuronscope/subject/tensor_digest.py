@@ -1,14 +1,13 @@
-"""Short names for values: of a tensor by its bits in order, of plain data by its JSON."""
+"""Digests of tensors: by their bits in order, wherever they lie."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
-from xxhash import xxh3_128
+
+from neuronscope.digests import digest, name_of
 
 _WORDS = 1 << 22
 """Words of a tensor on a GPU that are summed up at once."""
@@ -17,11 +16,6 @@ _MULTIPLIER = -7046029254386353131
 
 _on_device: Any = WeakTensorKeyDictionary()
 """Of tensors on a GPU: their sum there, and the digest that belongs to it."""
-
-
-def digest_of(document: Any) -> str:
-    """Sixteen hexadecimal digits for plain data."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def digest_of_tensor(tensor: torch.Tensor) -> str:
@@ -33,16 +27,16 @@ def digest_of_tensor(tensor: torch.Tensor) -> str:
     head = f"{tensor.dtype} {tuple(tensor.shape)}"
     if hasattr(tensor, "__tensor_flatten__"):  # a subclass around others, as quantised ones are
         names, settings = tensor.__tensor_flatten__()
-        return digest_of([head, str(settings), *(digest_of_tensor(getattr(tensor, name)) for name in names)])
+        return name_of([head, str(settings), *(digest_of_tensor(getattr(tensor, name)) for name in names)])
     if tensor.is_meta:
         return head
     tensor_bits = _bits(tensor)
     if tensor.device.type != "cuda":
-        return f"{head} {xxh3_128(tensor_bits.cpu().numpy().data).hexdigest()}"
+        return f"{head} {digest([tensor_bits.cpu().numpy().data])}"
     total = _sum(tensor_bits)
     known = _on_device.get(tensor)
     if known is None or known[0] != total:
-        known = (total, f"{head} {xxh3_128(tensor_bits.cpu().numpy().data).hexdigest()}")
+        known = (total, f"{head} {digest([tensor_bits.cpu().numpy().data])}")
         _on_device[tensor] = known
     return str(known[1])
 
