@@ -21,19 +21,20 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 import neuronscope as ns
+from measuring import seconds
 from neuronscope.corpus import Window, open_corpus, windows
-from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.checkpoints import INTERVAL, MAX_SHARE, Checkpoints
-from neuronscope.exemplars.statistics_pass import Collection, chunks
+from neuronscope.exemplars.statistics_pass import CHUNK_SEQUENCES, Collection
 from neuronscope.subject import LoadedSubject
 
 BATCH_TOKENS = 32 * 64
@@ -51,7 +52,8 @@ def inputs(subject: LoadedSubject, chunk: Sequence[Window]) -> list[tuple[torch.
         rows = [torch.tensor([*subject.leading_ids, *by_id[i]]) for i in batch]
         masks = [torch.ones_like(row) for row in rows]
         pad = torch.nn.utils.rnn.pad_sequence
-        found.append((pad(rows, batch_first=True), pad(masks, batch_first=True)))
+        row, mask = (pad(each, batch_first=True).to(subject.device) for each in (rows, masks))
+        found.append((row, mask))
     return found
 
 
@@ -80,45 +82,78 @@ def run_strict_floor(subject: LoadedSubject, chunk: Sequence[Window], deepest: i
         subject.capture([by_id[i] for i in batch], [deepest])
 
 
-def seconds(action: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> float:
-    """How long it takes."""
-    start = clock()
-    action()
-    return clock() - start
-
-
-def stream(subject: LoadedSubject, corpus: str) -> Iterator[list[Window]]:
-    """The corpus in chunks, again and again, with new sequence ids each time."""
+def stream(subject: LoadedSubject, corpus: Any, sequences: int) -> Iterator[list[Window]]:
+    """The corpus in chunks of so many sequences, again and again, with new sequence ids each time."""
     offset = 0
     while True:
         last = 0
-        for chunk in chunks(windows(open_corpus(corpus), subject.tokenizer, 64)):
+        whole = windows(open_corpus(corpus), subject.tokenizer, 64)
+        while chunk := list(islice(whole, sequences)):
             last = chunk[-1].sequence_id
             yield [Window(each.sequence_id + offset, each.token_ids, each.split, each.source) for each in chunk]
         offset += last + 1
 
 
-def measure(subject: LoadedSubject, corpus: str, layers: list[int], rounds: int, clock: Callable[[], float]) -> None:
-    """Print one line of the table, and what a checkpoint costs."""
-    gathered = Collection(subject, layers, (1, -1), 100, BATCH_TOKENS)
-    for_floor, for_collector = stream(subject, corpus), stream(subject, corpus)
+class Comparison(NamedTuple):
+    """Medians of the rounds."""
+
+    n_tokens: float
+    """Of a round."""
+    floor: float
+    """Seconds of a round, as are the next two."""
+    strict: float
+    collector: float
+    n_rounds: int
+
+    def tokens_per_second(self) -> tuple[float, float, float]:
+        """Of the floor, the strict floor and the collector."""
+        return self.n_tokens / self.floor, self.n_tokens / self.strict, self.n_tokens / self.collector
+
+
+def compare(
+    gathered: Collection,
+    corpus: Any,
+    sequences: int,
+    rounds: Iterable[int],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Comparison:
+    """Time floor, collector and strict floor one after the other, in each round on the same new chunk.
+
+    Args:
+        gathered: what collects; a first chunk, which is not timed, fills its lists.
+        corpus: whatever `open_corpus` takes.
+        sequences: of a round.
+        rounds: one item for each round.
+        clock: in seconds.
+    """
+    subject, deepest = gathered.subject, max(gathered.accumulators)
+    assert isinstance(subject, LoadedSubject)
+    for_floor, for_collector = stream(subject, corpus, sequences), stream(subject, corpus, sequences)
     gathered.add_chunk(next(for_collector))
     next(for_floor)
     times: dict[str, list[float]] = {"floor": [], "collector": [], "strict": []}
-    n_tokens = 0
-    for _ in range(rounds):
+    n_tokens = []
+    for _ in rounds:
         chunk = next(for_floor)
-        n_tokens += sum(len(window.token_ids) for window in chunk)
+        n_tokens.append(sum(len(window.token_ids) for window in chunk))
         found = inputs(subject, chunk)
-        times["floor"].append(seconds(lambda found=found: run_floor(subject, found, max(layers)), clock))
+        times["floor"].append(seconds(lambda found=found: run_floor(subject, found, deepest), clock))
         times["collector"].append(seconds(lambda: gathered.add_chunk(next(for_collector)), clock))
-        times["strict"].append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, max(layers)), clock))
+        times["strict"].append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, deepest), clock))
     median = {name: statistics.median(values) for name, values in times.items()}
-    per_round = n_tokens / rounds
+    return Comparison(statistics.mean(n_tokens), n_rounds=len(n_tokens), **median)
+
+
+def measure(
+    subject: LoadedSubject, corpus: str, layers: list[int], sequences: int, rounds: int, clock: Callable[[], float]
+) -> None:
+    """Print one line of the table, and what a checkpoint costs."""
+    gathered = Collection(subject, layers, (1, -1), 100, BATCH_TOKENS)
+    found = compare(gathered, corpus, sequences, range(rounds), clock)
+    floor, strict, collector = found.tokens_per_second()
     print(
-        f"{_name(layers):>14}  {per_round / median['floor']:>9,.0f}  {per_round / median['strict']:>9,.0f}"
-        f"  {per_round / median['collector']:>9,.0f}  {median['collector'] / median['floor']:>8.3f}"
-        f"  {median['collector'] / median['strict']:>8.3f}",
+        f"{_name(layers):>14}  {floor:>9,.0f}  {strict:>9,.0f}  {collector:>9,.0f}"
+        f"  {found.collector / found.floor:>8.3f}  {found.collector / found.strict:>8.3f}",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -141,14 +176,13 @@ def main() -> None:
     parser.add_argument("--corpus", default="builtin")
     parser.add_argument("--layers", action="append", help="such as 5,9; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sequences", type=int, default=collection.CHUNK_SEQUENCES, help="of a round")
+    parser.add_argument("--sequences", type=int, default=CHUNK_SEQUENCES, help="of a round")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a machine that is busy")
     parser.add_argument("--threads", type=int, help="of torch; with --clock cpu, 1: threads that wait count as busy")
     arguments = parser.parse_args()
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    collection.CHUNK_SEQUENCES = arguments.sequences
     subject = ns.load_subject(arguments.subject)
     n_layers = subject.n_layers
     default = [[5], [5, 9, 19, 29], list(range(n_layers))]
@@ -159,7 +193,7 @@ def main() -> None:
     print(f"{'':>14}  {'tokens/s':>9}  {'tokens/s':>9}  {'tokens/s':>9}  {'ratio to':>8}  {'ratio to':>8}")
     print(f"{'layers':>14}  {'floor':>9}  {'strict':>9}  {'collector':>9}  {'floor':>8}  {'strict':>8}")
     for layers in sets:
-        measure(subject, arguments.corpus, layers, arguments.rounds, clock)
+        measure(subject, arguments.corpus, layers, arguments.sequences, arguments.rounds, clock)
 
 
 if __name__ == "__main__":
