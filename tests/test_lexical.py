@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from agent_helpers import runtime
-from neuronscope.agents.parsing import same_sentence
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.llm.embeddings import MiniLM
 from neuronscope.offline.agents import LexicalDecomposition, LexicalHypothesis, LexicalRefinement
-from neuronscope.offline.english import Condition, quotable, read, write
+from neuronscope.offline.conditions import Condition
+from neuronscope.offline.english import quotable, read, write
 from neuronscope.results import Attempt, Mode, PredictionError
 from neuronscope.simulators import HybridSimulator
 from neuronscope.state import Instruments
+from neuronscope.text import same_sentence
 from neuronscope.types import ExemplarIds
 from planted import BOTH, DEAD, MemorySource, PlantedSubject
 
