@@ -126,7 +126,7 @@ def compare(
         rounds: one item for each round.
         clock: in seconds.
     """
-    subject, deepest = gathered.subject, max(gathered.accumulators)
+    subject, deepest = gathered.subject, max(point.layer for point in gathered.accumulators)
     assert isinstance(subject, LoadedSubject)
     for_floor, for_collector = stream(subject, corpus, sequences), stream(subject, corpus, sequences)
     gathered.add_chunk(next(for_collector))

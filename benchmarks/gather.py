@@ -21,6 +21,7 @@ from neuronscope.corpus import open_corpus, windows
 from neuronscope.exemplars.accumulator import LayerAccumulator
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.statistics_pass import chunks
+from neuronscope.types import HookPoint
 
 BATCH_TOKENS = 32 * 64
 N_BATCHES = 8
@@ -56,7 +57,7 @@ def main() -> None:
     found = captured([int(each) for each in arguments.layers.split(",")], arguments.dtype)
     torch.set_num_threads(1)
     for layer, given in found.items():
-        accumulator = LayerAccumulator(layer, given[0].shape[2], (1, -1), 100)
+        accumulator = LayerAccumulator(HookPoint(layer), given[0].shape[2], (1, -1), 100)
         for batch in given:
             accumulator.add_batch(batch, None)
         in_turn, warm = (

@@ -29,7 +29,7 @@ from neuronscope.exemplars.collect import collect_exemplars
 from neuronscope.exemplars.pool import SAMPLE_SIZE
 from neuronscope.exemplars.statistics_pass import CHUNK_SEQUENCES
 from neuronscope.exemplars.topk import MAX_ID
-from neuronscope.types import SPLITS
+from neuronscope.types import SPLITS, HookPoint
 
 _DEFAULTS = {name: each.default for name, each in inspect.signature(collect_exemplars).parameters.items()}
 SEQ_LEN: int = _DEFAULTS["seq_len"]
@@ -183,7 +183,7 @@ def statistics_bytes() -> float:
     Counted over the second of two batches of full sequences; each kernel reads and writes memory, none is fused.
     """
     width = 1024
-    accumulator = LayerAccumulator(0, width, SIGNS, TOP_K)
+    accumulator = LayerAccumulator(HookPoint(0), width, SIGNS, TOP_K)
     shape = (BATCH_SEQUENCES, SEQ_LEN + 1, width)
     first, second = (torch.empty(shape, dtype=torch.bfloat16, device="meta")[:, 1:] for _ in range(2))
     accumulator.add_batch(first, None)

@@ -11,7 +11,7 @@ from langchain_core.embeddings import Embeddings
 from neuronscope.config import ExplainConfig
 from neuronscope.results import Cluster
 from neuronscope.state import Instruments
-from neuronscope.types import SPLITS, Exemplar, Neuron
+from neuronscope.types import Exemplar, Neuron
 
 COLOURS = ["red", "green", "blue"]
 ANIMALS = ["cat", "dog", "horse"]
@@ -90,7 +90,8 @@ class MemorySource:
         return [self._exemplar(neuron, number) for number in chosen]
 
     def _of(self, split):
-        return [number for number in range(len(self.documents)) if SPLITS[number % 3] == split]
+        place = ("train", "validation", "test").index("train" if split == "feedback" else split)
+        return [number for number in range(len(self.documents)) if number % 3 == place]
 
     def _exemplar(self, neuron, number):
         ids = self.subject.tokenizer(self.documents[number])["input_ids"]
@@ -167,7 +168,12 @@ async def refinement(state, runtime):
     """Knows the answer: the better sentence of the mode's kind, among worse ones."""
     await asyncio.sleep(0)
     better = BETTER_COLOURS if "red" in state["mode"].explanation else BETTER_ANIMALS
-    return {"candidates": ['This neuron activates on "road".', better]}
+    return proposed(state, ['This neuron activates on "road".', better])
+
+
+def proposed(state, candidates):
+    """What a refinement agent returns."""
+    return {"proposals": {state["mode"].representative: candidates}}
 
 
 AGENTS = {

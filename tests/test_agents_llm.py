@@ -15,8 +15,8 @@ from fake_openai import Reply, fake_openai
 from neuronscope.agents import DecompositionAgent, HypothesisAgent, RefinementAgent
 from neuronscope.agents.decomposition import standalone
 from neuronscope.llm import UsageTracker
-from neuronscope.results import PredictionError
-from neuronscope.state import Instruments, NeuronState
+from neuronscope.results import Mode, PredictionError
+from neuronscope.state import Instruments, NeuronState, ProposalState, RefinementState
 from neuronscope.types import ExemplarIds
 
 OBSERVED: NeuronState = {"neuron": NEURON, "exemplars": ExemplarIds(train=list(range(len(WATER))), maximum=9.8)}
@@ -24,6 +24,14 @@ HISTORY = [
     ns.Attempt(0, "This neuron activates when water is mentioned.", 0.4, (PredictionError("hot", " tea", 7, 0),)),
     ns.Attempt(1, 'This neuron activates on "water".', 0.5, (PredictionError("salt", " sea", 6, 0),)),
 ]
+
+
+REFINING = ProposalState(mode=Mode(HISTORY[0].explanation, history=HISTORY), siblings=[], history=HISTORY)
+
+
+def proposed_in(update: RefinementState) -> list[str]:
+    (candidates,) = update["proposals"].values()
+    return candidates
 
 
 def candidates(n: int) -> list[str]:
@@ -126,33 +134,33 @@ def test_every_condition_gets_its_subject(sentence: str, expected: str) -> None:
 
 async def test_all_candidates_come_from_one_request() -> None:
     llm = scripted(json.dumps(candidates(8)))
-    update = await RefinementAgent(llm)({"history": HISTORY}, runtime())
-    assert update == {"candidates": candidates(8)}
+    update = await RefinementAgent(llm)(REFINING, runtime())
+    assert proposed_in(update) == candidates(8)
 
 
 async def test_candidates_are_never_more_than_asked_for() -> None:
-    update = await RefinementAgent(scripted(json.dumps(candidates(12))))({"history": HISTORY}, runtime())
-    assert update == {"candidates": candidates(8)}
+    update = await RefinementAgent(scripted(json.dumps(candidates(12))))(REFINING, runtime())
+    assert proposed_in(update) == candidates(8)
 
 
 async def test_missing_candidates_are_asked_for_one_by_one() -> None:
     known = HISTORY[1].explanation
     more = ["This neuron activates on ice.", "I'm sorry, I can't.", candidates(1)[0]]
     llm = scripted(json.dumps([*candidates(5), candidates(1)[0].upper(), known]), *more)
-    update = await RefinementAgent(llm)({"history": HISTORY}, runtime())
-    assert update == {"candidates": [*candidates(5), "This neuron activates on ice."]}
+    update = await RefinementAgent(llm)(REFINING, runtime())
+    assert proposed_in(update) == [*candidates(5), "This neuron activates on ice."]
     assert len(llm.prompts) == 4
     assert "one new explanation" in llm.prompts[-1]
 
 
 async def test_a_model_that_only_repeats_the_history_has_no_candidates() -> None:
-    update = await RefinementAgent(answering(lambda messages: HISTORY[0].explanation))({"history": HISTORY}, runtime())
-    assert update == {"candidates": []}
+    update = await RefinementAgent(answering(lambda messages: HISTORY[0].explanation))(REFINING, runtime())
+    assert proposed_in(update) == []
 
 
 async def test_a_model_that_says_nothing_usable_is_an_error() -> None:
     with pytest.raises(ns.LLMError, match="refinement"):
-        await RefinementAgent(answering(lambda messages: "I'm sorry, I can't."))({"history": HISTORY}, runtime())
+        await RefinementAgent(answering(lambda messages: "I'm sorry, I can't."))(REFINING, runtime())
 
 
 @pytest.mark.parametrize(("feedback", "expected"), [("errors", True), ("history", False)])
@@ -160,7 +168,7 @@ async def test_the_mistakes_of_the_best_attempt_are_shown_where_the_setting_says
     feedback: Any, expected: bool
 ) -> None:
     llm = scripted(json.dumps(candidates(8)))
-    await RefinementAgent(llm)({"history": HISTORY}, runtime(config=ns.ExplainConfig(feedback=feedback)))
+    await RefinementAgent(llm)(REFINING, runtime(config=ns.ExplainConfig(feedback=feedback)))
     assert ('"sea" after "salt"' in llm.prompts[0]) is expected
     assert "tea" not in llm.prompts[0]
 
@@ -172,32 +180,32 @@ PAPER = ns.ExplainConfig.paper()
 
 async def test_in_the_paper_every_candidate_is_an_answer_of_its_own_to_the_same_prompt() -> None:
     llm = scripted(*candidates(8))
-    update = await RefinementAgent(llm)({"history": HISTORY}, runtime(config=PAPER))
-    assert update == {"candidates": candidates(8)}
+    update = await RefinementAgent(llm)(REFINING, runtime(config=PAPER))
+    assert proposed_in(update) == candidates(8)
     assert len(llm.prompts) == 8
     assert len(set(llm.prompts)) == 1
 
 
 async def test_in_the_paper_a_backend_that_knows_n_gets_one_request_without_a_schema() -> None:
     with fake_openai(Reply('This neuron activates on "word#".')) as server:
-        update = await RefinementAgent(server.model())({"history": HISTORY}, runtime(config=PAPER))
+        update = await RefinementAgent(server.model())(REFINING, runtime(config=PAPER))
         (request,) = server.requests
-    assert request["n"] == PAPER.n_candidates == len(update["candidates"])
+    assert request["n"] == PAPER.n_candidates == len(proposed_in(update))
     assert "response_format" not in request
 
 
 async def test_in_the_paper_one_answer_that_fails_does_not_lose_the_others() -> None:
     refuses = "I'm sorry, I can't."
     llm = scripted(*candidates(4), refuses, *candidates(7)[4:])
-    update = await RefinementAgent(llm)({"history": HISTORY}, runtime(config=PAPER))
-    assert update == {"candidates": candidates(7)}
+    update = await RefinementAgent(llm)(REFINING, runtime(config=PAPER))
+    assert proposed_in(update) == candidates(7)
 
 
 async def test_in_the_paper_each_agent_has_the_words_of_appendix_f() -> None:
     drafts, atoms, refinements = (answering(lambda _: "This neuron activates when it rains.") for _ in range(3))
     await HypothesisAgent(drafts)(OBSERVED, runtime(config=PAPER))
     await DecompositionAgent(atoms)({"hypotheses": ["It likes rain."]}, runtime(config=PAPER))
-    await RefinementAgent(refinements)({"history": HISTORY}, runtime(config=PAPER))
+    await RefinementAgent(refinements)(REFINING, runtime(config=PAPER))
     assert all("meticulous AI researcher conducting an important investigation" in prompt for prompt in drafts.prompts)
     assert "expert at analyzing neuron activation descriptions" in atoms.prompts[0]
     assert "Return only the new prompt text" in refinements.prompts[0]
@@ -223,7 +231,7 @@ async def test_offline_goes_to_the_roles_without_a_model() -> None:
 async def test_requests_and_tokens_are_counted_per_agent() -> None:
     usage = UsageTracker()
     await HypothesisAgent(answering(lambda messages: "It likes water."))(OBSERVED, runtime(usage=usage))
-    await RefinementAgent(scripted(json.dumps(candidates(8))))({"history": HISTORY}, runtime(usage=usage))
+    await RefinementAgent(scripted(json.dumps(candidates(8))))(REFINING, runtime(usage=usage))
     usage = usage.counts()
     assert usage["requests"] == usage["answers"] == {"hypothesis": 3, "refinement": 1}
     assert usage["input_tokens"] == {"hypothesis": 30, "refinement": 10}
@@ -251,8 +259,8 @@ async def test_every_agent_gets_an_answer_from_a_real_model(local_llm: Any) -> N
     assert len(drafted["hypotheses"]) == 1
     split = await DecompositionAgent()({"hypotheses": ["This neuron activates on water and on colours."]}, context)
     assert all(atom.startswith("This neuron") for atom in split["atoms"])
-    refined = await RefinementAgent()({"history": HISTORY}, context)
-    assert len(refined["candidates"]) <= 2
+    refined = await RefinementAgent()(REFINING, context)
+    assert len(proposed_in(refined)) <= 2
     usage = usage.counts()
     assert set(usage["requests"]) == {"hypothesis", "decomposition", "refinement"}
     assert all(n_tokens > 50 for n_tokens in usage["input_tokens"].values())

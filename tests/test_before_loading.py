@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import neuronscope as ns
 from neuronscope.cli import main as cli
-from neuronscope.subject.layout import find_layout
+from neuronscope.subject.layout import find_parts
 from neuronscope.subject.shape import shape_beyond
 
 
@@ -116,7 +116,7 @@ def test_the_shape_of_a_model_is_that_of_its_modules(kind: str, tmp_path: Path) 
     width = {"gpt2": {}, "opt": {"ffn_dim": 24}}.get(kind, {"intermediate_size": 24})
     real = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **width))
     real.config.save_pretrained(tmp_path / kind)
-    widths = find_layout(real).widths
+    widths = find_parts(real).widths
     beyond = shape_beyond(tmp_path / kind, [(0, 0), (len(widths), 0)])
     assert beyond is not None
     assert (beyond.name, beyond.widths) == (kind, widths)

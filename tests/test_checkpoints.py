@@ -36,7 +36,7 @@ class Stranger:
 
 def test_our_states_come_back_as_they_were() -> None:
     error = PredictionError("the ", "cat", 1.0, 9.0)
-    mode = Mode("It fires.", history=[Attempt(0, "It fires.", 0.5, (error,))], atoms=["a"], siblings=["It fires."])
+    mode = Mode("It fires.", history=[Attempt(0, "It fires.", 0.5, (error,))], atoms=["a"])
     state = {
         "neuron": BOTH,
         "exemplars": ExemplarIds(train=[1, 2], maximum=3.5),

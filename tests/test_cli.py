@@ -248,7 +248,7 @@ def test_collect_prints_where_the_store_is_and_what_is_in_it(tmp_path: Path) -> 
     arguments = ["collect", "smollm2-135m", "--layers", "0,1", "--corpus", corpus, "--cache-dir", tmp_path / "stores"]
     printed = json.loads(run(*arguments, "--json").stdout)
     assert printed["layers"] == [0, 1]
-    assert set(printed["n_tokens"]) == {"train", "validation", "test"}
+    assert set(printed["n_tokens"]) == {"train", "feedback", "validation", "test"}
     assert ns.open_store(printed["path"]).layers == [0, 1]
     assert printed["path"] in run(*arguments).stdout.replace("\n", "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from importlib import metadata
@@ -146,12 +147,23 @@ def test_a_path_with_nothing_to_read_is_refused_with_what_would_do(tmp_path: Pat
         open_corpus(tmp_path / name)
 
 
-def test_splits_are_70_15_15_and_depend_on_the_text_alone() -> None:
+def test_splits_are_60_10_15_15_and_depend_on_the_text_alone() -> None:
     counts = Counter(split_of(f"document {i}") for i in range(20_000))
-    assert counts["train"] / 20_000 == pytest.approx(0.70, abs=0.015)
+    assert counts["train"] / 20_000 == pytest.approx(0.60, abs=0.015)
+    assert counts["feedback"] / 20_000 == pytest.approx(0.10, abs=0.01)
     assert counts["validation"] / 20_000 == pytest.approx(0.15, abs=0.01)
     assert counts["test"] / 20_000 == pytest.approx(0.15, abs=0.01)
     assert split_of("document 7") == split_of("document 7")
+
+
+def test_validation_and_test_are_the_documents_that_they_were_of_three_splits() -> None:
+    def of_three(text: str) -> str:
+        fraction = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest()[:8], "big") / 2**64
+        return "train" if fraction < 0.70 else "validation" if fraction < 0.85 else "test"
+
+    texts = [f"document {i}" for i in range(5_000)]
+    now = [{"feedback": "train"}.get(split_of(text), split_of(text)) for text in texts]
+    assert now == [of_three(text) for text in texts]
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +188,9 @@ def test_its_beginning_is_a_fair_sample_of_it(builtin: list[Document]) -> None:
         assert beginning[source] / beginning.total() == pytest.approx(size / whole.total(), rel=0.25)
 
 
-def test_each_of_its_sources_is_divided_about_70_15_15(builtin: list[Document]) -> None:
+def test_each_of_its_sources_is_divided_about_60_10_15_15(builtin: list[Document]) -> None:
     whole = characters(builtin)
-    for split, share in {"train": 0.70, "validation": 0.15, "test": 0.15}.items():
+    for split, share in {"train": 0.60, "feedback": 0.10, "validation": 0.15, "test": 0.15}.items():
         own = characters([document for document in builtin if split_of(document.text) == split])
         assert all(own[source] / size == pytest.approx(share, abs=0.07) for source, size in whole.items())
 

@@ -23,7 +23,7 @@ from neuronscope.exemplars import write as writing
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.exemplars.topk import unpack
 from neuronscope.subject.loaded import LoadedSubject
-from neuronscope.types import SPLITS
+from neuronscope.types import SPLITS, HookPoint
 from table_subject import TableSubject
 
 LETTERS = "?abcdefgh"
@@ -265,7 +265,7 @@ def test_more_sequences_than_a_store_can_number_are_refused() -> None:
     gathered = collection.Collection(planted(), [0], (1, -1), top_k=2, batch_tokens=64)
     last, beyond = (Window(number, [1, 2, 3, 4], "train", "letters") for number in (2**31 - 1, 2**31))
     gathered.add_chunk([last])
-    activations, ids = unpack(gathered.accumulators[0].signs[1].top["train"], 2)
+    activations, ids = unpack(gathered.accumulators[HookPoint(0)].signs[1].top["train"], 2)
     assert ids[activations > 0].unique().tolist() == [last.sequence_id]
     with pytest.raises(ns.CorpusError, match="more than 2,147,483,648 sequences"):
         gathered.add_chunk([beyond])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from neuronscope.exemplars import frequency
 from neuronscope.exemplars.accumulator import LayerAccumulator, SignStatistics
-from neuronscope.types import SPLITS
+from neuronscope.exemplars.topk import by_split
+from neuronscope.types import SPLITS, HookPoint
 
 WIDTH = 7
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
@@ -36,7 +37,7 @@ def expected(tokens: np.ndarray[Any, Any], sign: int) -> np.ndarray[Any, Any]:
 
 
 def gather(batches: list[torch.Tensor], sign: int) -> SignStatistics:
-    accumulator = LayerAccumulator(0, WIDTH, (sign,), top_k=1)
+    accumulator = LayerAccumulator(HookPoint(0), WIDTH, (sign,), top_k=1)
     for activations in batches:
         accumulator.add_batch(activations, None)
     return accumulator.signs[sign]
@@ -56,14 +57,14 @@ def test_counts_depend_neither_on_the_order_nor_on_the_division(order: list[int]
     batches = [batch(seed, torch.bfloat16) * 2.0**-seed for seed in range(6)]
     whole = gather(batches, sign)
     left, right = (gather([batches[i] for i in part], sign) for part in (order[:cut], order[cut:]))
-    left.merge(right, top_k=1)
+    left.merge(right, by_split(1))
     assert torch.equal(left.counts, whole.counts)
     assert torch.equal(left.maximum, whole.maximum)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_way_for_gpus_gathers_the_same_as_the_way_for_processors(dtype: torch.dtype) -> None:
-    on_processor, on_device = (LayerAccumulator(0, WIDTH, (1, -1), top_k=3) for _ in range(2))
+    on_processor, on_device = (LayerAccumulator(HookPoint(0), WIDTH, (1, -1), top_k=3) for _ in range(2))
     for chunk in range(3):
         for half in range(2):
             activations = batch(2 * chunk + half, dtype)
@@ -72,7 +73,7 @@ def test_the_way_for_gpus_gathers_the_same_as_the_way_for_processors(dtype: torc
             on_processor._add_on_processor(activations, padding)
             on_device._add_on_device(activations.clone(), padding)
         for accumulator in (on_processor, on_device):
-            accumulator.close_chunk(range(8 * chunk, 8 * chunk + 8), [SPLITS[i % 3] for i in range(8)])
+            accumulator.close_chunk(range(8 * chunk, 8 * chunk + 8), [SPLITS[i % 4] for i in range(8)])
     forget_sums(on_processor, on_device)
     assert_equal(on_processor, on_device)
     assert all(statistics.counts.sum() > 0 for statistics in on_processor.signs.values())
@@ -94,7 +95,7 @@ def test_the_effective_threshold_is_within_the_stated_error() -> None:
 
 
 def accumulate(device: str, dtype: torch.dtype = torch.bfloat16) -> LayerAccumulator:
-    accumulator = LayerAccumulator(0, WIDTH, (1, -1), top_k=3)
+    accumulator = LayerAccumulator(HookPoint(0), WIDTH, (1, -1), top_k=3)
     for chunk in range(3):
         ids = [8 * chunk + i for i in range(8)]
         for half in range(2):
@@ -102,12 +103,12 @@ def accumulate(device: str, dtype: torch.dtype = torch.bfloat16) -> LayerAccumul
             padding = torch.zeros(activations.shape[:2], dtype=torch.bool, device=device)
             padding[0, 6:] = True
             accumulator.add_batch(activations, padding)
-        accumulator.close_chunk(ids, [SPLITS[i % 3] for i in ids])
+        accumulator.close_chunk(ids, [SPLITS[i % 4] for i in ids])
     return accumulator
 
 
 def test_an_accumulator_goes_on_from_its_arrays() -> None:
-    first, second = accumulate("cpu"), LayerAccumulator(0, WIDTH, (1, -1), top_k=3)
+    first, second = accumulate("cpu"), LayerAccumulator(HookPoint(0), WIDTH, (1, -1), top_k=3)
     for sign, statistics in second.signs.items():
         statistics.restore(first.signs[sign].arrays())
     assert_equal(first, second)
@@ -136,7 +137,7 @@ def test_cuda_gathers_what_the_processor_gathers(dtype: torch.dtype) -> None:
 
 @cuda
 def test_cuda_is_not_waited_for_before_a_chunk_is_closed() -> None:
-    accumulator = LayerAccumulator(0, WIDTH, (1, -1), top_k=3)
+    accumulator = LayerAccumulator(HookPoint(0), WIDTH, (1, -1), top_k=3)
     activations = batch(0, torch.bfloat16).cuda()
     padding = torch.zeros(activations.shape[:2], dtype=torch.bool, device="cuda")
     accumulator.add_batch(activations, padding)  # the first batch moves the statistics to the device

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from neuronscope.errors import SubjectError
 from neuronscope.exemplars import compiled, frequency, processor, topk
 from neuronscope.exemplars.accumulator import TOTAL_UNIT, LayerAccumulator
+from neuronscope.types import HookPoint
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 SPECIAL = {
@@ -66,7 +67,7 @@ def test_maxima_counts_and_sums_are_those_of_plain_numpy(data: st.DataObject) ->
     before = activations.clone()
     signs = data.draw(st.sampled_from([(1, -1), (1,), (-1,)]))
     width = activations.shape[2]
-    accumulator = LayerAccumulator(0, width, signs, top_k=2)
+    accumulator = LayerAccumulator(HookPoint(0), width, signs, top_k=2)
     add(accumulator, activations, lengths)
     assert torch.equal(activations, before)
     rows = [row[:length] for row, length in zip(activations.float().numpy(), lengths, strict=True)]
@@ -117,7 +118,7 @@ def test_what_is_not_finite_is_refused_wherever_it_is(dtype: torch.dtype, signs:
     for place in [(0, 0, 0), (2, 6, 8), (1, 3, 5)]:
         activations = torch.ones(3, 7, 9, dtype=dtype)
         activations[place] = value
-        accumulator = LayerAccumulator(4, 9, signs, top_k=2)
+        accumulator = LayerAccumulator(HookPoint(4), 9, signs, top_k=2)
         with pytest.raises(SubjectError, match="Layer 4 has activations that are infinite or not a number"):
             accumulator.add_batch(activations, None)
 
@@ -126,7 +127,7 @@ def test_what_is_not_finite_is_refused_wherever_it_is(dtype: torch.dtype, signs:
 def test_padding_may_hold_anything(dtype: torch.dtype) -> None:
     activations = torch.ones(3, 7, 9, dtype=dtype)
     activations[1, 4:] = np.nan
-    accumulator = LayerAccumulator(0, 9, (1, -1), top_k=2)
+    accumulator = LayerAccumulator(HookPoint(0), 9, (1, -1), top_k=2)
     add(accumulator, activations, [7, 4, 7])
     accumulator.close_chunk([0, 1, 2], ["train"] * 3)
     assert (accumulator.signs[1].total * TOTAL_UNIT).tolist() == [18] * 9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,14 +21,15 @@ from neuronscope.graphs import capture_activations
 from neuronscope.llm import AnswerCache, UsageTracker
 from neuronscope.llm.refusals import unable
 from neuronscope.llm.requests import LONGEST_CALL
-from neuronscope.results import Experiment, Trial
+from neuronscope.results import Experiment, Mode, Trial
 
 EXPLANATION = 'This neuron activates on "water".'
 HISTORY = [ns.Attempt(0, "This neuron activates on ice.", 0.4), ns.Attempt(1, EXPLANATION, 0.5)]
 TEXTS, NEAR_MISSES = ["Cold water ran.", "More water, please."], ["Cold milk ran."]
 ARGUMENTS = json.dumps({"texts": TEXTS, "near_misses": NEAR_MISSES})
 CALL = Reply("", tool_calls=[("capture_activations", ARGUMENTS)])
-STATE: Any = {"history": HISTORY, "iteration": 1}
+MODE = Mode(max(HISTORY, key=lambda attempt: attempt.val_score or 0).explanation, history=HISTORY)
+STATE: Any = {"mode": MODE, "siblings": [], "history": HISTORY, "iteration": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -264,6 +266,6 @@ def test_a_prompt_repeats_only_the_latest_experiments_and_the_telling_texts() ->
 
 async def test_candidates_are_proposed_with_the_outcome_in_view() -> None:
     llm = scripted(json.dumps(["This neuron activates on tea.", "This neuron activates on milk."]))
-    state: Any = {"history": HISTORY, "experiments": [TESTED], "iteration": 1}
+    state: Any = STATE | {"mode": replace(MODE, experiments=[TESTED])}
     await RefinementAgent(llm)(state, runtime(config=ns.ExplainConfig(n_candidates=2)))
     assert 'fires at "water" (7 of 10): Cold water ran.' in llm.prompts[0]

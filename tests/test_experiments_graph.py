@@ -3,9 +3,10 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 import neuronscope as ns
@@ -18,13 +19,13 @@ from neuronscope.llm.conversation import unable
 from neuronscope.results import Experiment, Mode, Trial
 from planted import (
     AGENTS,
-    ANIMAL_MODE,
     BETTER_ANIMALS,
     BETTER_COLOURS,
     BOTH,
     COLOUR_MODE,
     PlantedSubject,
     instruments,
+    proposed,
 )
 
 TEXTS, NEAR_MISSES = ["the red house stood", "a quiet road"], ["the horse was quiet", "the house stood"]
@@ -49,7 +50,7 @@ class Tries:
     async def __call__(self, state, runtime):
         self.done.append("propose")
         self.seen.append(state)
-        return {"candidates": self.rounds[min(self.done.count("propose"), len(self.rounds)) - 1]}
+        return proposed(state, self.rounds[min(self.done.count("propose"), len(self.rounds)) - 1])
 
     async def experiment(self, state, runtime):
         self.done.append("experiment")
@@ -59,14 +60,13 @@ class Tries:
 
 
 def call(**arguments):
-    return AIMessage("", tool_calls=[{"name": "capture_activations", "args": arguments, "id": "1"}])
+    return AIMessage("", tool_calls=[{"name": "capture_activations", "args": arguments, "id": uuid4().hex}])
 
 
 async def refine(agent, config=ON, maximum=6.0, checkpointer=None, thread=None, **context):
     context = instruments(config=config, **context)
     drawn = (await observe({"neuron": BOTH}, SimpleNamespace(context=context)))["exemplars"]
-    mode = Mode(COLOUR_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])
-    state = {"neuron": BOTH, "exemplars": replace(drawn, maximum=maximum), "mode": mode}
+    state = {"neuron": BOTH, "exemplars": replace(drawn, maximum=maximum), "modes": [Mode(COLOUR_MODE)]}
     graph = build_refinement_graph(refinement=agent, checkpointer=checkpointer)
     output = await graph.ainvoke(state, thread, context=context)
     return output["modes"][0], output.get("failures", [])
@@ -122,24 +122,9 @@ async def test_an_agent_that_only_ever_calls_tools_comes_to_an_end():
     assert mode.explanation == COLOUR_MODE
 
 
-async def test_the_first_call_of_an_agents_own_is_no_iteration_and_the_next_ones_are():
-    class Curious:
-        calls = 0
-
-        async def __call__(self, state, runtime):
-            self.calls += 1
-            return {"messages": [call(texts=TEXTS)]}
-
-    agent = Curious()
-    mode, _ = await refine(agent, ns.ExplainConfig(patience=None, max_iterations=2))
-    assert agent.calls == 1 + 1 + 1 + 1, "an iteration is a free call and one that counts"
-    assert [each.iteration for each in mode.experiments] == [1, 1, 2, 2]
-    assert mode.generation_score == 0.5
-
-
 async def test_an_agent_that_cannot_write_texts_refines_as_without():
     async def plain(state, runtime):
-        return {"candidates": [BETTER_COLOURS]}
+        return proposed(state, [BETTER_COLOURS])
 
     mode, failures = await refine(plain)
     assert mode.explanation == BETTER_COLOURS
@@ -190,14 +175,7 @@ async def test_the_outcome_is_what_the_next_proposal_reasons_over():
     agent = Tries([BETTER_COLOURS])
     await refine(agent, ON.model_copy(update={"max_iterations": 1}))
     (state,) = agent.seen
-    assert [len(each.trials) for each in state["experiments"]] == [4]
-    asked, answered = state["messages"][-2:]
-    assert asked.tool_calls[0]["args"] == ARGUMENTS
-    assert isinstance(answered, ToolMessage)
-    assert json.loads(answered.content)[0] == {
-        "tokens": ["the", " red", " house", " stood"],
-        "activations": [0.0, 6.0, 0.0, 0.0],
-    }
+    assert [len(each.trials) for each in state["mode"].experiments] == [4]
 
 
 async def test_texts_are_cut_at_256_tokens_and_special_tokens_are_plain_text():
@@ -285,7 +263,7 @@ def answers(can_call):
 
 @pytest.mark.parametrize("can_call", [True, False], ids=["tools", "lists"])
 async def test_both_ways_of_writing_texts_lead_to_the_same_result(can_call):
-    config = ON.model_copy(update={"n_candidates": 2, "max_iterations": 1})
+    config = ON.model_copy(update={"n_candidates": 2, "max_iterations": 1, "racing": False})
     with fake_openai(answers(can_call)) as server:
         context = instruments(config=config, llm=server.model(), usage=(usage := UsageTracker()))
         agents = AGENTS | {"refinement": RefinementAgent()}
@@ -309,7 +287,7 @@ async def test_states_of_the_loop_can_be_kept_and_hold_no_objects_of_the_run():
         last = [
             snapshot.values async for snapshot in build_refinement_graph(checkpointer=saver).aget_state_history(thread)
         ]
-    assert last[0]["experiments"] == mode.experiments
+    assert last[0]["modes"][0].experiments == mode.experiments
     assert {type(message).__name__ for message in last[0]["messages"]} == {"AIMessage", "ToolMessage"}
     assert "sk-sentinel" not in repr(last)
 
@@ -327,7 +305,6 @@ async def test_a_result_with_experiments_loads_as_it_was_and_one_without_still_l
     x = ns.NeuronExplanation(BOTH, "explained", modes=[mode])
     assert ns.NeuronExplanation.load(x.save(tmp_path / "x.json")) == x
     document = json.loads(x.to_json())
-    for name in ("experiments", "generation_score"):
-        del document["modes"][0][name]
+    del document["modes"][0]["experiments"]
     older = ns.NeuronExplanation.from_json(json.dumps(document))
     assert (older.modes[0].experiments, older.modes[0].generation_score) == ([], None)

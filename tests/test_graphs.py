@@ -21,8 +21,8 @@ from neuronscope.graphs import (
     observe,
 )
 from neuronscope.graphs.drawing import draw, redraw
-from neuronscope.graphs.refine import converged, refined
-from neuronscope.graphs.tools import validation_sequences
+from neuronscope.graphs.objective import sequences_of
+from neuronscope.graphs.reconcile import is_open
 from neuronscope.metrics import pearson
 from neuronscope.results import Attempt, Cluster, Mode
 from planted import (
@@ -37,6 +37,7 @@ from planted import (
     clustering,
     hypothesis,
     instruments,
+    proposed,
     refinement,
 )
 
@@ -49,9 +50,9 @@ async def explain(neuron=BOTH, context=None, **agents):
 
 async def refine(context, agent=refinement, mode=None, neuron=BOTH):
     exemplars = (await observe({"neuron": neuron}, Runtime(context)))["exemplars"]
-    mode = mode or Mode(COLOUR_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])
     graph = build_refinement_graph(refinement=agent)
-    return await graph.ainvoke({"neuron": neuron, "exemplars": exemplars, "mode": mode}, context=context)
+    state = {"neuron": neuron, "exemplars": exemplars, "modes": [mode or Mode(COLOUR_MODE)]}
+    return await graph.ainvoke(state, context=context)
 
 
 class Runtime:
@@ -70,7 +71,7 @@ class Proposes:
     async def __call__(self, state, runtime):
         self.calls += 1
         self.seen.append(state)
-        return {"candidates": self.rounds[min(self.calls, len(self.rounds)) - 1]}
+        return proposed(state, self.rounds[min(self.calls, len(self.rounds)) - 1])
 
 
 def fails(error):
@@ -109,8 +110,9 @@ async def test_scores_are_what_the_metric_gives_on_the_whole_test_set():
         expected = await scorer.score(BOTH, [mode.explanation, unrefined], numbers)
         assert (mode.score, mode.unrefined_score) == pytest.approx([score.value for score in expected])
     predictions = await scorer.predict(BOTH, [mode.explanation for mode in x.modes], numbers)
-    joint = np.concatenate([prediction.max(axis=0) for prediction in predictions])
-    assert x.joint_score == pytest.approx(pearson(joint, await scorer.truth(BOTH, numbers)).value)
+    strengths = np.array([[mode.strength] for mode in x.modes])
+    joint = np.concatenate([(strengths * prediction).max(axis=0) for prediction in predictions])
+    assert x.joint_score == pytest.approx(pearson(joint, await scorer.truth(BOTH, numbers)).value, abs=0.001)
 
 
 async def test_the_subset_score_counts_only_the_modes_own_exemplars_and_the_random_ones():
@@ -183,7 +185,12 @@ async def test_noise_makes_no_mode_and_the_largest_clusters_come_first():
 
 
 @pytest.mark.parametrize(
-    ("config", "number"), [(ExplainConfig(), 8), (ExplainConfig(max_modes=None), 11), (ExplainConfig.paper(), 11)]
+    ("config", "number"),
+    [
+        (ExplainConfig(objective="neuron"), 8),
+        (ExplainConfig(objective="neuron", max_modes=None), 11),
+        (ExplainConfig.paper(), 11),
+    ],
 )
 async def test_as_many_clusters_become_modes_as_the_settings_allow_and_in_the_paper_all(config, number):
     sentences = [f'This neuron activates on "word{number}".' for number in range(11)]
@@ -192,7 +199,7 @@ async def test_as_many_clusters_become_modes_as_the_settings_allow_and_in_the_pa
         return {"clusters": [Cluster([sentence], sentence) for sentence in sentences]}
 
     async def proposes_nothing(state, runtime):
-        return {"candidates": []}
+        return proposed(state, [])
 
     x = await explain(clustering=many, refinement=proposes_nothing, context=instruments(config=config))
     assert x.number == number
@@ -279,7 +286,7 @@ async def test_agents_never_get_at_test_text():
     assert allowed["test"] <= set(first)  # observe draws everything at once
     assert not any(allowed["test"] & set(numbers) for numbers in later)
     splits = {number % 3 for when, number in simulated if number not in allowed["test"]}
-    assert splits == {1}  # everything but the conclusion is simulated on validation text
+    assert splits == {0, 1}  # candidates are simulated on validation text, strengths fitted on train text
     last_before_conclude = [number for _, number in simulated if number in allowed["test"]]
     assert [number for _, number in simulated][-len(last_before_conclude) :] == last_before_conclude
 
@@ -340,8 +347,10 @@ async def test_a_worse_candidate_joins_the_history_but_replaces_nothing():
 
 
 async def test_an_equal_candidate_replaces_nothing():
-    history = [Attempt(0, "first", 0.5), Attempt(1, "second", 0.5)]
-    assert refined(Mode("first"), history).explanation == "first"
+    again = 'This neuron activates on "green" or "red".'
+    (mode,) = (await refine(instruments(), Proposes([again])))["modes"]
+    assert mode.history[1].val_score == mode.history[0].val_score
+    assert mode.explanation == COLOUR_MODE
 
 
 async def test_it_stops_at_five_iterations():
@@ -358,17 +367,20 @@ async def test_it_stops_when_the_score_has_not_improved_for_so_many_iterations(p
     assert agent.calls == min(5, 1 + patience)
 
 
+def gaining(gains):
+    history = [Attempt(number, "", 0.5, gain=gain if number else None) for number, gain in enumerate(gains)]
+    return Mode("", history=history, val_score=0.5)
+
+
 def test_small_gains_count_once_they_add_up():
     config = ExplainConfig(min_improvement=0.1, patience=2)
-    slow = [Attempt(number, "", 0.06 * number) for number in range(6)]
-    assert not any(converged(slow[: done + 1], done, config) for done in range(6))
-    flat = [Attempt(number, "", 0.01 * number) for number in range(6)]
-    assert converged(flat[:3], 2, config)
+    assert all(is_open(gaining([0.06] * (done + 1)), done, config) for done in range(6))
+    assert not is_open(gaining([0.01] * 3), 2, config)
 
 
 def test_an_equal_score_is_no_improvement_even_if_any_improvement_counts():
     config = ExplainConfig(min_improvement=0, patience=1)
-    assert converged([Attempt(0, "", 0.5), Attempt(1, "", 0.5)], 1, config)
+    assert not is_open(gaining([0.0, 0.0]), 1, config)
 
 
 async def test_an_agent_with_nothing_to_propose_wastes_an_iteration_and_no_more():
@@ -385,11 +397,14 @@ async def test_an_agent_may_call_the_tools_itself():
             seen.append(None)
             call = {"name": "capture_activations", "args": {"texts": ["the red house"]}, "id": "1"}
             return {"messages": [AIMessage(content="", tool_calls=[call])]}
-        seen.append(json.loads(state["messages"][-1].content))
-        return {"candidates": [BETTER_COLOURS]}
+        seen.append(state["mode"].experiments)
+        return proposed(state, [BETTER_COLOURS])
 
     output = await refine(instruments(config=ExplainConfig(patience=2)), curious)
-    assert seen[1] == [{"tokens": ["the", " red", " house"], "activations": [0.0, 6.0, 0.0]}]
+    (experiment,) = seen[1]
+    assert [(trial.text, trial.token, trial.activation) for trial in experiment.trials] == [
+        ("the red house", " red", 10.0)
+    ]
     assert output["modes"][0].explanation == BETTER_COLOURS
 
 
@@ -397,18 +412,25 @@ async def test_captured_activations_have_the_neurons_sign():
     context = instruments()
     state = {"neuron": NEGATIVE, "exemplars": ExemplarIds()}
     runtime = type("ToolRuntime", (), {"context": context, "state": state})()
-    answer = await capture_activations.coroutine(texts=["red house"], runtime=runtime)
-    assert json.loads(answer)[0]["activations"] == [0.0, 2.0]
+    answer, measured = await capture_activations.coroutine(texts=["red house"], runtime=runtime)
+    assert json.loads(answer)[0]["activations"] == measured[0].activations == [0.0, 2.0]
 
 
 # What a mode is refined on
 
 
-async def test_a_mode_is_refined_on_its_own_exemplars_and_the_random_ones():
-    context = instruments()
+OWN = ExplainConfig(objective="mode")
+
+
+async def sequences(mode, others, config=OWN):
+    context = instruments(config=config)
     ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
-    mode = Mode(ANIMAL_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])
-    numbers = await validation_sequences({"neuron": BOTH, "exemplars": ids, "mode": mode}, context)
+    state = {"neuron": BOTH, "exemplars": ids, "modes": [mode, *map(Mode, others)]}
+    return await sequences_of(mode, state, context), ids, context
+
+
+async def test_a_mode_may_be_refined_on_its_own_exemplars_and_the_random_ones():
+    numbers, ids, context = await sequences(Mode(ANIMAL_MODE), [COLOUR_MODE])
     own = [number for number in numbers if number not in ids.validation_random]
     texts = [exemplar.text.split() for exemplar in context.store.by_id(BOTH, own)]
     assert texts
@@ -417,35 +439,91 @@ async def test_a_mode_is_refined_on_its_own_exemplars_and_the_random_ones():
 
 
 async def test_the_assignment_stays_as_it_was_when_refinement_began():
-    context = instruments()
-    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
-    state = {"neuron": BOTH, "exemplars": ids, "mode": Mode(COLOUR_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])}
-    before = await validation_sequences(state, context)
-    later = Mode(BETTER_ANIMALS, siblings=[COLOUR_MODE, ANIMAL_MODE], history=[Attempt(0, COLOUR_MODE, 0.1)])
-    assert await validation_sequences(state | {"mode": later}, context) == before
+    before, _, _ = await sequences(Mode(COLOUR_MODE), [ANIMAL_MODE])
+    later = Mode(BETTER_ANIMALS, history=[Attempt(0, COLOUR_MODE, 0.1)])
+    assert (await sequences(later, [ANIMAL_MODE]))[0] == before
 
 
-async def test_the_papers_objective_is_the_whole_validation_set():
-    context = instruments(config=ExplainConfig.paper())
-    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
-    state = {"neuron": BOTH, "exemplars": ids, "mode": Mode(COLOUR_MODE, siblings=[COLOUR_MODE, ANIMAL_MODE])}
-    assert await validation_sequences(state, context) == [*ids.validation, *ids.validation_random]
+@pytest.mark.parametrize("config", [ExplainConfig(), ExplainConfig.paper()])
+async def test_other_objectives_are_the_whole_validation_set(config):
+    numbers, ids, _ = await sequences(Mode(COLOUR_MODE), [ANIMAL_MODE], config)
+    assert numbers == [*ids.validation, *ids.validation_random]
 
 
 async def test_a_mode_that_fits_nothing_best_is_refined_on_everything():
-    context = instruments()
-    ids = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
-    mode = Mode('"nowhere"', siblings=[BETTER_COLOURS, BETTER_ANIMALS, '"nowhere"'])
-    numbers = await validation_sequences({"neuron": BOTH, "exemplars": ids, "mode": mode}, context)
+    numbers, ids, _ = await sequences(Mode('"nowhere"'), [BETTER_COLOURS, BETTER_ANIMALS])
     assert numbers == [*ids.validation, *ids.validation_random]
+
+
+# Where the modes meet
+
+
+async def together(modes, proposals, config=None):
+    """One round over several modes, each with candidates given by its representative."""
+    context = instruments(config=config or ExplainConfig(max_iterations=1, racing=False))
+    exemplars = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
+
+    async def agent(state, runtime):
+        return proposed(state, proposals.get(state["mode"].representative, []))
+
+    graph = build_refinement_graph(refinement=agent)
+    state = {"neuron": BOTH, "exemplars": exemplars, "modes": [Mode(text) for text in modes]}
+    return (await graph.ainvoke(state, context=context))["modes"]
+
+
+def on(*words):
+    return f"This neuron activates on {', '.join(chr(34) + word + chr(34) for word in words)}."
+
+
+async def test_a_candidate_counts_by_what_it_adds_to_all_modes_together():
+    """The broad sentence has the better score of its own; the narrow one says what no other mode does."""
+    broad, narrow = on("red", "green", "cat", "dog"), on("red", "green", "blue")
+    candidates = {COLOUR_MODE: [broad, narrow]}
+    joint = await together([COLOUR_MODE, BETTER_ANIMALS], candidates)
+    assert {mode.explanation for mode in joint} == {narrow, BETTER_ANIMALS}
+    alone = ExplainConfig(max_iterations=1, racing=False, objective="neuron")
+    assert {mode.explanation for mode in await together([COLOUR_MODE, BETTER_ANIMALS], candidates, alone)} == {
+        broad,
+        BETTER_ANIMALS,
+    }
+
+
+async def test_an_attempt_has_its_own_score_and_that_of_all_modes_with_it():
+    modes = await together([COLOUR_MODE, ANIMAL_MODE], {COLOUR_MODE: [BETTER_COLOURS], ANIMAL_MODE: [BETTER_ANIMALS]})
+    for mode in modes:
+        first, last = mode.history
+        assert last.joint_score > first.joint_score > first.val_score
+        assert (first.gain, last.gain > 0, mode.val_score) == (None, True, last.val_score)
+    assert len({mode.history[0].joint_score for mode in modes}) == 1
+
+
+async def test_modes_that_have_become_one_are_merged():
+    one, twin = on("red", "green"), on("green", "red")
+    (mode,) = await together([one, twin], {}, ExplainConfig(max_iterations=0))
+    assert mode.representative in (one, twin)
+    alone = await together([one, twin], {}, ExplainConfig(max_iterations=0, objective="neuron"))
+    assert len(alone) == 2
+
+
+async def test_a_mode_without_which_the_others_predict_no_worse_is_dropped():
+    modes = await together([BETTER_COLOURS, BETTER_ANIMALS, on("the")], {}, ExplainConfig(max_iterations=0))
+    assert [mode.explanation for mode in modes] == [BETTER_COLOURS, BETTER_ANIMALS]
+    papers = ExplainConfig.paper().model_copy(update={"max_iterations": 0})
+    assert len(await together([BETTER_COLOURS, BETTER_ANIMALS, on("the")], {}, papers)) == 3
+
+
+async def test_strengths_are_the_activations_that_explanations_stand_for():
+    x = await explain()
+    strengths = {mode.explanation: mode.strength for mode in x.modes}
+    assert strengths == {BETTER_COLOURS: pytest.approx(10), BETTER_ANIMALS: pytest.approx(10 * 4 / 6, abs=0.01)}
+    assert x.joint_score == pytest.approx(1)
 
 
 async def test_scoring_requests_of_all_modes_meet_in_one_call():
     context = instruments(config=ExplainConfig(objective="neuron", max_iterations=0))
     await explain(context=context)
-    validation, test = context.simulator.calls
-    assert validation[0] == [COLOUR_MODE, ANIMAL_MODE]
-    assert test[0] == [COLOUR_MODE, ANIMAL_MODE]
+    validation, feedback, test, train = context.simulator.calls
+    assert all(call[0] == [COLOUR_MODE, ANIMAL_MODE] for call in (validation, feedback, test, train))
 
 
 # Composition
@@ -472,9 +550,8 @@ async def test_a_loop_of_ones_own_takes_the_place_of_refinement():
 async def test_a_run_with_a_checkpointer_goes_on_where_it_was_interrupted():
     saver, context = InMemorySaver(), instruments()
     thread = {"configurable": {"thread_id": "1"}}
-    broken = build_neuron_graph(**(AGENTS | {"clustering": fails(TypeError("a bug"))}), checkpointer=saver)
-    with pytest.raises(TypeError):
-        await broken.ainvoke({"neuron": BOTH}, thread, context=context)
+    stopped = build_neuron_graph(**AGENTS, checkpointer=saver)
+    await stopped.ainvoke({"neuron": BOTH}, thread, context=context, interrupt_before=["clustering"])
 
     graph = build_neuron_graph(**(AGENTS | {"hypothesis": fails(AssertionError("drafted again"))}), checkpointer=saver)
     state = await graph.ainvoke(None, thread, context=context)
@@ -482,11 +559,12 @@ async def test_a_run_with_a_checkpointer_goes_on_where_it_was_interrupted():
 
 
 def test_the_drawing_shows_the_nodes():
-    drawing = build_neuron_graph().get_graph().draw_mermaid()
+    drawing = draw("neuron")
     nodes = ["observe", "hypothesis", "decomposition", "clustering", "refine", "conclude"]
-    assert [line.strip() for line in drawing.splitlines() if "(" in line][1:-1] == [f"{node}({node})" for node in nodes]
-    loop = build_refinement_graph().get_graph().draw_mermaid()
-    assert all(edge in loop for edge in ("propose -.-> tools", "tools --> assess", "assess -.-> propose"))
+    assert all(f"\t{node}({node})" in drawing for node in nodes if node != "refine")
+    assert "error" not in drawing
+    loop = draw("refinement")
+    assert all(edge in loop for edge in ("propose --> tools", "tools --> reconcile", "reconcile -.-> propose"))
 
 
 @pytest.mark.parametrize(("page", "graphs"), [("graphs.md", ["neuron", "refinement"]), ("architecture.md", ["neuron"])])

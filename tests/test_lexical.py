@@ -90,7 +90,8 @@ def said(text):
 
 def refining(*attempts, siblings=()):
     history = [Attempt(number, text, score, tuple(errors)) for number, (text, score, errors) in enumerate(attempts)]
-    return state(mode=Mode(explanation=history[0].explanation, siblings=list(siblings)), history=history)
+    mode = Mode(explanation=history[0].explanation, history=history)
+    return state(mode=mode, history=history, siblings=[Mode(text) for text in siblings])
 
 
 COLOUR_MODE = 'This neuron activates on "red" and "green".'
@@ -163,16 +164,17 @@ async def test_every_atom_has_the_neuron_as_its_subject():
 
 
 async def candidates_of(state, **changes):
-    return (await LexicalRefinement()(state, running(**changes)))["candidates"]
+    (candidates,) = (await LexicalRefinement()(state, running(**changes)))["proposals"].values()
+    return candidates
 
 
 async def test_candidates_add_words_of_the_modes_own_kind():
-    candidates = await candidates_of(refining((COLOUR_MODE, 0.5, []), siblings=[COLOUR_MODE, MONTH_MODE]))
+    candidates = await candidates_of(refining((COLOUR_MODE, 0.5, []), siblings=[MONTH_MODE]))
     assert set().union(*map(said, candidates)) == set(COLOURS)
 
 
 async def test_a_neuron_of_one_mode_may_add_everything():
-    candidates = await candidates_of(refining((COLOUR_MODE, 0.5, []), siblings=[COLOUR_MODE]))
+    candidates = await candidates_of(refining((COLOUR_MODE, 0.5, [])))
     assert {*COLOURS, *MONTHS} <= set().union(*map(said, candidates))
 
 
@@ -227,13 +229,12 @@ async def test_a_sentence_about_a_topic_keeps_its_words():
 
 async def test_nothing_new_to_say_is_no_candidate():
     nothing = running(store=Recorder(TwoMeanings(), []))
-    assert await LexicalRefinement()(refining(("This neuron activates on colours.", 0.5, [])), nothing) == {
-        "candidates": []
-    }
+    step = refining(("This neuron activates on colours.", 0.5, []))
+    assert await LexicalRefinement()(step, nothing) == {"proposals": {"This neuron activates on colours.": []}}
 
 
 async def test_candidates_are_the_same_every_time():
-    step = refining((COLOUR_MODE, 0.5, []), siblings=[COLOUR_MODE, MONTH_MODE])
+    step = refining((COLOUR_MODE, 0.5, []), siblings=[MONTH_MODE])
     assert await candidates_of(step) == await candidates_of(step)
 
 

@@ -100,7 +100,7 @@ def test_events_add_up_to_where_a_neuron_is():
     assert (so_far.doing, so_far.is_done) == ("starting", False)
     so_far.take(event("clustering", "started"))
     assert so_far.doing == "grouping the conditions into modes"
-    so_far.take(event("refine", "started", "a", 0, None, "a", 2))
+    so_far.take(event("begin", "finished", "a", 0, None, "a", 2))
     so_far.take(event("propose", "started", "b", 1, 0.25, "better b", 2))
     assert (so_far.node, so_far.doing, so_far.n_modes) == ("refine", "refining the modes", 2)
     assert {mode: latest.explanation for mode, latest in so_far.modes.items()} == {"a": "a", "b": "better b"}
@@ -218,7 +218,7 @@ def test_the_documented_function_hears_every_iteration(planted_agents, monkeypat
 
 async def test_the_documented_streams_run(planted_agents, capsys):
     lines = await documented(1)["watch"](BOTH, instruments())
-    assert (lines[0], lines[-1], lines.count("assess finished")) == ("observe started", "conclude finished", 6)
+    assert (lines[0], lines[-1], lines.count("reconcile finished")) == ("observe started", "conclude finished", 6)
     x = await documented(2)["explain"](BOTH, instruments())
     assert x.number == 2
     assert capsys.readouterr().out.startswith("observe started \nobserve finished \nhypothesis started ")

@@ -15,7 +15,7 @@ from neuronscope.graphs import build_neuron_graph, build_refinement_graph, obser
 from neuronscope.metrics import pearson_rows, race
 from neuronscope.metrics.halving import most_telling
 from neuronscope.results import Attempt, Mode
-from planted import AGENTS, BETTER_COLOURS, BOTH, COLOUR_MODE, instruments
+from planted import AGENTS, BETTER_COLOURS, BOTH, COLOUR_MODE, instruments, proposed
 
 SEQUENCES, TOKENS = 20, 6
 
@@ -136,17 +136,17 @@ class Proposes:
         self.candidates = candidates
 
     async def __call__(self, state, runtime):
-        return {"candidates": self.candidates}
+        return proposed(state, self.candidates)
 
 
 async def refine(config):
     context = instruments(config=config)
     exemplars = (await observe({"neuron": BOTH}, type("Runtime", (), {"context": context})()))["exemplars"]
     graph = build_refinement_graph(refinement=Proposes(CANDIDATES))
-    state = {"neuron": BOTH, "exemplars": exemplars, "mode": Mode(COLOUR_MODE)}
+    state = {"neuron": BOTH, "exemplars": exemplars, "modes": [Mode(COLOUR_MODE)]}
     seen = [update async for update in graph.astream(state, context=context, stream_mode="updates")]
-    answers = [json.loads(update["tools"]["messages"][0].content) for update in seen if "tools" in update]
-    return seen[-1]["assess"]["modes"][0], answers, context.scorer.simulated_tokens(BOTH)
+    answers = [json.loads(update["tools"]["messages"][-1].content) for update in seen if "tools" in update]
+    return seen[-1]["reconcile"]["modes"][0], answers, context.scorer.simulated_tokens(BOTH)
 
 
 async def test_racing_finds_the_same_explanation_and_simulates_less():
@@ -171,15 +171,11 @@ async def test_the_answer_says_who_was_dropped_and_gives_no_score_on_part_of_the
 async def test_an_explanation_that_is_given_twice_gets_the_same_answer_twice():
     context = instruments()
     exemplars = (await observe({"neuron": BOTH}, type("Runtime", (), {"context": context})()))["exemplars"]
-    state = {
-        "neuron": BOTH,
-        "exemplars": exemplars,
-        "mode": Mode(COLOUR_MODE),
-        "history": [Attempt(0, COLOUR_MODE, 0.1)],
-    }
+    mode = Mode(COLOUR_MODE, val_score=0.1, history=[Attempt(0, COLOUR_MODE, 0.1)])
+    state = {"neuron": BOTH, "exemplars": exemplars, "modes": [mode]}
     runtime = type("ToolRuntime", (), {"context": context, "state": state})()
     texts = [CANDIDATES[1], BETTER_COLOURS, CANDIDATES[1]]
-    answer = json.loads(await score_explanations.coroutine(explanations=texts, runtime=runtime))
+    answer = json.loads((await score_explanations.coroutine(explanations=texts, runtime=runtime))[0])
     assert [score["explanation"] for score in answer["scores"]] == texts
     assert answer["scores"][0] == answer["scores"][2]
 
@@ -240,9 +236,8 @@ def test_the_expected_best_of_a_draw_is_the_mean_over_all_draws(scores, data):
 async def test_a_recorder_passes_candidates_on_and_keeps_what_was_predicted():
     context, recorder = instruments(config=ExplainConfig(racing=False)), Recorder(Proposes(CANDIDATES))
     await build_neuron_graph(**(AGENTS | {"refinement": recorder})).ainvoke({"neuron": BOTH}, context=context)
-    recorded = recorder.sets[0]
+    recorded = next(found for found in recorder.sets if found.best == COLOUR_MODE)
     assert recorded.candidates == tuple(CANDIDATES)
-    assert recorded.best == COLOUR_MODE
     assert [row.shape for row in recorded.predictions] == [(1 + len(CANDIDATES), len(row)) for row in recorded.truth]
     assert all(truth.max() > 0 for truth in recorded.truth[: recorded.n_top])
     assert len({found.name for found in recorder.sets}) == len(recorder.sets)

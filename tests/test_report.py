@@ -161,7 +161,7 @@ def tried_out() -> NeuronExplanation:
         Experiment(2, CAUSES.explanation, error="The subject is out of memory."),
         Experiment(4, CAUSES.explanation, after),
     ]
-    return replace(explained(), modes=[replace(CAUSES, experiments=experiments, generation_score=0.5), METALS])
+    return replace(explained(), modes=[replace(CAUSES, experiments=experiments), METALS])
 
 
 def dead() -> NeuronExplanation:
@@ -176,7 +176,6 @@ def hostile(text: str) -> NeuronExplanation:
         atoms=[text],
         excerpts=[Excerpt([text, text], [9.0, 0.0], [1.0, 0.0], 1, text)],
         experiments=[Experiment(1, text, [Trial(text, True, False, text, 1.0)]), Experiment(2, text, error=text)],
-        generation_score=0.0,
     )
     return NeuronExplanation(
         neuron=Neuron(0, 0),

@@ -32,10 +32,8 @@ FULL = NeuronExplanation(
             unrefined_score=0.0,
             history=[Attempt(0, "rain", 0.25), Attempt(1, "snow", None)],
             atoms=["rain"],
-            siblings=["rain"],
             excerpts=[Excerpt(["a", " wet\ud800"], [0.0, 9.5], [1.0, 10.0], 3, "news")],
             experiments=[Experiment(1, "rain", [Trial("It rains.", True, False, " rains", 1.5)], "")],
-            generation_score=0.5,
         ),
         Mode("not scored"),
     ],
@@ -77,7 +75,7 @@ def written(path: tuple[Any, ...]) -> str:
 
 
 FIELDS = [path for path in places(json.loads(FULL.to_json())) if path != ("schema_version",)]
-NUMBERS = {"score", "joint_score", "unrefined_score", "val_score", "subset_score", "generation_score"}
+NUMBERS = {"score", "joint_score", "unrefined_score", "val_score", "subset_score"}
 
 
 def test_what_is_saved_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -92,7 +90,7 @@ def test_what_is_saved_is_read_back_as_it_was(tmp_path: Path) -> None:
     "path", [path for path in FIELDS if isinstance(path[-1], str) and "usage" not in path[:-2]], ids=written
 )
 def test_no_field_may_be_missing_but_those_that_came_later(path: tuple[Any, ...]) -> None:
-    if path[-1] in ("experiments", "generation_score"):
+    if path[-1] == "experiments":
         assert NeuronExplanation.from_json(edited(path, drop=True)).status == "partial"
         return
     if path[-2:-1] and isinstance(json.loads(FULL.to_json())["usage"].get(path[-2]), dict):

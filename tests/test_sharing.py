@@ -26,6 +26,7 @@ from neuronscope.locks import Lock, lock_of
 from neuronscope.simulators import HybridSimulator
 from neuronscope.simulators.causal_lm import CausalModel, Reading
 from neuronscope.subject.capture import visit
+from neuronscope.types import HookPoint
 from small_world import SmallWorld, write_small_world
 
 
@@ -62,13 +63,13 @@ def test_the_owners_pass_beside_ours_is_the_owners(tiny_llama: Any, tiny_tokeniz
     found: dict[int, torch.Tensor] = {}
     beside: list[torch.Tensor] = []
 
-    def visitor(layer: int, activations: torch.Tensor) -> None:
-        found[layer] = activations.clone()
+    def visitor(point: HookPoint, activations: torch.Tensor) -> None:
+        found[point.layer] = activations.clone()
         with torch.no_grad():  # the hooks are on the model now
             beside.append(in_a_thread(lambda: tiny_llama(theirs).logits))
             beside.append(tiny_llama(theirs).logits)
 
-    visit(subject, IDS, [0, 2], visitor)
+    visit(subject, IDS, [HookPoint(0), HookPoint(2)], visitor)
     assert len(beside) == 4
     assert all(torch.equal(logits, alone) for logits in beside)
     for layer in (0, 2):
@@ -84,11 +85,11 @@ def test_readers_of_one_model_read_what_each_would_read_alone(tiny_llama: Any, t
     with ThreadPoolExecutor(2) as pool:
         others: list[Any] = []
 
-        def visitor(_layer: int, _activations: torch.Tensor) -> None:
+        def visitor(_point: HookPoint, _activations: torch.Tensor) -> None:
             others.extend(pool.submit(subject.activations, ids, [1]) for subject, ids in jobs)
             time.sleep(0.02)  # so that they do begin, where nothing stops them
 
-        visit(first, [[5, 9, 40, 7]], [0, 1], visitor)
+        visit(first, [[5, 9, 40, 7]], [HookPoint(0), HookPoint(1)], visitor)
         found = [future.result(timeout=60)[1][0] for future in others]
     for left, right in zip(found, alone * 2, strict=True):
         np.testing.assert_array_equal(left, right)
@@ -98,7 +99,12 @@ def test_a_visitor_may_read_the_model_that_it_visits(tiny_llama: Any, tiny_token
     subject = ns.load_subject((tiny_llama, tiny_tokenizer), dtype="float32")
     expected = subject.activations([[8, 3]], [2])[2][0]
     inner: list[Any] = []
-    visit(subject, IDS, [0, 2], lambda layer, _: inner.append(subject.activations([[8, 3]], [2])[2][0]))
+    visit(
+        subject,
+        IDS,
+        [HookPoint(0), HookPoint(2)],
+        lambda point, _: inner.append(subject.activations([[8, 3]], [2])[2][0]),
+    )
     for found in inner:
         np.testing.assert_array_equal(found, expected)
 
@@ -218,11 +224,11 @@ def test_a_forked_child_finds_no_lock_taken_by_a_thread_that_it_has_not(tiny_lla
     subject = ns.load_subject((tiny_llama, tiny_tokenizer), dtype="float32")
     held, done = threading.Event(), threading.Event()
 
-    def visitor(_layer: int, _activations: torch.Tensor) -> None:
+    def visitor(_point: HookPoint, _activations: torch.Tensor) -> None:
         held.set()
         done.wait(60)
 
-    reader = threading.Thread(target=visit, args=(subject, IDS, [1], visitor))
+    reader = threading.Thread(target=visit, args=(subject, IDS, [HookPoint(1)], visitor))
     reader.start()
     assert held.wait(60)
     try:

@@ -337,7 +337,7 @@ def test_saved_results_give_the_joint_explanation_of_each_living_neuron(store: A
 def test_documents_of_the_test_split_are_not_learnt(store: Any, tmp_path: Path) -> None:
     save_results(tmp_path / "results")
     for neuron in read_results(tmp_path / "results", store, TrainingSettings(top=4, random=3)):
-        assert {split_of(each.text) for each in neuron.learnt} == {"train", "validation"}
+        assert {split_of(each.text) for each in neuron.learnt} == {"train", "feedback", "validation"}
         assert {split_of(each.text) for each in neuron.unseen} == {"test"}
         assert len({each.sequence_id for each in neuron.learnt}) == len(neuron.learnt)
 

@@ -19,6 +19,7 @@ import neuronscope as ns
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.identity import identify
 from neuronscope.subject.digests import _bits, _sum, digest_of_tensor
+from neuronscope.types import HookPoint
 from test_subject_capture import FAMILIES
 
 IDS = [[5, 6, 7, 8, 9], [10, 11, 12]]
@@ -168,7 +169,7 @@ def test_hooks_that_move_tensors_and_our_own_make_no_other_subject(subject: Any)
     for module in subject.model.modules():
         accelerate.hooks.add_hook_to_module(module, accelerate.hooks.AlignDevicesHook(execution_device="cpu"))
     inside: list[str] = []
-    subject.visit(IDS, [1], lambda _layer, _activations: inside.append("read"))
+    subject.visit(IDS, [HookPoint(1)], lambda _point, _activations: inside.append("read"))
     assert inside
     assert subject.fingerprint == expected
     np.testing.assert_array_equal(activations(subject), read)

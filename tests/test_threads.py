@@ -145,7 +145,7 @@ async def test_each_mode_of_a_thread_is_refined_as_it_would_be_alone() -> None:
     drawn = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
     graph = build_refinement_graph(refinement=AGENTS["refinement"], checkpointer=saver())
     for first, better in ((COLOUR_MODE, BETTER_COLOURS), (ANIMAL_MODE, BETTER_ANIMALS), (COLOUR_MODE, BETTER_COLOURS)):
-        given = {"neuron": BOTH, "exemplars": drawn, "mode": Mode(first)}
+        given = {"neuron": BOTH, "exemplars": drawn, "modes": [Mode(first)]}
         output = await graph.ainvoke(given, THREAD, context=context)
         (mode,) = output["modes"]
         assert (mode.history[0].explanation, mode.explanation) == (first, better)
@@ -155,15 +155,16 @@ async def test_each_mode_of_a_thread_is_refined_as_it_would_be_alone() -> None:
 
 
 async def test_a_history_that_comes_with_the_input_is_gone_on_with() -> None:
-    context = instruments(config=ns.ExplainConfig(max_iterations=2, patience=None))
+    context = instruments(config=ns.ExplainConfig(max_iterations=1, patience=None))
     drawn = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
     graph = build_refinement_graph(refinement=AGENTS["refinement"], checkpointer=saver())
-    known = [Attempt(0, COLOUR_MODE, 0.2), Attempt(1, 'This neuron activates on "red".', 0.3)]
+    known = Mode(COLOUR_MODE, val_score=0.2, history=[Attempt(0, COLOUR_MODE, 0.2)])
     for _ in range(2):
-        given = {"neuron": BOTH, "exemplars": drawn, "mode": Mode(COLOUR_MODE), "history": known}
-        output = await graph.ainvoke(given, THREAD, context=context)
-        assert output["modes"][0].history[:2] == known
-        assert [attempt.iteration for attempt in output["modes"][0].history] == [0, 1, 2]
+        output = await graph.ainvoke({"neuron": BOTH, "exemplars": drawn, "modes": [known]}, THREAD, context=context)
+        (mode,) = output["modes"]
+        assert mode.history[0] == known.history[0]
+        assert [attempt.iteration for attempt in mode.history] == [0, 1]
+        assert mode.explanation == BETTER_COLOURS
 
 
 class Noted(NeuronState, total=False):

@@ -135,7 +135,7 @@ def test_nodes_stand_below_it_and_requests_below_nodes_by_their_agents_name(trac
     nodes = children(traced, root)
     assert [node["name"] for node in nodes] == [
         *("observe", "hypothesis", "decomposition", "clustering"),
-        *("refine", "refine"),
+        "refine",
         "conclude",
     ]
     for node, requests in (("hypothesis", 2), ("decomposition", 1)):
@@ -151,13 +151,15 @@ def test_nodes_stand_below_it_and_requests_below_nodes_by_their_agents_name(trac
     }
 
 
-def test_every_modes_loop_is_named_after_the_mode(traced: FakeLangSmith) -> None:
+def test_rounds_stand_below_refinement_with_one_call_of_the_tools_for_all_modes(traced: FakeLangSmith) -> None:
     (root,) = children(traced, None)
-    loops = [loop for node in children(traced, root) if node["name"] == "refine" for loop in children(traced, node)]
-    assert {loop["name"] for loop in loops} == {f"refine: {COLOUR_MODE}", f"refine: {ANIMAL_MODE}"}
-    for loop in loops:
-        assert loop["name"] == f"refine: {loop['extra']['metadata']['mode']}"
-        assert [step["name"] for step in children(traced, loop)] == ["propose", "tools", "assess"] * 2
+    (node,) = [node for node in children(traced, root) if node["name"] == "refine"]
+    (loop,) = children(traced, node)
+    steps = [step["name"] for step in children(traced, loop)]
+    assert steps[:3] == ["begin", "tools", "reconcile"]
+    rounds = (len(steps) - 3) // 4
+    assert sorted(steps[3:7]) == ["propose", "propose", "reconcile", "tools"]
+    assert len(steps) == 3 + 4 * rounds
 
 
 def test_no_key_and_none_of_the_instruments_is_in_what_is_sent(traced: FakeLangSmith) -> None:

@@ -25,7 +25,9 @@ from .explain import aexplain_neurons as aexplain_neurons
 from .explain import explain_neuron as explain_neuron
 from .explain import explain_neurons as explain_neurons
 from .interfaces import Simulator as Simulator
+from .interfaces import Site as Site
 from .interfaces import Subject as Subject
+from .interfaces import Tap as Tap
 from .llm.budget import Budget as Budget
 from .metrics.table import Evaluation as Evaluation
 from .metrics.table import Measurement as Measurement
@@ -39,7 +41,9 @@ from .runs.run import run as run
 from .runs.spec import RunSpec as RunSpec
 from .runs.spec import Selection as Selection
 from .session import make_instruments as make_instruments
+from .subject.layout import Layout as Layout
 from .subject.loading import load_subject as load_subject
+from .subject.sites import register_site as register_site
 from .types import Exemplar as Exemplar
 from .types import Neuron as Neuron
 

@@ -36,8 +36,9 @@ class ExplainConfig(Settings):
     and advice on what the simulators read; or these rules alone, with every candidate an independent answer."""
     feedback: Literal["errors", "history"] = "errors"
     """What the Refinement Agent sees: the ranked history alone (paper, appendix F), or also the prediction errors."""
-    objective: Literal["mode", "neuron"] = "mode"
-    """What refinement optimises: the score on the mode's own validation exemplars, or on the neuron's whole set."""
+    objective: Literal["joint", "neuron", "mode"] = "joint"
+    """What refinement optimises: the validation score of all modes together, each mode's own on the neuron's whole set
+    (paper, appendix C), or each mode's own on the exemplars that belong to it (paper, equation 1)."""
     max_iterations: int = Field(5, ge=0)
     """Refinement iterations at most (paper, section 3.3)."""
     n_candidates: int = Field(8, ge=1)

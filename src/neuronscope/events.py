@@ -12,21 +12,21 @@ Phase = Literal["started", "finished"]
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """One step of one neuron's explanation, as `astream(..., stream_mode="custom", subgraphs=True)` yields it.
+    """One step of one neuron's explanation: a node of the graph that starts, or has finished.
 
-    Modes are refined at the same time, so their events interleave: `mode` says whose an event is.
+    Modes propose at the same time, so their events interleave: `mode` says whose an event is.
     """
 
     neuron: Neuron
     """The neuron being explained."""
     node: str
-    """The graph's node: observe, hypothesis, decomposition, clustering, refine (one mode's whole loop; within it
-    propose, tools, assess), conclude."""
+    """The graph's node: observe, hypothesis, decomposition, clustering, refine (within it begin, propose, probe, tools,
+    reconcile), conclude; or one of your own."""
     phase: Phase
     """Whether the node has just started or has finished. One that raises an error never finishes."""
     mode: str | None = None
-    """The representative of the mode that the node works on; it stays the same from the mode's first event to its
-    last. None in nodes that work on the whole neuron."""
+    """The representative of the mode that the node works on, or has changed; it stays the same from the mode's first
+    event to its last. None in nodes that work on the whole neuron."""
     iteration: int | None = None
     """The mode's round of refinement; round 0 scores the representative. None where `mode` is."""
     score: float | None = None
@@ -52,7 +52,13 @@ STEPS = {
 }
 """The nodes of the whole graph in order, and what each is doing, in words."""
 
-_IN_THE_LOOP = {"propose": "proposing", "tools": "scoring", "assess": "comparing"}
+_IN_THE_LOOP = {
+    "begin": "starting",
+    "propose": "proposing",
+    "probe": "trying out",
+    "tools": "scoring",
+    "reconcile": "compared",
+}
 
 
 class NeuronProgress:
@@ -81,7 +87,7 @@ class NeuronProgress:
             self.n_modes = event.n_modes
         if event.mode is not None:
             self.modes[event.mode] = event
-        node = event.node if event.mode is None else "refine"
+        node = "refine" if event.mode is not None or event.node in _IN_THE_LOOP else event.node
         if node not in self.passed:
             self.passed.append(node)
         self.node = node
@@ -104,9 +110,6 @@ class NeuronProgress:
             return "starting"
         return STEPS.get(self.node, self.node)
 
-    @staticmethod
-    def doing_in(event: ProgressEvent) -> str:
-        """What is going on in a mode whose latest event this is; nothing once its refinement is done."""
-        if event.node == "refine":
-            return "starting" if event.phase == "started" else "done"
-        return _IN_THE_LOOP.get(event.node, event.node)
+    def doing_in(self, event: ProgressEvent) -> str:
+        """What is going on in a mode whose latest event this is; nothing once refinement is done."""
+        return _IN_THE_LOOP.get(event.node, event.node) if self.node == "refine" else "done"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
+    from torch import nn
 
     from neuronscope.llm.usage import UsageTracker
     from neuronscope.types import Exemplar, Neuron
@@ -41,6 +43,99 @@ class Subject(Protocol):
         Returns:
             For each layer, one `(len(sequence), width)` array per sequence.
         """
+
+
+@runtime_checkable
+class SitedSubject(Subject, Protocol):
+    """A subject with units at more sites than its MLPs, as a loaded one has; for one of your own this is optional."""
+
+    @property
+    def sites(self) -> Collection[str]:
+        """The names of its sites, `"mlp"` among them if it has neurons."""
+
+    def width(self, layer: int, site: str = "mlp") -> int:
+        """How many units one layer has at a site."""
+
+    def activations(
+        self, token_ids: Sequence[Sequence[int]], layers: Sequence[int], site: str = "mlp"
+    ) -> dict[int, list[NDArray[np.float32]]]:
+        """As `Subject.activations`, of one site."""
+
+
+class ModelSubject(SitedSubject, Protocol):
+    """A subject that is a torch model in this process, as `load_subject` gives it: sites read its modules."""
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder's layers, from 0."""
+
+    @property
+    def projections(self) -> Sequence[nn.Module]:
+        """Each layer's MLP's output projection."""
+
+
+class Tap(NamedTuple):
+    """One tensor of a forward pass: what a module takes, or what it gives."""
+
+    module: nn.Module
+    """The module."""
+    side: Literal["input", "output"] = "input"
+    """Which side of it."""
+    item: int | str = 0
+    """Which one, where it takes or gives several: a position, or the name of an argument or of an output's field."""
+
+
+class Site(Protocol):
+    """Where scalars live in a model, one layer like another: neurons, latents of a dictionary, residual coordinates.
+
+    `neuronscope.register_site` makes it known by its name, which `Neuron.site` and `site=` then take.
+    """
+
+    @property
+    def name(self) -> str:
+        """Small letters, digits, dots, hyphens and underscores: it is part of file names."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its own weights and settings, part of a store's identity; the model's are in the subject's."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether a unit's large negative values mean something: of MLP neurons they do, of ReLU latents not."""
+
+    def taps(self, subject: ModelSubject, layer: int) -> Sequence[Tap]:
+        """The tensors that it reads in one layer.
+
+        Raises:
+            SubjectError: the model has no such place in this layer.
+        """
+
+    def width(self, subject: ModelSubject, layer: int) -> int:
+        """How many units one layer has."""
+
+    def read(self, tensors: Sequence[torch.Tensor], layer: int) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """The units' activations at each token.
+
+        Args:
+            tensors: in the order of `taps`, `(tokens, d)` each: the tokens of a whole batch, one after the other, with
+                what stands in front of sequences and pads them, whose activations are thrown away. Read only.
+            layer: the layer.
+
+        Returns:
+            Dense `(tokens, width)`; or sparse, the units' indices and their values, `(tokens, k)` each.
+        """
+
+
+@runtime_checkable
+class WritingSite(Protocol):
+    """A site whose units write into the residual stream."""
+
+    def write_direction(self, subject: ModelSubject, layer: int, index: int) -> torch.Tensor:
+        """What one unit adds to the residual stream at activation 1, of shape `(hidden,)`."""
 
 
 @runtime_checkable

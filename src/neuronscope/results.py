@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, overload
@@ -16,7 +16,7 @@ from neuronscope.saved import SavedForm, read_saved
 from neuronscope.text import shortened
 from neuronscope.types import Neuron
 
-_SAVED = SavedForm("explanation", "Explain the neuron again", frozenset({"experiments", "generation_score"}))
+_SAVED = SavedForm("explanation", "Explain the neuron again", frozenset({"experiments"}))
 
 Score = Annotated[float, Interval(ge=-1.0, le=1.0)]
 """A Pearson correlation."""
@@ -53,13 +53,50 @@ class Attempt:
     val_score: Score | None
     """Pearson correlation on the validation set that refinement optimises; None where it could not be measured."""
     errors: tuple[PredictionError, ...] = ()
-    """Where this attempt fails most, both ways; refinement with `feedback="errors"` sees them."""
+    """Where this attempt fails most on feedback text, both ways; refinement with `feedback="errors"` sees them."""
+    joint_score: Score | None = None
+    """Validation score of all the neuron's modes together, with this attempt as the mode's explanation."""
+    gain: float | None = None
+    """By how much the objective exceeds that of the mode's explanation before; None for the first attempt."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "errors", tuple(self.errors))  # read back from a checkpoint it is a list
 
+    @property
+    def accepted(self) -> bool:
+        """Whether it became the mode's explanation: the first attempt does, then each that the objective gains by."""
+        return self.gain is None or self.gain > 0
+
     def __repr__(self) -> str:
         return f"Attempt({self.iteration}, {shortened(self.explanation)!r}, {_shown(self.val_score)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What came of measuring one candidate explanation."""
+
+    explanation: str
+    """The candidate."""
+    score: Score | None
+    """Its validation score; None if it was pruned on the way, or cannot be measured."""
+    constant: bool | None
+    """Whether it predicts the same everywhere; None where there is no score."""
+    sequences: int
+    """How many sequences it was compared on."""
+    mode: str = ""
+    """The representative of the mode that it is for, if that is known."""
+    failure: str = ""
+    """Why it could not be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenActivations:
+    """A text's tokens, each with a number."""
+
+    tokens: list[str]
+    """The text of each token."""
+    activations: list[float]
+    """The neuron's activation at each of them; the other sign counts as 0."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -158,11 +195,11 @@ class Mode:
     """
 
     explanation: str
-    """The best sentence found, by validation score."""
+    """The best sentence found, by the objective."""
     score: Score | None = None
     """Test score: Pearson correlation over all tokens of the neuron's whole test set."""
     val_score: Score | None = None
-    """The best validation score of the history."""
+    """The largest validation score among the attempts that the objective accepted."""
     subset_score: Score | None = None
     """Test score on the exemplars that belong to this mode, plus the random ones (the paper's D_k)."""
     unrefined_score: Score | None = None
@@ -171,16 +208,41 @@ class Mode:
     """The representative, then the best candidate of each iteration."""
     atoms: list[str] = field(default_factory=list)
     """The atomic conditions that the clustering put together."""
-    siblings: list[str] = field(default_factory=list)
-    """Representatives of all the neuron's modes when refinement began: they decide which exemplars are whose."""
     constant: bool = False
     """True if the explanation predicts the same everywhere on the test set; such a prediction scores 0."""
     excerpts: list[Excerpt] = field(default_factory=list)
     """Test exemplars of this mode, strongest first."""
     experiments: list[Experiment] = field(default_factory=list)
     """What the Refinement Agent tried out, with `experiments=True`."""
-    generation_score: Share | None = None
-    """The share of the texts written from `explanation` in which the neuron fires; None where there are none."""
+    strength: Level | None = None
+    """The activation that it stands for where it applies fully; fitted on train text, None if it was not."""
+
+    @property
+    def representative(self) -> str:
+        """What refinement began with; it names the mode as long as the neuron is being explained."""
+        return self.history[0].explanation if self.history else self.explanation
+
+    @property
+    def best(self) -> Attempt | None:
+        """The attempt that is the mode's explanation: the last that the objective accepted.
+
+        Of attempts without a `gain`, made by hand say, it is the one with the best score; the earliest of equals.
+        """
+        if any(attempt.gain is not None for attempt in self.history):
+            return next(attempt for attempt in reversed(self.history) if attempt.accepted)
+        return max(self.history, key=lambda attempt: sortable(attempt.val_score), default=None)
+
+    @property
+    def generation_score(self) -> float | None:
+        """The share of the texts written from `explanation` that activate the neuron; None where there are none."""
+        fired = [
+            trial.fired
+            for experiment in self.experiments
+            if experiment.explanation == self.explanation
+            for trial in experiment.trials
+            if trial.expected
+        ]
+        return sum(fired) / len(fired) if fired else None
 
     def __repr__(self) -> str:
         return f"Mode({shortened(self.explanation, 80)!r}, score {_shown(self.score)})"
@@ -384,14 +446,6 @@ class NeuronExplanation:
         from neuronscope.display.html import render_fragment
 
         return render_fragment(self)
-
-
-def best_attempt(history: Sequence[Attempt]) -> Attempt:
-    """The attempt with the highest validation score; the earliest of equals, so only a better one replaces it.
-
-    An attempt that could not be measured is the best only where none was.
-    """
-    return max(history, key=lambda attempt: sortable(attempt.val_score))
 
 
 def mean_of(scores: Iterable[float | None]) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import add
-from typing import Annotated, Protocol, TypedDict
+from typing import Annotated, Literal, Protocol, TypedDict
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AnyMessage
@@ -20,7 +20,7 @@ from neuronscope.interfaces import CountedSimulator, ExemplarSource, Simulator, 
 from neuronscope.llm.types import AnyLLM
 from neuronscope.llm.usage import UsageTracker
 from neuronscope.metrics.scorer import Scorer
-from neuronscope.results import Attempt, Cluster, Experiment, Failure, Mode, NeuronExplanation
+from neuronscope.results import Attempt, Cluster, Failure, Mode, NeuronExplanation
 from neuronscope.types import ExemplarIds, Neuron
 
 
@@ -32,24 +32,56 @@ class NeuronState(TypedDict, total=False):
     hypotheses: list[str]
     atoms: list[str]
     clusters: list[Cluster]
-    modes: Annotated[list[Mode], add]
+    modes: list[Mode]
     failures: Annotated[list[Failure], add]
     explanation: NeuronExplanation
 
 
+def by_mode(known: dict[str, list[str]], new: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Proposals of several branches together."""
+    return {**known, **new}
+
+
+def latest(_: str, new: str) -> str:
+    """What several branches say alike."""
+    return new
+
+
 class RefinementState(TypedDict, total=False):
-    """State of one mode's refinement loop."""
+    """State of the refinement of all modes of a neuron."""
 
     neuron: Neuron
     exemplars: ExemplarIds
-    mode: Mode
-    history: list[Attempt]
-    experiments: list[Experiment]
-    candidates: list[str]
-    iteration: int
-    messages: Annotated[list[AnyMessage], add]
+    clusters: list[Cluster]
     modes: list[Mode]
-    failures: list[Failure]
+    proposals: Annotated[dict[str, list[str]], by_mode]
+    """Candidate explanations of this round, by the representative of the mode that they are for."""
+    settled: Annotated[list[str], add]
+    """Representatives of the modes that propose no more: they have converged, or their agent has failed."""
+    kind: Annotated[Literal["proposals", "texts"], latest]
+    """Whether agents have proposed in this round, or written texts that try modes out."""
+    probed: int
+    """The last round before which such texts were tried out."""
+    answered: list[str]
+    """The ids of the tool calls that were answered in this round."""
+    iteration: int
+    """The number of this round; 0 measures the representatives."""
+    messages: Annotated[list[AnyMessage], add]
+    failures: Annotated[list[Failure], add]
+
+
+class ProposalState(TypedDict, total=False):
+    """What one mode's branch of `propose` or `probe` gets; what it returns is a part of `RefinementState`."""
+
+    neuron: Neuron
+    exemplars: ExemplarIds
+    """Without validation and test: an agent sees neither."""
+    mode: Mode
+    siblings: list[Mode]
+    """The neuron's other modes, as they are now."""
+    history: list[Attempt]
+    """The mode's."""
+    iteration: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from neuronscope.arguments import integer
 from neuronscope.errors import ConfigurationError
@@ -15,16 +15,38 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Split = Literal["train", "validation", "test"]
-"""Every document belongs to exactly one: agents see train, refinement optimises validation, scores are test."""
+Split = Literal["train", "feedback", "validation", "test"]
+"""Every document belongs to exactly one: agents see train, the errors that refinement is shown are of feedback,
+validation only selects, reported scores are test."""
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "feedback", "validation", "test")
+
+MLP = "mlp"
+"""The site that every subject has: the inputs of its MLPs' output projections."""
 
 _SITE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _NAME = re.compile(
     rf"(?:(?P<site>{_SITE.pattern}):)?(?P<layer>[0-9]{{1,19}})/"
     r"(?:-(?P<negative>[0-9]{1,19})|(?P<index>[0-9]{1,19})(?:/(?P<sign>[+-])1?)?)"
 )
+
+
+class HookPoint(NamedTuple):
+    """A layer's place at a site: what a forward pass reads, a collection gathers and a file holds as one."""
+
+    layer: int
+    """Layer number, from 0."""
+    site: str = "mlp"
+    """The site's name."""
+
+    def __str__(self) -> str:
+        """In an error, at the beginning of a sentence: `Layer 9`, or `Layer 9 of site 'sae'`."""
+        return f"Layer {self.layer}{'' if self.site == MLP else f' of site {self.site!r}'}"
+
+    @property
+    def file_name(self) -> str:
+        """Part of a path, without an ending: `mlp-9`."""
+        return f"{self.site}-{self.layer}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -80,6 +102,11 @@ class Neuron:
         return cls(int(match["layer"]), index, -1 if negative else 1, match["site"] or "mlp")
 
     @property
+    def hook_point(self) -> HookPoint:
+        """Its layer and site."""
+        return HookPoint(self.layer, self.site)
+
+    @property
     def file_name(self) -> str:
         """The written name as part of a path, without an ending: `9-740`, `9-740-negative`, `sae@9-740`."""
         return str(self).replace("/-", "-negative").replace("/", "-").replace(":", "@")
@@ -120,6 +147,12 @@ class ExemplarIds:
 
     train: list[int] = field(default_factory=list)
     """The top train sequences: what the agents see."""
+    train_others: list[int] = field(default_factory=list)
+    """Train sequences of all ranks below the top, and random ones: strengths are fitted on these and the top ones."""
+    feedback: list[int] = field(default_factory=list)
+    """The top feedback sequences: where the errors that agents are shown come from."""
+    feedback_random: list[int] = field(default_factory=list)
+    """Feedback sequences drawn without regard to activation."""
     validation: list[int] = field(default_factory=list)
     """The top validation sequences."""
     validation_random: list[int] = field(default_factory=list)
@@ -130,3 +163,8 @@ class ExemplarIds:
     """Test sequences drawn without regard to activation."""
     maximum: float = 0.0
     """The neuron's largest activation in the whole corpus, of its sign: 10 on the 0-10 scale."""
+
+    def all_ids(self) -> list[int]:
+        """All of them, of every split."""
+        train, feedback = [*self.train, *self.train_others], [*self.feedback, *self.feedback_random]
+        return [*train, *feedback, *self.validation, *self.validation_random, *self.test, *self.test_random]

@@ -17,15 +17,14 @@ from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
 from neuronscope.llm.answers import read_apart
-from neuronscope.results import best_attempt
-from neuronscope.state import HasContext, RefinementState
+from neuronscope.state import HasContext, ProposalState, RefinementState
 from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
 
-    from neuronscope.results import Attempt, PredictionError
+    from neuronscope.results import PredictionError
 
 
 NO_WRITER = (
@@ -35,19 +34,19 @@ NO_WRITER = (
 
 
 class RefinementAgent(LLMRole):
-    """Reads `history` and `experiments`; writes `candidates`: up to `config.n_candidates` new, different explanations.
+    """Reads `mode` and `history`; writes `proposals`: up to `config.n_candidates` new, different sentences.
 
     One request asks for all of them; what is missing afterwards is asked for once more, as several answers to one
     request where the backend can give them, else in single requests at the same time. With the paper's prompts every
-    candidate is such an independent answer from the beginning. A model that has nothing new to say leaves `candidates`
-    short, or empty.
+    candidate is such an independent answer from the beginning. A model that has nothing new to say leaves them
+    few, or none.
 
     With `config.experiments` the loop first calls `experiment`, which writes texts that test the best attempt.
     """
 
     role: ClassVar[str] = "refinement"
 
-    async def __call__(self, state: RefinementState, runtime: HasContext) -> RefinementState:
+    async def __call__(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Propose candidates.
 
         Raises:
@@ -59,7 +58,8 @@ class RefinementAgent(LLMRole):
 
             return await LexicalRefinement()(state, runtime)
         history, config = state["history"], runtime.context.config
-        errors = _errors_of_best(history) if config.feedback == "errors" else ()
+        best = state["mode"].best
+        errors = best.errors if config.feedback == "errors" and best is not None else ()
         known = [attempt.explanation for attempt in history]
         candidates: list[str] = []
         if config.n_candidates > 1 and config.prompts != "paper":
@@ -68,9 +68,9 @@ class RefinementAgent(LLMRole):
         missing = config.n_candidates - len(candidates)
         singles = await self._singles(llm, state, errors, missing, runtime) if missing else []
         readable, _ = succeeded([*candidates, *singles], self.role)
-        return {"candidates": distinct(readable, known)}
+        return {"proposals": {state["mode"].representative: distinct(readable, known)}}
 
-    async def experiment(self, state: RefinementState, runtime: HasContext) -> RefinementState:
+    async def experiment(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Write texts in which the neuron should and should not fire, as a call of `capture_activations`.
 
         A model that can call tools makes the call itself. One that cannot, or says something else in its place, is
@@ -90,10 +90,10 @@ class RefinementAgent(LLMRole):
         call = ToolCall(name=CAPTURE, args=written._asdict(), id=uuid4().hex)
         return {"messages": [AIMessage(content="", tool_calls=[call])]}
 
-    async def _written(self, llm: BaseChatModel, state: RefinementState, runtime: HasContext) -> Written:
+    async def _written(self, llm: BaseChatModel, state: ProposalState, runtime: HasContext) -> Written:
         usage, sample = runtime.context.usage, state.get("iteration", 0)
-        best = best_attempt(state["history"])
-        messages, schema = experiment_messages(best.explanation, state.get("experiments", [])), texts_schema(N_TEXTS)
+        mode = state["mode"]
+        messages, schema = experiment_messages(mode.explanation, mode.experiments), texts_schema(N_TEXTS)
         tools = [capture_tool()]
         answer = await ask(llm, messages, self.role, schema=schema, tools=tools, usage=usage, sample=sample)
         try:
@@ -103,7 +103,7 @@ class RefinementAgent(LLMRole):
             return await read_apart(read_written, answer, self.role)
 
     async def _together(
-        self, llm: BaseChatModel, state: RefinementState, errors: Sequence[PredictionError], runtime: HasContext
+        self, llm: BaseChatModel, state: ProposalState, errors: Sequence[PredictionError], runtime: HasContext
     ) -> list[str]:
         """All candidates of one request; none if the answer cannot be read."""
         n, usage = runtime.context.config.n_candidates, runtime.context.usage
@@ -117,7 +117,7 @@ class RefinementAgent(LLMRole):
     async def _singles(
         self,
         llm: BaseChatModel,
-        state: RefinementState,
+        state: ProposalState,
         errors: Sequence[PredictionError],
         n: int,
         runtime: HasContext,
@@ -127,7 +127,7 @@ class RefinementAgent(LLMRole):
         A round that added nothing to the history is followed by one with the same prompt: it draws other samples.
         """
         if runtime.context.config.prompts == "paper":
-            messages = paper_prompts.refinement_messages(state["history"], errors, state.get("experiments", []))
+            messages = paper_prompts.refinement_messages(state["history"], errors, state["mode"].experiments)
         else:
             messages = _messages(state, 1, errors)
         first = state.get("iteration", 0) * runtime.context.config.n_candidates
@@ -135,8 +135,8 @@ class RefinementAgent(LLMRole):
         return [await read_apart(_read, answer, self.role) for answer in answers]
 
 
-def _messages(state: RefinementState, n: int, errors: Sequence[PredictionError]) -> list[BaseMessage]:
-    return refinement_messages(state["history"], n, errors, state.get("experiments", []))
+def _messages(state: ProposalState, n: int, errors: Sequence[PredictionError]) -> list[BaseMessage]:
+    return refinement_messages(state["history"], n, errors, state["mode"].experiments)
 
 
 def _read(answer: AIMessage, role: str) -> str | LLMError:
@@ -144,7 +144,3 @@ def _read(answer: AIMessage, role: str) -> str | LLMError:
         return read_sentence(answer, role)
     except LLMError as error:
         return error
-
-
-def _errors_of_best(history: Sequence[Attempt]) -> tuple[PredictionError, ...]:
-    return best_attempt(history).errors if history else ()

@@ -16,8 +16,8 @@ import torch
 
 from neuronscope.errors import SubjectError
 from neuronscope.exemplars import frequency, processor
-from neuronscope.exemplars.topk import insert, merge, sequence_ids
-from neuronscope.types import SPLITS, Split
+from neuronscope.exemplars.topk import TopK, by_split, insert, merge, sequence_ids
+from neuronscope.types import SPLITS, HookPoint, Split
 
 TOTAL_UNIT = 2.0**-20
 """Sums are kept as integers in this unit: adding integers does not depend on the order."""
@@ -56,7 +56,7 @@ class SignStatistics:
         frequency.rebase(self.counts, self.lowest.to(device), lowest)
         self.lowest = lowest
 
-    def merge(self, other: SignStatistics, top_k: int) -> None:
+    def merge(self, other: SignStatistics, top_k: Mapping[Split, int]) -> None:
         """Take in the statistics of another part of the corpus."""
         device = self.maximum.device
         self.raise_maximum(other.maximum.to(device))
@@ -65,7 +65,7 @@ class SignStatistics:
         self.counts = self.counts + others
         self.total = self.total + other.total.to(self.total.device)
         for split, keys in self.top.items():
-            self.top[split] = merge(keys, other.top[split].to(keys.device), top_k)
+            self.top[split] = merge(keys, other.top[split].to(keys.device), top_k[split])
 
     def arrays(self) -> dict[str, torch.Tensor]:
         """Everything it knows, by name; `restore` takes it back."""
@@ -80,12 +80,19 @@ class SignStatistics:
 
 
 class LayerAccumulator:
-    """Takes in one layer's activations, batch by batch and chunk by chunk."""
+    """Takes in one hook point's activations, batch by batch and chunk by chunk.
 
-    def __init__(self, layer: int, width: int, signs: Sequence[int], top_k: int) -> None:
-        self.layer = layer
+    Args:
+        point: the hook point.
+        width: how many units it has.
+        signs: 1, -1 or both.
+        top_k: how many sequences a list holds, of every split or of each.
+    """
+
+    def __init__(self, point: HookPoint, width: int, signs: Sequence[int], top_k: TopK) -> None:
+        self.point = point
         self.width = width
-        self.top_k = top_k
+        self.top_k = by_split(top_k)
         self.signs = {sign: SignStatistics(width) for sign in signs}
         self._maxima: dict[int, list[torch.Tensor]] = {sign: [] for sign in signs}
         self._sums: torch.Tensor | None = None
@@ -174,13 +181,13 @@ class LayerAccumulator:
                 chosen = torch.tensor(rows, device=device)
                 add = processor.insert if device.type == "cpu" else insert
                 statistics.top[split] = add(
-                    statistics.top[split].to(device), maxima.index_select(0, chosen), numbers[chosen], self.top_k
+                    statistics.top[split].to(device), maxima.index_select(0, chosen), numbers[chosen], self.top_k[split]
                 )
 
     def _check_finite(self, maxima: torch.Tensor) -> None:
         if not torch.isfinite(maxima).all():
             raise SubjectError(
-                f"Layer {self.layer} has activations that are infinite or not a number. "
+                f"{self.point} has activations that are infinite or not a number. "
                 "Load the subject with another dtype, such as dtype='float32'."
             )
 

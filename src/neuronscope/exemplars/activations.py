@@ -23,7 +23,7 @@ from neuronscope.errors import ConfigurationError
 from neuronscope.interfaces import Subject
 from neuronscope.io import write_atomically
 from neuronscope.stopping import check_stopped
-from neuronscope.types import Neuron
+from neuronscope.types import HookPoint, Neuron
 
 if TYPE_CHECKING:
     import torch
@@ -83,15 +83,15 @@ def _compute_batch(
 ) -> None:
     from neuronscope.subject.capture import visit
 
-    def keep(layer: int, activations: torch.Tensor) -> None:
+    def keep(point: HookPoint, activations: torch.Tensor) -> None:
         for row, sequence_id in enumerate(batch):
             for neuron in takers[sequence_id]:
-                if neuron.layer == layer:
+                if neuron.hook_point == point:
                     own = activations[row, : len(sequences[sequence_id]), neuron.index]
                     found[neuron][sequence_id][:] = (own.float() * neuron.sign).clamp(min=0).cpu().numpy()
 
-    layers = sorted({neuron.layer for sequence_id in batch for neuron in takers[sequence_id]})
-    visit(subject, [sequences[sequence_id] for sequence_id in batch], layers, keep)
+    points = sorted({neuron.hook_point for sequence_id in batch for neuron in takers[sequence_id]})
+    visit(subject, [sequences[sequence_id] for sequence_id in batch], points, keep)
 
 
 def batches(sequences: Mapping[int, Sequence[int]], n_tokens: int) -> Iterator[list[int]]:

@@ -24,6 +24,7 @@ PARTS = (
     "hooks",
     "tokenizer",
     "bos",
+    "layout",
     "dtype",
 )
 """What a fingerprint is made of, where a subject tells; `subject.fingerprint` says what each covers."""

@@ -10,6 +10,16 @@ from numpy.typing import NDArray
 
 from neuronscope.types import Neuron, Split
 
+_SEED_OFFSETS: dict[Split, int] = {"train": 0, "validation": 1, "test": 2, "feedback": 3}
+
+
+def split_seed(seed: int, split: Split) -> int:
+    """The seed with which a split's random sequences are drawn, so that all who ask draw the same ones.
+
+    Feedback joined last and is counted last: the draws of the other splits are those of before.
+    """
+    return 3 * seed + _SEED_OFFSETS[split]
+
 
 def strongest(values: NDArray[np.float32], n: int, then: NDArray[np.float32]) -> list[int]:
     """The positions of the n largest values, largest first; ties by the larger `then`, then by the lower position."""

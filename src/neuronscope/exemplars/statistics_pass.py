@@ -21,11 +21,12 @@ from neuronscope.exemplars.accumulator import LayerAccumulator
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.pool import Sequence as PooledSequence
 from neuronscope.exemplars.pool import SequencePool
-from neuronscope.exemplars.topk import MAX_ID
-from neuronscope.interfaces import Subject
+from neuronscope.exemplars.topk import MAX_ID, TopK
+from neuronscope.interfaces import Site, Subject
 from neuronscope.stopping import check_stopped
 from neuronscope.subject.capture import to_device, visit
-from neuronscope.types import SPLITS
+from neuronscope.subject.sites import register_site, width_of
+from neuronscope.types import MLP, SPLITS, HookPoint
 
 CHUNK_SEQUENCES = 512
 """Sequences between two merges into the running lists; within them, sequences of similar length share a batch."""
@@ -72,7 +73,13 @@ class Collection:
     """What a pass has gathered."""
 
     def __init__(
-        self, subject: Subject, layers: Sequence[int], signs: Sequence[int], top_k: int, batch_tokens: int
+        self,
+        subject: Subject,
+        layers: Sequence[int],
+        signs: Sequence[int],
+        top_k: TopK,
+        batch_tokens: int,
+        site: str | Site = MLP,
     ) -> None:
         """Start empty.
 
@@ -80,11 +87,16 @@ class Collection:
             subject: the model.
             layers: layer numbers, from 0.
             signs: 1, -1 or both.
-            top_k: sequences per neuron, sign and split.
+            top_k: sequences per neuron and sign, of every split or of each.
             batch_tokens: tokens of a forward pass, padding included.
+            site: where the units are, by its name; or the site itself, which a worker on another machine then knows.
         """
+        if not isinstance(site, str):
+            register_site(site)
+            site = site.name
         self.subject = subject
-        self.accumulators = {layer: LayerAccumulator(layer, subject.width(layer), signs, top_k) for layer in layers}
+        points = [HookPoint(layer, site) for layer in layers]
+        self.accumulators = {point: LayerAccumulator(point, width_of(subject, point), signs, top_k) for point in points}
         self.pool = SequencePool(self._referenced)
         self.source_tokens: Counter[str] = Counter()
         self.n_chunks = 0
@@ -132,18 +144,18 @@ class Collection:
         lengths = torch.tensor([len(sequence) for sequence in token_ids])
         padding = torch.arange(int(lengths.max())) >= lengths[:, None] if lengths.min() < lengths.max() else None
 
-        def add(layer: int, activations: torch.Tensor) -> None:
+        def add(point: HookPoint, activations: torch.Tensor) -> None:
             nonlocal padding
             if padding is not None and padding.device != activations.device:
                 padding = to_device(padding, activations.device)
-            self.accumulators[layer].add_batch(activations, padding)
+            self.accumulators[point].add_batch(activations, padding)
 
         visit(self.subject, token_ids, list(self.accumulators), add)
 
     def merge(self, other: Collection) -> None:
         """Take in what was gathered from other chunks of the same corpus."""
-        for layer, accumulator in self.accumulators.items():
-            accumulator.merge(other.accumulators[layer])
+        for point, accumulator in self.accumulators.items():
+            accumulator.merge(other.accumulators[point])
         self.pool.merge(other.pool)
         self.source_tokens += other.source_tokens
         self.n_chunks += other.n_chunks
@@ -152,9 +164,9 @@ class Collection:
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything gathered, as arrays by name and as JSON; `restore` takes it back."""
         arrays = {
-            f"{layer.layer}/{sign:+d}/{name}": array
-            for layer in self.accumulators.values()
-            for sign, statistics in layer.signs.items()
+            f"{point.file_name}/{sign:+d}/{name}": array
+            for point, accumulator in self.accumulators.items()
+            for sign, statistics in accumulator.signs.items()
             for name, array in statistics.arrays().items()
         }
         sequences = self.pool.sequences
@@ -177,9 +189,9 @@ class Collection:
 
     def restore(self, arrays: Mapping[str, torch.Tensor], counts: Mapping[str, Any]) -> None:
         """Go on from what `state` returned; this collection must be empty."""
-        for layer in self.accumulators.values():
-            for sign, statistics in layer.signs.items():
-                prefix = f"{layer.layer}/{sign:+d}/"
+        for point, accumulator in self.accumulators.items():
+            for sign, statistics in accumulator.signs.items():
+                prefix = f"{point.file_name}/{sign:+d}/"
                 own = {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
                 statistics.restore(own)
         tokens = np.split(arrays["pool/token_ids"].numpy(), arrays["pool/lengths"].cumsum(0)[:-1].numpy())

@@ -7,12 +7,23 @@ the same in whatever order, and however divided, the stream arrives; merging is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
+from neuronscope.types import SPLITS, Split
+
+TopK = int | Mapping[Split, int]
+"""How many sequences a list holds: of every split, or of each."""
 EMPTY = -1
 """The id in a place of a list that no sequence fills."""
 MAX_ID = 2**31 - 1
 """The largest sequence id: stores keep ids in 32 bits, with a sign for `EMPTY`."""
+
+
+def by_split(top_k: TopK) -> dict[Split, int]:
+    """How many sequences a list of each split holds."""
+    return {split: top_k if isinstance(top_k, int) else top_k[split] for split in SPLITS}
 
 
 def pack(maxima: torch.Tensor, sequence_ids: torch.Tensor) -> torch.Tensor:

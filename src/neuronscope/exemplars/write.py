@@ -80,7 +80,7 @@ def _write_layer(folder: Path, accumulator: LayerAccumulator, n_tokens: int) -> 
         arrays[f"{sign:+d}/mean"] = (statistics.total.cpu().double() * TOTAL_UNIT / n_tokens).float().numpy()
         arrays[f"{sign:+d}/maximum"] = statistics.maximum.cpu().numpy()
         for split, keys in statistics.top.items():
-            activations, ids = unpack(keys, accumulator.top_k)
+            activations, ids = unpack(keys, accumulator.top_k[split])
             arrays[f"{sign:+d}/{split}/activations"] = activations.cpu().numpy()
             arrays[f"{sign:+d}/{split}/sequences"] = ids.cpu().numpy()
-    save_file(arrays, folder / layer_file(accumulator.layer))
+    save_file(arrays, folder / layer_file(accumulator.point.layer))

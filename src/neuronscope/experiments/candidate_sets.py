@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import ConfigurationError
-from neuronscope.graphs.tools import validation_sequences
+from neuronscope.graphs.observe import draw_exemplars
 from neuronscope.io import write_atomically
 from neuronscope.metrics import pearson_rows
-from neuronscope.results import best_attempt
-from neuronscope.state import Instruments, RefinementState
+from neuronscope.state import Instruments, ProposalState, RefinementState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,22 +83,24 @@ class Recorder:
         self.sets: list[CandidateSet] = []
         self._rounds = 0
 
-    async def __call__(self, state: RefinementState, runtime: Any) -> RefinementState:
+    async def __call__(self, state: ProposalState, runtime: Any) -> RefinementState:
         """Pass on what the agent proposes."""
         proposed: RefinementState = await self.agent(state, runtime)
-        if len(proposed.get("candidates", [])) > 1:
-            self._rounds += 1
-            name = f"{state['neuron'].file_name}-round{self._rounds}"
-            self.sets.append(await self._record(name, state, proposed["candidates"], runtime.context))
+        for candidates in proposed.get("proposals", {}).values():
+            if len(candidates) > 1:
+                self._rounds += 1
+                name = f"{state['neuron'].file_name}-round{self._rounds}"
+                self.sets.append(await self._record(name, state, candidates, runtime.context))
         return proposed
 
     async def _record(
-        self, name: str, state: RefinementState, candidates: list[str], instruments: Instruments
+        self, name: str, state: ProposalState, candidates: list[str], instruments: Instruments
     ) -> CandidateSet:
-        scorer, neuron = instruments.scorer, state["neuron"]
-        best = best_attempt(state["history"]).explanation
-        sequences = await validation_sequences(state, instruments)
-        drawn = set(state["exemplars"].validation_random)
+        scorer, neuron, best = instruments.scorer, state["neuron"], state["mode"].explanation
+        ids = await asyncio.to_thread(draw_exemplars, instruments.store, neuron, instruments.config)
+        sequences, drawn = [*ids.validation, *ids.validation_random], set(ids.validation_random)
+        exemplars = await scorer.exemplars(neuron, sequences)
+        sequences = [one.sequence_id for one in exemplars if one.sequence_id in drawn or one.activations.max() > 0]
         return CandidateSet(
             name=name,
             best=best,

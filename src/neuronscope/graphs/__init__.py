@@ -2,64 +2,62 @@
 
 from neuronscope.graphs.conclude import conclude
 from neuronscope.graphs.neuron import (
-    Guarded,
     NeuronGraph,
-    after_decomposition,
-    after_hypothesis,
+    after_clustering,
     after_observe,
+    agent_failed,
     build_neuron_graph,
-    fan_out,
+    neuron_graph_builder,
 )
 from neuronscope.graphs.observe import observe
-from neuronscope.graphs.probe import TryOut
+from neuronscope.graphs.probe import Probe
+from neuronscope.graphs.reconcile import reconcile
 from neuronscope.graphs.refine import (
     Agent,
-    Propose,
     RefinementGraph,
+    RefinementInput,
     RefinementOutput,
-    after_propose,
-    after_try_out,
-    assess,
+    Tools,
+    begin,
     build_refinement_graph,
-    call_for_scores,
     next_step,
+    refinement_graph_builder,
 )
-from neuronscope.graphs.stream import announced, stream_events
+from neuronscope.graphs.stream import stream_events
 from neuronscope.graphs.threads import beginning_afresh
-from neuronscope.graphs.tools import TOOLS, capture_activations, fail_in_words, score_explanations
-from neuronscope.state import Instruments, NeuronState, RefinementState
+from neuronscope.graphs.tools import TOOLS, capture_activations, errors_to_messages, score_explanations
+from neuronscope.state import Instruments, NeuronState, ProposalState, RefinementState
 from neuronscope.types import ExemplarIds
 
 __all__ = [
     "TOOLS",
     "Agent",
     "ExemplarIds",
-    "Guarded",
     "Instruments",
     "NeuronGraph",
     "NeuronState",
-    "Propose",
+    "Probe",
+    "ProposalState",
     "RefinementGraph",
+    "RefinementInput",
     "RefinementOutput",
     "RefinementState",
-    "TryOut",
-    "after_decomposition",
-    "after_hypothesis",
+    "Tools",
+    "after_clustering",
     "after_observe",
-    "after_propose",
-    "after_try_out",
-    "announced",
-    "assess",
+    "agent_failed",
+    "begin",
     "beginning_afresh",
     "build_neuron_graph",
     "build_refinement_graph",
-    "call_for_scores",
     "capture_activations",
     "conclude",
-    "fail_in_words",
-    "fan_out",
+    "errors_to_messages",
+    "neuron_graph_builder",
     "next_step",
     "observe",
+    "reconcile",
+    "refinement_graph_builder",
     "score_explanations",
     "stream_events",
 ]

@@ -12,11 +12,11 @@ from langgraph.runtime import Runtime
 from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.modes import representative
-from neuronscope.graphs.tools import own_sequences
+from neuronscope.graphs.objective import own_sequences, strengths_of
 from neuronscope.llm import model_name
 from neuronscope.metrics import Scorer, assign_exemplars, pearson
 from neuronscope.metrics.correlation import on_scale, varies
+from neuronscope.metrics.joint import joint_prediction
 from neuronscope.results import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage, mean_of, sortable
 from neuronscope.state import Instruments, NeuronState
 from neuronscope.types import Exemplar, ExemplarIds, Neuron
@@ -44,7 +44,7 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
     """
     instruments, neuron, ids = runtime.context, state["neuron"], state["exemplars"]
     scorer = instruments.scorer
-    examined = await _examine(scorer, neuron, ids, state.get("modes", []))
+    examined = await _examine(instruments, neuron, ids, state.get("modes", []))
     modes = sorted(examined.modes, key=lambda mode: -sortable(mode.score))
     new = [*examined.failures, *await _gaps(scorer, neuron, ids, state)]
     failures = [*state.get("failures", []), *new]
@@ -100,13 +100,13 @@ class _Examined:
     failures: list[Failure]
 
 
-async def _examine(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, modes: Sequence[Mode]) -> _Examined:
+async def _examine(instruments: Instruments, neuron: Neuron, ids: ExemplarIds, modes: Sequence[Mode]) -> _Examined:
     """Predict every mode, and its representative, on the test set, and score what could be predicted."""
-    sequences = [*ids.test, *ids.test_random]
+    scorer, sequences = instruments.scorer, [*ids.test, *ids.test_random]
     if not modes or not sequences:
         return _Examined(list(modes), None, [])
     answers = await asyncio.gather(
-        *(scorer.predict(neuron, [mode.explanation, representative(mode)], sequences) for mode in modes),
+        *(scorer.predict(neuron, [mode.explanation, mode.representative], sequences) for mode in modes),
         return_exceptions=True,
     )
     failures: list[Failure] = []
@@ -118,13 +118,21 @@ async def _examine(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, modes: Sequ
             failures.append(Failure("conclude", f'{answer} (mode "{modes[number].explanation}" has no test score)'))
         else:
             raise answer
+    if not predicted:
+        return _Examined(list(modes), None, failures)
+    texts = [modes[number].explanation for number in predicted]
+    strengths = dict(zip(predicted, await strengths_of(texts, neuron, ids, instruments), strict=True))
     exemplars = await scorer.exemplars(neuron, sequences)
-    scored, joint_score = _score(modes, predicted, exemplars, ids) if predicted else ({}, None)
+    scored, joint_score = _score(modes, predicted, strengths, exemplars, ids)
     return _Examined([scored.get(number, mode) for number, mode in enumerate(modes)], joint_score, failures)
 
 
 def _score(
-    modes: Sequence[Mode], predicted: dict[int, Rows], exemplars: Sequence[Exemplar], ids: ExemplarIds
+    modes: Sequence[Mode],
+    predicted: dict[int, Rows],
+    strengths: dict[int, float],
+    exemplars: Sequence[Exemplar],
+    ids: ExemplarIds,
 ) -> tuple[dict[int, Mode], float | None]:
     """Score modes from predictions of shape `(2, tokens)` per exemplar: the explanation, then the representative."""
     actual = [exemplar.activations for exemplar in exemplars]
@@ -141,6 +149,7 @@ def _score(
         own = [place for place in range(len(ids.test)) if belongs[order, place] and not contested[place]]
         scored[number] = replace(
             modes[number],
+            strength=round(strengths[number], 2),
             score=whole.value,
             constant=whole.constant and whole.value is not None,
             unrefined_score=pearson(pooled[1], truth).value,
@@ -150,7 +159,8 @@ def _score(
             ).value,
             excerpts=[_excerpt(exemplars[place], rows[place][0], ids.maximum) for place in own[:EXCERPTS]],
         )
-    return scored, pearson(np.concatenate([final.max(axis=0) for final in finals]), truth).value
+    joint = joint_prediction(np.concatenate(finals, axis=1), list(strengths.values()))
+    return scored, pearson(joint, truth).value
 
 
 def _excerpt(exemplar: Exemplar, predicted: NDArray[np.float32], maximum: float) -> Excerpt:

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from langgraph.graph.state import CompiledStateGraph
+from langgraph.graph import StateGraph
 
-from neuronscope.graphs import build_neuron_graph, build_refinement_graph
+from neuronscope.graphs import neuron_graph_builder, refinement_graph_builder
 
-GRAPHS: dict[str, Callable[[], CompiledStateGraph[Any, Any, Any, Any]]] = {
-    "neuron": build_neuron_graph,
-    "refinement": build_refinement_graph,
-}
+GRAPHS = ("neuron", "refinement")
 """The graphs that have a diagram."""
 
 _DRAWN = re.compile(r"(<!-- drawn from: (\w+) -->\n\n?)```mermaid\n.*?```", re.DOTALL)
@@ -29,7 +26,20 @@ _DRAWN = re.compile(r"(<!-- drawn from: (\w+) -->\n\n?)```mermaid\n.*?```", re.D
 
 def draw(name: str) -> str:
     """A graph as Mermaid text, with the graphs inside it; dashed edges are conditional."""
-    return GRAPHS[name]().get_graph(xray=True).draw_mermaid()
+    loop = _without_handlers(refinement_graph_builder()).compile(name="refine")
+    if name == "refinement":
+        return loop.get_graph().draw_mermaid()
+    return _without_handlers(neuron_graph_builder(refinement=loop)).compile().get_graph(xray=True).draw_mermaid()
+
+
+def _without_handlers(graph: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, Any, Any]:
+    """The same graph without the nodes that LangGraph adds for errors, which are beside the way."""
+    for name, node in list(graph.nodes.items()):
+        if node.is_error_handler:
+            del graph.nodes[name]
+        else:
+            graph.nodes[name] = replace(node, error_handler_node=None)
+    return graph
 
 
 def redraw(page: str) -> str:

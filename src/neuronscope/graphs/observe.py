@@ -9,15 +9,20 @@ from typing import Protocol, runtime_checkable
 from langgraph.runtime import Runtime
 
 from neuronscope.config import ExplainConfig
+from neuronscope.exemplars.sampling import split_seed
 from neuronscope.interfaces import ExemplarSource
 from neuronscope.results import Failure
 from neuronscope.state import Instruments, NeuronState
-from neuronscope.types import SPLITS, ExemplarIds, Neuron, Split
+from neuronscope.types import ExemplarIds, Neuron, Split
 
 NO_TRAIN_EXEMPLAR = (
     "The neuron is active in held-out text but in none of the train documents, so there is nothing to draft from. "
     "Collect exemplars from more tokens."
 )
+
+
+RANKED = 400
+"""Train sequences below the top that others are taken from."""
 
 
 @runtime_checkable
@@ -38,13 +43,13 @@ async def observe(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronSt
     """
     neuron, store, config = state["neuron"], runtime.context.store, runtime.context.config
     drawn = await asyncio.to_thread(draw_exemplars, store, neuron, config)
-    top = [*drawn.train, *drawn.validation, *drawn.test]
-    everything = [*top, *drawn.validation_random, *drawn.test_random]
-    exemplars = await runtime.context.scorer.exemplars(neuron, everything)
+    top = [*drawn.train, *drawn.feedback, *drawn.validation, *drawn.test]
+    exemplars = await runtime.context.scorer.exemplars(neuron, drawn.all_ids())
     peaks = {exemplar.sequence_id: float(exemplar.activations.max(initial=0.0)) for exemplar in exemplars}
     ids = replace(
         drawn,
         train=[number for number in drawn.train if peaks[number] > 0],
+        feedback=[number for number in drawn.feedback if peaks[number] > 0],
         validation=[number for number in drawn.validation if peaks[number] > 0],
         test=[number for number in drawn.test if peaks[number] > 0],
         maximum=max((peaks[number] for number in top), default=0.0),
@@ -60,15 +65,26 @@ def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig)
     The random ones are drawn with a seed made from `config.seed` and the split; none of them is a top one.
     """
     train = _top(store, neuron, "train", config.n_train_exemplars)
+    feedback = _top(store, neuron, "feedback", config.heldout_top)
     validation = _top(store, neuron, "validation", config.heldout_top)
     test = _top(store, neuron, "test", config.heldout_top)
     return ExemplarIds(
         train=train,
+        train_others=_others(store, neuron, config, train),
+        feedback=feedback,
+        feedback_random=_random(store, neuron, "feedback", config, feedback),
         validation=validation,
         validation_random=_random(store, neuron, "validation", config, validation),
         test=test,
         test_random=_random(store, neuron, "test", config, test),
     )
+
+
+def _others(store: ExemplarSource, neuron: Neuron, config: ExplainConfig, top: list[int]) -> list[int]:
+    """Train sequences of all ranks below the top, and random ones: a dominant meaning may have the top for itself."""
+    ranked = _top(store, neuron, "train", RANKED)[len(top) :]
+    spread = ranked[:: max(1, len(ranked) // config.heldout_top)][: config.heldout_top]
+    return [*spread, *(one for one in _random(store, neuron, "train", config, top) if one not in spread)]
 
 
 def _top(store: ExemplarSource, neuron: Neuron, split: Split, n: int) -> list[int]:
@@ -78,7 +94,7 @@ def _top(store: ExemplarSource, neuron: Neuron, split: Split, n: int) -> list[in
 
 
 def _random(store: ExemplarSource, neuron: Neuron, split: Split, config: ExplainConfig, top: list[int]) -> list[int]:
-    n, seed = config.heldout_random, config.seed * len(SPLITS) + SPLITS.index(split)
+    n, seed = config.heldout_random, split_seed(config.seed, split)
     if isinstance(store, ListsIds):
         drawn = store.random_ids(neuron, split, n, seed)
     else:

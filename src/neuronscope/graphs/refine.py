@@ -1,199 +1,222 @@
-"""The loop that refines one mode: try it out, propose candidates, score them, keep what is better."""
+"""Refinement in rounds: every mode proposes, one call measures, and the modes meet before the next round.
+
+    START → begin ─┬─► tools → reconcile ─┬─► [one per mode] propose → tools → …   five rounds, or until converged
+                   └─► END                ├─► [one per mode] probe → tools → …     with `experiments=True`
+                                          └─► END
+
+`begin` makes modes of the clusters, and round 0 measures their representatives. `propose` is the Refinement Agent, one
+branch for each mode that still changes. `tools` is LangGraph's `ToolNode`, called once a round for all modes.
+`reconcile` decides what becomes of each mode, in sight of all of them.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import takewhile
-from typing import Any, TypedDict
+from dataclasses import replace
+from typing import Any, TypedDict, cast
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langgraph.config import get_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
-from langgraph.types import Checkpointer
+from langgraph.types import Checkpointer, Overwrite, Send
 
-from neuronscope.config import ExplainConfig
 from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.modes import refined, representative
-from neuronscope.graphs.probe import TryOut, calls_tools, is_due, only_tries, read_experiments
-from neuronscope.graphs.stream import announced
+from neuronscope.graphs.objective import proposals_of
+from neuronscope.graphs.probe import Probe
+from neuronscope.graphs.reconcile import reconcile
 from neuronscope.graphs.threads import beginning_afresh
-from neuronscope.graphs.tools import TOOLS, fail_in_words, refinement_failure, score_explanations
-from neuronscope.results import Attempt, Failure, Mode, PredictionError, best_attempt, sortable
-from neuronscope.state import Instruments, RefinementState
+from neuronscope.graphs.tools import TOOLS, errors_to_messages, score_explanations
+from neuronscope.results import Cluster, Failure, Mode
+from neuronscope.state import Instruments, ProposalState, RefinementState
+from neuronscope.types import ExemplarIds, Neuron
 
 Agent = Callable[..., Awaitable[Any]]
 """A node: `(state, runtime) -> partial state`."""
 RefinementGraph = CompiledStateGraph[RefinementState, Instruments, Any, Any]
 
 
+class RefinementInput(TypedDict, total=False):
+    """What the loop takes: modes from before, and clusters that are no mode yet."""
+
+    neuron: Neuron
+    exemplars: ExemplarIds
+    clusters: list[Cluster]
+    modes: list[Mode]
+
+
 class RefinementOutput(TypedDict, total=False):
-    """What leaves the loop: the refined mode, and what went wrong."""
+    """What leaves the loop: the modes, and what went wrong."""
 
     modes: list[Mode]
     failures: list[Failure]
 
 
-class Propose:
-    """Ask for the scores of the next candidates: first of the representative alone, then of what an agent proposes."""
+async def begin(state: RefinementState, runtime: Runtime[Instruments]) -> RefinementState:
+    """Make a mode of every cluster whose representative is none yet, the largest clusters first.
 
-    def __init__(self, agent: Agent) -> None:
-        self.agent = agent
+    Modes that were refined before settle where there are new ones; alone they are refined further.
+    """
+    known = state.get("modes", [])
+    clusters = [cluster for cluster in state.get("clusters", []) if not cluster.noise]
+    clusters.sort(key=lambda cluster: -len(cluster.atoms))
+    names = {mode.representative for mode in known}
+    new = [Mode(one.representative, atoms=one.atoms) for one in clusters if one.representative not in names]
+    modes = [*known, *new][: runtime.context.config.max_modes]
+    is_further = all(mode.history for mode in modes)
+    afresh: dict[str, Any] = {  # a thread may have been here before
+        "proposals": Overwrite({}),
+        "settled": Overwrite([] if is_further else [mode.representative for mode in modes if mode.history]),
+        "messages": Overwrite([]),
+        "failures": Overwrite([]),
+        "kind": "proposals",
+        "probed": 0,
+        "answered": [],
+    }
+    return cast(RefinementState, {**afresh, "modes": modes, "iteration": int(is_further)})
+
+
+class Tools:
+    """LangGraph's `ToolNode`, called once for everything that the branches of a round ask for.
+
+    The candidates of all modes go into one call of `score_explanations`. Tool calls that agents have made themselves
+    are answered as they stand.
+    """
+
+    def __init__(self) -> None:
+        self._tools = ToolNode(TOOLS, awrap_tool_call=errors_to_messages)
 
     async def __call__(self, state: RefinementState, runtime: Runtime[Instruments]) -> RefinementState:
-        """Return the candidates, and the message with the tool call; an agent's own tool calls pass as they are.
-
-        An agent that fails with an error of ours ends the loop; any other exception surfaces as a bug.
-        """
-        if not state.get("history"):
-            return call_for_scores([representative(state["mode"])], [])
-        failures = state.get("failures", [])
-        try:
-            proposed: RefinementState = await self.agent(state, runtime)
-        except NeuronScopeError as error:
-            return {"failures": [*failures, refinement_failure(error, state["mode"])]}
-        messages = proposed.get("messages", [])
-        if not calls_tools(messages):
-            proposed = {**proposed, **call_for_scores(proposed.get("candidates", []), messages)}
-        return {**proposed, "failures": [*failures, *proposed.get("failures", [])]}
-
-
-def call_for_scores(candidates: list[str], messages: Sequence[AnyMessage] = ()) -> RefinementState:
-    """The update that has candidates scored: the message with the tool call, behind messages of an agent's own.
-
-    A node between `propose` and `tools` that chooses among the candidates returns it with those that are left. Without
-    any, `tools` answers with an error, and the round counts as an iteration that added nothing.
-    """
-    candidates = [stripped for text in candidates if (stripped := text.strip())]
-    call = ToolCall(name=score_explanations.name, args={"explanations": candidates}, id=uuid4().hex)
-    return {"candidates": candidates, "messages": [*messages, AIMessage(content="", tool_calls=[call])]}
+        """Return the call for the scores, and the answers to all calls."""
+        messages = state.get("messages", [])
+        calls = pending_calls(messages)
+        asked: list[AnyMessage] = []
+        candidates = [text for texts in proposals_of(state).values() for text in texts]
+        if candidates:
+            call = ToolCall(name=score_explanations.name, args={"explanations": candidates}, id=uuid4().hex)
+            asked = [AIMessage("", tool_calls=[call])]
+            calls = [*calls, call]
+        if not calls:
+            return {"answered": []}
+        request = {**state, "messages": [AIMessage("", tool_calls=calls)]}
+        answers = await self._tools.ainvoke(request, get_config())
+        return {"messages": [*asked, *answers["messages"]], "answered": [str(call["id"]) for call in calls]}
 
 
-async def after_propose(state: RefinementState) -> str:
-    """Call the tools, or stop if the agent failed."""
-    return "tools" if calls_tools(state["messages"]) else END
+def pending_calls(messages: Sequence[AnyMessage]) -> list[ToolCall]:
+    """The tool calls that no message answers yet."""
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+    return [call for call in calls if call["id"] not in answered]
 
 
-async def assess(state: RefinementState, runtime: Runtime[Instruments]) -> RefinementState:
-    """Read the measurements, add the best candidate to the history and update the mode.
+async def next_step(state: RefinementState, runtime: Runtime[Instruments]) -> list[Send] | str:
+    """The next round: texts that try modes out, then proposals, until no mode changes any more."""
+    config, iteration = runtime.context.config, state["iteration"]
+    modes, settled = state["modes"], set(state.get("settled", []))
+    if any(not mode.history for mode in modes):
+        return "tools"
+    is_over = iteration > config.max_iterations or all(mode.representative in settled for mode in modes)
+    active = [] if is_over else [mode for mode in modes if mode.representative not in settled]
+    node, chosen = "propose", active
+    if config.experiments and state.get("probed", 0) < iteration:  # the last round was one of proposals
+        untried = [mode for mode in modes if mode.generation_score is None] if is_over else active
+        node, chosen = ("probe", untried) if untried else (node, chosen)
+    return [Send(node, _branch(mode, state)) for mode in chosen] or END
 
-    A round whose tool call was bad (no candidates, say) adds nothing, but counts as an iteration. An iteration's first
-    experiment does not count.
-    """
-    answers = _answers(state["messages"])
-    history = list(state.get("history", []))
-    iteration = state.get("iteration") or len(history)
-    attempt = _best_attempt(answers, iteration)
-    if attempt is not None:
-        history.append(attempt)
-    experiments = [*state.get("experiments", []), *read_experiments(state, answers)]
+
+def _branch(mode: Mode, state: RefinementState) -> ProposalState:
+    ids = state["exemplars"]
     return {
-        "history": history,
-        "experiments": experiments,
-        "iteration": iteration if only_tries(state, answers) else iteration + 1,
-        "modes": [refined(state["mode"], history, experiments)],
-        "failures": [*state.get("failures", []), *_failures(answers)],
+        "neuron": state["neuron"],
+        "exemplars": replace(ids, validation=[], validation_random=[], test=[], test_random=[]),
+        "mode": mode,
+        "siblings": [other for other in state["modes"] if other.representative != mode.representative],
+        "history": mode.history,
+        "iteration": state["iteration"],
     }
 
 
-def _answers(messages: list[AnyMessage]) -> list[ToolMessage]:
-    """The latest round's tool messages."""
-    answers = takewhile(lambda message: isinstance(message, ToolMessage), reversed(messages))
-    return [message for message in answers if isinstance(message, ToolMessage)][::-1]
+class Branch:
+    """One mode's call of an agent: an error of ours ends what it was called for, and loses no other mode.
 
-
-def _failures(answers: list[ToolMessage], *tools: str) -> list[Failure]:
-    """What failed in some tools, or in any."""
-    named = [message for message in answers if not tools or message.name in tools]
-    return [message.artifact for message in named if isinstance(message.artifact, Failure)]
-
-
-def _best_attempt(answers: list[ToolMessage], iteration: int) -> Attempt | None:
-    """The best candidate that the tool messages report; the earlier one if scores are equal."""
-    best: Attempt | None = None
-    for message in answers:
-        if message.name != score_explanations.name or message.status == "error":
-            continue
-        answer = json.loads(str(message.content))
-        finished = [score for score in answer["scores"] if score["constant"] is not None]  # the others were dropped
-        winner = max(finished, key=lambda score: sortable(score["score"]))
-        if best is None or sortable(winner["score"]) > sortable(best.val_score):
-            errors = tuple(PredictionError(**error) for error in answer["errors"])
-            best = Attempt(iteration, winner["explanation"], winner["score"], errors)
-    return best
-
-
-async def next_step(state: RefinementState, runtime: Runtime[Instruments]) -> str:
-    """Try the best attempt out if that is due, else go on as `after_try_out`; stop if scoring failed."""
-    if _failures(_answers(state["messages"]), score_explanations.name):
-        return END
-    config = runtime.context.config
-    return "try_out" if is_due(state, config, done=finished(state, config)) else _go_on(state, config)
-
-
-async def after_try_out(state: RefinementState, runtime: Runtime[Instruments]) -> str:
-    """Call the tools; without texts go on, or stop after `max_iterations` or once the score has converged."""
-    return "tools" if calls_tools(state["messages"]) else _go_on(state, runtime.context.config)
-
-
-def _go_on(state: RefinementState, config: ExplainConfig) -> str:
-    return END if finished(state, config) else "propose"
-
-
-def finished(state: RefinementState, config: ExplainConfig) -> bool:
-    """Whether the iterations are over: there were `max_iterations`, or the score has converged, or there is none.
-
-    Where nothing can be measured on validation text, nothing tells a better candidate from a worse one.
+    It is no `error_handler` of LangGraph's: after any other exception a thread could not go on with the loop.
     """
-    history = state["history"]
-    iterations_done = state["iteration"] - 1  # the representative's round is none
-    if iterations_done >= config.max_iterations or converged(history, iterations_done, config):
-        return True
-    return bool(history) and best_attempt(history).val_score is None
+
+    def __init__(self, agent: Agent, on_error: Callable[[Mode], dict[str, Any]]) -> None:
+        self._agent = agent
+        self._on_error = on_error
+
+    async def __call__(self, state: ProposalState, runtime: Runtime[Instruments]) -> RefinementState:
+        """Return what the agent does."""
+        mode = state["mode"]
+        try:
+            update: RefinementState = await self._agent(state, runtime)
+        except NeuronScopeError as error:
+            failure = Failure("refinement", f'{error} (mode "{mode.representative}")')
+            return cast(RefinementState, {"failures": [failure], **self._on_error(mode)})
+        return update
 
 
-def converged(history: list[Attempt], iterations_done: int, config: ExplainConfig) -> bool:
-    """Whether the best score has gained less than `min_improvement` in the last `patience` iterations."""
-    if config.patience is None:
-        return False
-    reference, reached = -float("inf"), 0
-    for attempt in history:
-        score = sortable(attempt.val_score)
-        if score > reference and score - reference >= config.min_improvement:
-            reference, reached = score, attempt.iteration
-    return iterations_done - reached >= config.patience
+def settle(mode: Mode) -> dict[str, Any]:
+    """A mode whose agent has failed proposes no more."""
+    return {"proposals": {mode.representative: []}, "settled": [mode.representative]}
 
 
-def build_refinement_graph(*, refinement: Agent | None = None, checkpointer: Checkpointer = None) -> RefinementGraph:
-    """Build the loop that refines one mode.
+def go_on(_: Mode) -> dict[str, Any]:
+    """Without texts of its own a mode is refined all the same."""
+    return {"kind": "texts"}
 
-    It takes `neuron`, `exemplars` and `mode` and returns `modes`, with the one refined mode, and `failures`. Whatever
-    fails on the way (an LLM, the simulator: errors of ours) ends the loop with the best attempt so far; so one mode
-    does not lose the others.
+
+def refinement_graph_builder(
+    *, refinement: Agent | None = None
+) -> StateGraph[RefinementState, Instruments, RefinementInput, RefinementOutput]:
+    """The uncompiled loop, to be changed: `propose`, `probe`, `tools` and `reconcile` are nodes of it.
+
+    A node between `propose` and `tools` sees the round's proposals: `builder.add_node("critic", critic)`,
+    `builder.edges.remove(("propose", "tools"))`, and an edge to each side.
 
     Args:
-        refinement: proposes candidates: `(state, runtime) -> {"candidates": [...]}`. None is `RefinementAgent()`. With
-            `config.experiments`, its method `experiment(state, runtime)`, if it has one, is asked for texts to try out.
-        checkpointer: LangGraph's; as a subgraph it inherits the parent's. A new input begins afresh, also in a thread
-            that has had one before.
+        refinement: proposes candidates for one mode: `(ProposalState, runtime) -> {"proposals": {mode's representative:
+            [...]}}`. None is `RefinementAgent()`. With `config.experiments`, its method `experiment`, if it has one, is
+            asked for texts to try out.
     """
     if refinement is None:
         from neuronscope.agents import RefinementAgent
 
         refinement = RefinementAgent()
+    graph = StateGraph(
+        RefinementState,
+        context_schema=Instruments,
+        input_schema=RefinementInput,
+        output_schema=RefinementOutput,
+    )
+    graph.add_node("begin", begin)  # clusters → modes
+    graph.add_node("propose", Branch(refinement, settle), input_schema=ProposalState)  # one mode → candidates
+    graph.add_node("probe", Branch(Probe(refinement), go_on), input_schema=ProposalState)  # one mode → texts
+    graph.add_node("tools", Tools())  # candidates and texts of all modes → measurements
+    graph.add_node("reconcile", reconcile)  # measurements → modes
+    graph.add_edge(START, "begin")
+    graph.add_conditional_edges("begin", next_step, ["tools", "propose", END])  # round 0, or modes from before
+    graph.add_edge("propose", "tools")
+    graph.add_edge("probe", "tools")
+    graph.add_edge("tools", "reconcile")
+    graph.add_conditional_edges("reconcile", next_step, ["propose", "probe", END])  # five rounds, or converged
+    return graph
 
-    graph = StateGraph(RefinementState, context_schema=Instruments, output_schema=RefinementOutput)
-    graph.add_node("propose", announced("propose", Propose(refinement)))  # candidates → tool call
-    graph.add_node("try_out", announced("try_out", TryOut(refinement)))  # texts of the agent's own → tool call
-    tools = ToolNode(TOOLS, awrap_tool_call=fail_in_words)
-    graph.add_node("tools", announced("tools", tools))  # tool call → measurements
-    graph.add_node("assess", announced("assess", assess))  # measurements → history
-    graph.add_edge(START, "propose")
-    graph.add_conditional_edges("propose", after_propose, ["tools", END])  # a failing agent ends the loop
-    graph.add_conditional_edges("try_out", after_try_out, ["tools", "propose", END])  # no texts: on without them
-    graph.add_edge("tools", "assess")
-    graph.add_conditional_edges("assess", next_step, ["try_out", "propose", END])  # five iterations, or converged
+
+def build_refinement_graph(*, refinement: Agent | None = None, checkpointer: Checkpointer = None) -> RefinementGraph:
+    """Build the loop that refines all modes of a neuron.
+
+    It takes `neuron`, `exemplars`, and `clusters` or `modes`, and returns `modes` and `failures`. Whatever fails on the
+    way (an LLM, the simulator: errors of ours) ends the refinement of what it concerns with the best so far.
+
+    Args:
+        refinement: as for `refinement_graph_builder`.
+        checkpointer: LangGraph's; as a subgraph it inherits the parent's.
+    """
+    graph = refinement_graph_builder(refinement=refinement)
     return beginning_afresh(graph.compile(checkpointer=checkpointer, name="refine"))

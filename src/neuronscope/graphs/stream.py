@@ -1,97 +1,84 @@
-"""Progress events: nodes that announce themselves, and a run of a graph as a stream of what they announce."""
+"""A run of a graph as a stream of progress events, read off LangGraph's own task events."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.config import get_config
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import Runtime
-from langgraph.types import Command, Durability
+from langgraph.types import Durability
 
-from neuronscope.events import Phase, ProgressEvent
-from neuronscope.graphs.modes import refined, representative
+from neuronscope.events import ProgressEvent
 from neuronscope.graphs.threads import begun_afresh
-from neuronscope.results import NeuronExplanation
+from neuronscope.results import Mode, NeuronExplanation
 from neuronscope.state import Instruments, NeuronState
 from neuronscope.types import Neuron
 
-NAME_LENGTH = 80
-"""Characters of a mode's representative that the name of its run in a trace shows."""
 
+class TaskEvents:
+    """Turns the task events of one run, LangGraph's `stream_mode="tasks"`, into progress events.
 
-class Node(Protocol):
-    """What LangGraph takes as a node."""
-
-    async def __call__(self, state: Any, runtime: Runtime[Instruments]) -> Any:
-        """Return the state's update."""
-
-
-def announced(name: str, node: Callable[..., Awaitable[Any]] | Runnable[Any, Any]) -> Node:
-    """The same node, which tells the graph's stream when it starts and when it has finished (see `ProgressEvent`).
-
-    `build_neuron_graph` and `build_refinement_graph` wrap every node, also those that are passed to them. In a graph of
-    your own: `graph.add_node("observe", announced("observe", observe))`. Nobody need listen.
+    Nodes know nothing of it, so it tells of a user's own nodes as well.
 
     Args:
-        name: the node's name.
-        node: an async callable `(state, runtime)`, or any runnable: a `ToolNode`, a compiled graph.
+        neuron: whose run it is.
     """
 
-    # A function that closes over the node, and no object that holds it: LangGraph looks for subgraphs among the cells.
-    async def announcing(state: Any, runtime: Runtime[Instruments]) -> Any:
-        runtime.stream_writer(_event(name, "started", state, {}))
-        if isinstance(node, Runnable):
-            update = await node.ainvoke(state, _config_of(node, state))
+    def __init__(self, neuron: Neuron | None) -> None:
+        self._neuron = neuron
+        self._under_way: dict[str, Mapping[str, Any]] = {}
+
+    def read(self, task: Mapping[str, Any]) -> Iterator[ProgressEvent]:
+        """The events of one task that starts (it has an `input`) or has ended (it has a `result`)."""
+        name = str(task["name"])
+        if "input" in task:
+            state = task["input"] if isinstance(task["input"], Mapping) else {}
+            self._neuron = self._neuron or state.get("neuron")
+            self._under_way[task["id"]] = state
+            if not name.startswith("__"):
+                yield from self._started(name, state)
+            return
+        state = self._under_way.pop(task["id"], {})
+        if not name.startswith("__") and task.get("error") is None and not task.get("interrupts"):
+            yield from self._finished(name, state, task.get("result") or {})
+
+    def _started(self, name: str, state: Mapping[str, Any]) -> Iterator[ProgressEvent]:
+        if self._neuron is None:
+            return
+        if isinstance(mode := state.get("mode"), Mode):
+            yield _of_mode(self._neuron, name, "started", mode, state)
         else:
-            update = await node(state, runtime)
-        runtime.stream_writer(_event(name, "finished", state, update))
-        return update
+            yield ProgressEvent(self._neuron, name, "started")
 
-    return announcing
-
-
-def _config_of(node: Runnable[Any, Any], state: Mapping[str, Any]) -> RunnableConfig:
-    """The config that a node runs with; in a trace, a mode's subgraph has the mode in its name and metadata."""
-    config = get_config()
-    if not isinstance(node, CompiledStateGraph) or "mode" not in state:
-        return config
-    mode = representative(state["mode"])
-    metadata = {**config.get("metadata", {}), "mode": mode}
-    return {**config, "run_name": f"{node.get_name()}: {_shortened(mode)}", "metadata": metadata}
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH - 1]}…"
+    def _finished(self, name: str, state: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[ProgressEvent]:
+        if self._neuron is None:
+            return
+        explanation, modes = result.get("explanation"), result.get("modes")
+        if isinstance(mode := state.get("mode"), Mode):
+            yield _of_mode(self._neuron, name, "finished", mode, state)
+        elif isinstance(explanation, NeuronExplanation):
+            n_modes = explanation.number
+            yield ProgressEvent(self._neuron, name, "finished", score=explanation.score, n_modes=n_modes)
+        elif isinstance(modes, list) and "iteration" in state:  # within refinement
+            for each in modes:
+                yield _of_mode(self._neuron, name, "finished", each, {**state, "siblings": modes[1:]})
+        else:
+            n_known = len(modes) if isinstance(modes, list) else None
+            yield ProgressEvent(self._neuron, name, "finished", n_modes=n_known)
 
 
-def _event(node: str, phase: Phase, state: Mapping[str, Any], update: Any) -> ProgressEvent:
-    """What a node's input, and its update once it has finished, say about how far the neuron is."""
-    if isinstance(update, Command):
-        update = update.update
-    if not isinstance(update, Mapping):
-        update = {}
-    if "mode" not in state:
-        explanation = update.get("explanation")
-        if not isinstance(explanation, NeuronExplanation):
-            return ProgressEvent(state["neuron"], node, phase)
-        return ProgressEvent(state["neuron"], node, phase, score=explanation.score, n_modes=explanation.number)
-    first = state["mode"]
-    best = next(iter(update.get("modes", [])), None) or refined(first, state.get("history", []))
-    last = best.history[-1].iteration if best.history else 0
+def _of_mode(neuron: Neuron, node: str, phase: Any, mode: Mode, state: Mapping[str, Any]) -> ProgressEvent:
     return ProgressEvent(
-        neuron=state["neuron"],
-        node=node,
-        phase=phase,
-        mode=representative(first),
-        iteration=state.get("iteration") or last,
-        score=best.val_score,
-        explanation=best.explanation,
-        n_modes=len(first.siblings) or None,
+        neuron,
+        node,
+        phase,
+        mode=mode.representative,
+        iteration=state.get("iteration"),
+        score=mode.val_score,
+        explanation=mode.explanation,
+        n_modes=len(state.get("siblings", ())) + 1,
     )
 
 
@@ -125,15 +112,17 @@ async def stream_events(
         begun_afresh(graph.builder.channels, state),
         _traced(config, neuron, instruments),
         context=instruments,
-        stream_mode=["custom", "values"],
+        stream_mode=["tasks", "values"],
         subgraphs=True,
         durability=durability,
     )
     explanation: Any = None
+    progress = TaskEvents(neuron)
     async with aclosing(cast(AsyncGenerator[tuple[tuple[str, ...], str, Any], None], events)) as stream:
         async for namespace, kind, chunk in stream:
-            if kind == "custom" and isinstance(chunk, ProgressEvent):
-                yield chunk
+            if kind == "tasks":
+                for event in progress.read(chunk):
+                    yield event
             elif kind == "values" and not namespace:
                 explanation = chunk.get("explanation")
     if not isinstance(explanation, NeuronExplanation):

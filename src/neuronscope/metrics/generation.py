@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from neuronscope.corpus.documents import Document
 from neuronscope.corpus.encoding import encode
 from neuronscope.interfaces import Subject
+from neuronscope.subject.sites import activations_at
 from neuronscope.types import Neuron
 
 CONTROL_TEXTS = 50
@@ -54,7 +55,7 @@ def activations(subject: Subject, neuron: Neuron, texts: Sequence[str], n_tokens
     token_ids = [ids[:n_tokens] for ids in encoded if ids]
     if not token_ids:
         return []
-    raw = subject.activations(token_ids, [neuron.layer])[neuron.layer]
+    raw = activations_at(subject, token_ids, [neuron.layer], neuron.site)[neuron.layer]
     return [np.maximum(neuron.sign * row[:, neuron.index], 0.0) for row in raw]
 
 

@@ -18,8 +18,8 @@ from neuronscope.offline.clusters import cluster_conditions, nearest_cluster
 from neuronscope.offline.conditions import Condition
 from neuronscope.offline.english import quotable, read, write
 from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Selected
-from neuronscope.results import PredictionError, best_attempt
-from neuronscope.state import HasContext, NeuronState, RefinementState
+from neuronscope.results import Attempt, PredictionError
+from neuronscope.state import HasContext, NeuronState, ProposalState, RefinementState
 from neuronscope.text import distinct
 
 if TYPE_CHECKING:
@@ -79,30 +79,29 @@ class LexicalDecomposition:
 
 
 class LexicalRefinement:
-    """Reads `mode` and `history`; writes `candidates`: edits of the best sentence so far.
+    """Reads `mode`, `siblings` and `history`; writes `proposals`: edits of the best sentence so far.
 
     Conditions are added that the train exemplars support and no mode has yet, among them false negatives of the best
     attempt on validation; false positives are dropped, strengths are estimated anew.
     """
 
-    async def __call__(self, state: RefinementState, runtime: HasContext) -> RefinementState:
+    async def __call__(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Propose candidates."""
-        history, siblings = state["history"], state["mode"].siblings
-        best, original = best_attempt(history), history[0].explanation
+        history, mode = state["history"], state["mode"]
+        best = mode.best or Attempt(0, mode.explanation, None)
         parse = read(best.explanation)
-        own = read(original).conditions
-        others = [read(sibling).conditions for sibling in siblings if sibling != original]
+        clusters = [read(each.representative).conditions for each in [mode, *state["siblings"]]]
         features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
-        selected = await asyncio.to_thread(features.matching_pursuit, SEARCHED, None, [parse.conditions, *others])
+        selected = await asyncio.to_thread(features.matching_pursuit, SEARCHED, None, [parse.conditions, *clusters[1:]])
         false_negatives = await asyncio.to_thread(_false_negatives, best.errors, parse.conditions, features)
-        clusters, embeddings = [own, *others], runtime.context.embeddings
+        embeddings = runtime.context.embeddings
         new = await _assigned_to_first([each.condition for each in selected], clusters, embeddings)
         false_negatives = await _assigned_to_first(false_negatives, clusters, embeddings)
         edits = await asyncio.to_thread(_edits, parse.conditions, best.errors, new, false_negatives, features)
         topical = best.explanation if parse.topic else None
         candidates = [_sentence(edit, parse.conditions, topical) for edit in edits]
         known = [attempt.explanation for attempt in history]
-        return {"candidates": distinct(candidates, known)[: runtime.context.config.n_candidates]}
+        return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
 
 
 async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) -> Features:

@@ -42,8 +42,7 @@ def prefetch(neurons: Sequence[Neuron], instruments: Instruments) -> None:
 
 def _sequences(neuron: Neuron, store: Prefetches, instruments: Instruments) -> list[int]:
     config = instruments.config
-    drawn = draw_exemplars(instruments.store, neuron, config)
-    found = [*drawn.train, *drawn.validation, *drawn.validation_random, *drawn.test, *drawn.test_random]
+    found = draw_exemplars(instruments.store, neuron, config).all_ids()
     if "offline" in (instruments.llm_for("hypothesis"), instruments.llm_for("refinement")):
         from neuronscope.offline.agents import RANDOM_EXEMPLARS, TOP_EXEMPLARS
 

@@ -36,7 +36,11 @@ _tokenizers: WeakKeyDictionary[Any, tuple[str, str]] = WeakKeyDictionary()
 
 
 def parts(
-    model: Any, tokenizer: Any, leading: Sequence[int], run_once: Callable[[], None] = lambda: None
+    model: Any,
+    decoder: nn.Module,
+    tokenizer: Any,
+    leading: Sequence[int],
+    run_once: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """What makes a model this one, in digests and words, independent of the device and of how it was loaded.
 
@@ -49,17 +53,17 @@ def parts(
 
     Args:
         model: a transformers model, or one of PEFT around it.
+        decoder: its decoder trunk.
         tokenizer: its tokenizer.
         leading: the tokens in front of every text.
         run_once: passes something through the decoder: see `hooks`.
     """
     model = getattr(model, "_orig_mod", model)
-    decoder = model.get_decoder()
     hooks = describe_hooks(decoder, run_once)
     parameters = [(_plain(name), parameter) for name, parameter in model.named_parameters()]
     return {
         "scheme": SCHEME,
-        "configuration": digest_of(_configuration(model.config)),
+        "configuration": digest_of(_configuration(getattr(model, "config", None))),
         "weights": digest_of([[name, digest_of_tensor(each), *_beside(each)] for name, each in parameters]),
         "buffers": digest_of([[name, digest_of_tensor(each)] for name, each in _buffers(model)]),
         "modules": digest_of(list(_modules(decoder))),
@@ -76,10 +80,9 @@ def fingerprint(parts: dict[str, str]) -> str:
     return digest_of(parts)
 
 
-def revision(model: Any) -> tuple[Any, ...]:
+def revision(model: Any, decoder: nn.Module) -> tuple[Any, ...]:
     """What changes with nearly every change of a model, and is read at once: torch's count of writes to each tensor."""
     model = getattr(model, "_orig_mod", model)
-    decoder = model.get_decoder()
     tensors = [*model.parameters(), *(each for _, each in _buffers(model))]
     writes = [_writes(each) for each in tensors]
     return writes, list(_modules(decoder)), _adapters(decoder), hook_ids(decoder)
@@ -96,7 +99,7 @@ def _plain(name: str) -> str:
 
 
 def _configuration(config: Any) -> Any:
-    return _lasting(config.to_dict())
+    return _lasting(config.to_dict() if hasattr(config, "to_dict") else {})
 
 
 def _lasting(settings: Any) -> Any:

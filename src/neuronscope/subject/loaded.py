@@ -11,14 +11,18 @@ import torch
 from neuronscope.errors import SubjectError
 from neuronscope.locks import lock_of
 from neuronscope.subject.adapters import refuse_unread_adapters
-from neuronscope.subject.capture import Captured, Visitor, length_mask, to_device, visit_projections
-from neuronscope.subject.layout import find_layout
+from neuronscope.subject.capture import Captured, SiteTaps, Visitor, length_mask, run_trunk, to_device, visit_taps
+from neuronscope.subject.input_check import check_input
+from neuronscope.subject.layout import AnyLayout, describe_layout, find_parts
 from neuronscope.subject.plain_pass import plain_pass
+from neuronscope.subject.sites import check_neuron, check_site, site_named, site_names
 from neuronscope.subject.tokens import Bos, leading_ids
+from neuronscope.types import MLP, HookPoint
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import nn
 
     from neuronscope.types import Neuron
 
@@ -36,6 +40,7 @@ class LoadedSubject:
         source: what `load_subject` loads the same model from on another machine, if anything does.
         bos: whether the model's BOS stands in front of every sequence: as for `load_subject`.
         trust_remote_code: whether the model was loaded with Python code of its own.
+        layout: where a model of unusual build has its neurons: as for `load_subject`.
 
     Raises:
         SubjectError: the model's layout is not supported.
@@ -51,8 +56,9 @@ class LoadedSubject:
         *,
         bos: Bos = "auto",
         trust_remote_code: bool = False,
+        layout: AnyLayout | None = None,
     ) -> None:
-        self._layout = find_layout(model)
+        self._parts = find_parts(model, layout)
         self.model: Any = model.eval()
         """The transformers model."""
         self.tokenizer = tokenizer
@@ -67,6 +73,8 @@ class LoadedSubject:
         """The tokens that stand in front of every sequence; their activations are discarded."""
         self.trust_remote_code = trust_remote_code
         """Whether the model was loaded with Python code of its own."""
+        self.layout = layout
+        """Where its neurons are, as the user has described it; None where that was found."""
 
     def __repr__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
@@ -75,17 +83,41 @@ class LoadedSubject:
     @property
     def n_layers(self) -> int:
         """How many layers have neurons."""
-        return len(self._layout.projections)
+        return len(self._parts.projections)
+
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The decoder's layers, from 0: what sites tap.
+
+        Raises:
+            SubjectError: a layout names its projections one by one, and so not its layers.
+        """
+        if not self._parts.layers:
+            raise SubjectError(
+                f"Where {self.name} has its layers is not known: its layout names projections only. Give "
+                "load_subject(..., layout=ns.Layout(layers=..., mlp_output=...))."
+            )
+        return self._parts.layers
+
+    @property
+    def projections(self) -> tuple[nn.Module, ...]:
+        """Each layer's MLP's output projection, whose inputs are the neurons."""
+        return self._parts.projections
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of all registered sites."""
+        return site_names()
 
     @property
     def dtype(self) -> torch.dtype:
         """What the forward pass computes in."""
-        return next(self._layout.decoder.parameters()).dtype
+        return next(self._parts.decoder.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
         """Where the forward pass starts."""
-        return next(self._layout.decoder.parameters()).device
+        return next(self._parts.decoder.parameters()).device
 
     @property
     def parts(self) -> dict[str, str]:
@@ -106,7 +138,9 @@ class LoadedSubject:
         from neuronscope.subject.fingerprint import fingerprint, parts
 
         refuse_unread_adapters(self.name, self.model)
-        found = parts(self.model, self.tokenizer, self.leading_ids, self._run_once)
+        found = parts(self.model, self._parts.decoder, self.tokenizer, self.leading_ids, self._run_once)
+        if self.layout is not None:
+            found["layout"] = describe_layout(self.layout)
         return fingerprint(found), found
 
     def revision(self) -> tuple[Any, ...]:
@@ -116,27 +150,28 @@ class LoadedSubject:
         """
         from neuronscope.subject.fingerprint import revision
 
-        return revision(self.model)
+        return revision(self.model, self._parts.decoder)
 
     def _run_once(self) -> None:
         """One token through the whole trunk: what hooks keep of it is no setting of theirs."""
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         with (
-            lock_of(self._layout.decoder),
+            lock_of(self._parts.decoder),
             plain_pass(self.model, self.device),
             torch.inference_mode(),
             suppress(Exception),
         ):
-            self._layout.decoder(input_ids=ids, use_cache=False)
+            run_trunk(self._parts.decoder, ids)
 
-    def width(self, layer: int) -> int:
-        """How many neurons one layer has.
+    def width(self, layer: int, site: str = MLP) -> int:
+        """How many neurons one layer has, or units of another site.
 
         Raises:
-            SubjectError: there is no such layer.
+            SubjectError: there is no such layer or site.
         """
         self.check_layers([layer])
-        return self._layout.widths[layer]
+        check_site(self, site)
+        return site_named(site).width(self, layer)
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise a `SubjectError` that names the valid layers if one of `layers` does not exist."""
@@ -149,19 +184,9 @@ class LoadedSubject:
 
     def check(self, neuron: Neuron) -> None:
         """Raise a `SubjectError` that names the valid ranges if the neuron does not exist."""
-        if neuron.site != "mlp":
-            raise SubjectError(
-                f"{self.name} has no units at the site {neuron.site!r}. "
-                "A loaded model offers its MLP neurons: site 'mlp'."
-            )
-        width = self.width(neuron.layer)
-        if not 0 <= neuron.index < width:
-            raise SubjectError(
-                f"Layer {neuron.layer} of {self.name} has neurons 0 to {width - 1}; there is no neuron "
-                f"{neuron.index}. Choose an index in that range."
-            )
+        check_neuron(self, neuron)
 
-    def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Captured:
+    def capture(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int], site: str = MLP) -> Captured:
         """Raw activations as `(batch, longest, width)` tensors by layer, and the mask of real tokens.
 
         Tensors are in the model's dtype and on its device; on a GPU nothing here waits for it.
@@ -174,34 +199,40 @@ class LoadedSubject:
         mask = length_mask([len(sequence) for sequence in token_ids])
         if not mask.any() or not layers:
             nothing = torch.zeros(*mask.shape, 1, dtype=self.dtype, device=self.device)
-            return {layer: nothing.repeat(1, 1, self._layout.widths[layer]) for layer in layers}, mask.to(self.device)
-        captured: dict[int, torch.Tensor] = {}
-        self.visit(token_ids, layers, captured.__setitem__)
-        return {layer: captured[layer] for layer in layers}, to_device(mask, self.device)
+            return {layer: nothing.repeat(1, 1, self.width(layer, site)) for layer in layers}, mask.to(self.device)
+        captured: dict[HookPoint, torch.Tensor] = {}
+        points = [HookPoint(layer, site) for layer in layers]
+        self.visit(token_ids, points, captured.__setitem__)
+        return {point.layer: captured[point] for point in points}, to_device(mask, self.device)
 
-    def visit(self, token_ids: Sequence[Sequence[int]], layers: Sequence[int], visitor: Visitor) -> None:
-        """Show each layer's raw activations, `(batch, longest, width)`, to a visitor while the model computes them.
+    def visit(self, token_ids: Sequence[Sequence[int]], points: Sequence[HookPoint], visitor: Visitor) -> None:
+        """Show raw activations, `(batch, longest, width)` of each hook point, to a visitor as the model computes them.
 
         The visitor may overwrite padding, which no real token looks at, and nothing else.
 
         Raises:
-            SubjectError: a layer or a token id does not exist, or a sequence is longer than the model's context.
+            SubjectError: a layer, a site or a token id does not exist, or a sequence is longer than the context.
         """
-        self.check_layers(layers)
+        wanted = {point: self._taps(point) for point in points}
         refuse_unread_adapters(self.name, self.model)
         rows = self._with_bos(token_ids, length_mask([len(sequence) for sequence in token_ids]))
-        self._check_input(rows)
+        check_input(self.name, self.model, self.tokenizer, rows)
         first = len(self.leading_ids)
-        with lock_of(self._layout.decoder), plain_pass(self.model, self.device):
-            visit_projections(
-                self._layout,
+        with lock_of(self._parts.decoder), plain_pass(self.model, self.device):
+            visit_taps(
+                self._parts.decoder,
                 to_device(rows, self.device),
-                layers,
-                lambda layer, activations: visitor(layer, activations[:, first:].to(self.device)),
+                wanted,
+                lambda point, activations: visitor(point, activations[:, first:].to(self.device)),
             )
 
+    def _taps(self, point: HookPoint) -> SiteTaps:
+        width = self.width(point.layer, point.site)
+        site = site_named(point.site)
+        return SiteTaps(site, site.taps(self, point.layer), width)
+
     def activations(
-        self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]
+        self, token_ids: Sequence[Sequence[int]], layers: Sequence[int], site: str = MLP
     ) -> dict[int, list[NDArray[np.float32]]]:
         """Raw (signed) activations: for each layer, one float32 `(len(sequence), width)` array per sequence.
 
@@ -209,11 +240,12 @@ class LoadedSubject:
             token_ids: sequences of any lengths, without the model's BOS: it is added here and its activation
                 discarded.
             layers: layer numbers, from 0.
+            site: where the units are.
 
         Raises:
-            SubjectError: a layer or a token id does not exist, or a sequence is longer than the model's context.
+            SubjectError: a layer, a site or a token id does not exist, or a sequence is longer than the context.
         """
-        captured, _ = self.capture(token_ids, layers)
+        captured, _ = self.capture(token_ids, layers, site)
         lengths = [len(sequence) for sequence in token_ids]
         arrays = {layer: tensor.float().cpu().numpy() for layer, tensor in captured.items()}
         return {
@@ -226,30 +258,3 @@ class LoadedSubject:
         rows[mask] = torch.tensor([token for sequence in token_ids for token in sequence], dtype=torch.long)
         leading = torch.tensor(self.leading_ids, dtype=torch.long)
         return torch.cat([leading.expand(len(rows), -1), rows], dim=1)
-
-    def _check_input(self, rows: torch.Tensor) -> None:
-        """Fail in words here; an index error on a GPU would take the whole process down."""
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        low, high = int(rows.min()), int(rows.max())
-        if low < 0 or high >= vocabulary:
-            own = low >= 0 and high < _size(self.tokenizer)
-            raise SubjectError(
-                f"{self.name} knows token ids 0 to {vocabulary - 1}, not {low if low < 0 else high}. "
-                + (
-                    f"Its own tokenizer has {_size(self.tokenizer)} tokens: some were added, and the model has no "
-                    "embedding for them. Give it some, model.resize_token_embeddings(len(tokenizer)), or load the "
-                    "tokenizer that was saved with the model."
-                    if own
-                    else "Tokenize with the subject's own tokenizer."
-                )
-            )
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if context is not None and rows.shape[1] > context:
-            raise SubjectError(
-                f"{self.name} reads at most {context} tokens at once, BOS included; got {rows.shape[1]}. "
-                "Use shorter sequences."
-            )
-
-
-def _size(tokenizer: Any) -> int:
-    return len(tokenizer) if hasattr(tokenizer, "__len__") else 0

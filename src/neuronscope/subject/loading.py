@@ -14,6 +14,7 @@ import torch
 from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, NeuronScopeError, SubjectError
 from neuronscope.subject.adapters import add_adapter, find_adapter, refuse_unread_adapters
+from neuronscope.subject.layout import AnyLayout
 from neuronscope.subject.loaded import LoadedSubject
 from neuronscope.subject.sources import ALIASES, check_source, everywhere, locate
 from neuronscope.subject.tokens import Bos
@@ -35,6 +36,7 @@ def load_subject(
     dtype: str | torch.dtype = "auto",
     bos: Bos = "auto",
     trust_remote_code: bool = False,
+    layout: AnyLayout | None = None,
 ) -> LoadedSubject:
     """Load the language model to explain.
 
@@ -49,6 +51,9 @@ def load_subject(
             `tokenizer(text)` puts in front of a text, which for GPT-2, Pythia, BLOOM and SmolLM2 is nothing, though
             they name such a token; True always has it, False never.
         trust_remote_code: whether Python code that comes with the model may be run; it is never asked about.
+        layout: where a model of unusual build has its neurons, `Layout(layers="model.blocks", mlp_output="ffn.w2")`,
+            or for each layer the path of the module whose input they are, `{0: "blocks.0.ffn.w2", ...}`. Nothing is
+            searched for then, and nothing refused; it is part of the subject's identity.
 
     A `(model, tokenizer)` pair keeps its device and dtype where the argument is `"auto"`; otherwise the model itself
     is moved. It is put into evaluation mode in any case, and read in it.
@@ -59,7 +64,9 @@ def load_subject(
     """
     model, tokenizer, name = load_model(source, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     reloadable = None if isinstance(source, tuple) else everywhere(source)
-    return LoadedSubject(model, tokenizer, name, reloadable, bos=bos, trust_remote_code=trust_remote_code)
+    return LoadedSubject(
+        model, tokenizer, name, reloadable, bos=bos, trust_remote_code=trust_remote_code, layout=layout
+    )
 
 
 def load_model(

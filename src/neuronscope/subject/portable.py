@@ -9,6 +9,7 @@ import torch
 
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.interfaces import Subject
+from neuronscope.subject.layout import AnyLayout
 from neuronscope.subject.loaded import LoadedSubject
 from neuronscope.subject.loading import load_subject
 from neuronscope.subject.tokens import Bos
@@ -22,6 +23,7 @@ class NamedSubject:
     dtype: torch.dtype
     bos: Bos = "auto"
     trust_remote_code: bool = False
+    layout: AnyLayout | None = None
 
     def load(self, device: str) -> Subject:
         """Load it.
@@ -36,6 +38,7 @@ class NamedSubject:
                 dtype=self.dtype,
                 bos=self.bos,
                 trust_remote_code=self.trust_remote_code,
+                layout=self.layout,
             )
         except SubjectError as error:
             raise SubjectError(
@@ -52,10 +55,11 @@ class ModelInHand:
     tokenizer: Any
     name: str
     bos: Bos = "auto"
+    layout: AnyLayout | None = None
 
     def load(self, device: str) -> Subject:
         """Move it to the device."""
-        subject = load_subject((self.model, self.tokenizer), device=device, bos=self.bos)
+        subject = load_subject((self.model, self.tokenizer), device=device, bos=self.bos, layout=self.layout)
         subject.name = self.name
         return subject
 
@@ -83,10 +87,10 @@ def portable(subject: Subject) -> PortableSubject:
     if not isinstance(subject, LoadedSubject):
         return SubjectInHand(subject)
     if subject.source is not None:
-        return NamedSubject(subject.source, subject.dtype, subject.bos, subject.trust_remote_code)
+        return NamedSubject(subject.source, subject.dtype, subject.bos, subject.trust_remote_code, subject.layout)
     if subject.device.type != "cpu":
         raise ConfigurationError(
             f"The model in hand is on {subject.device} and cannot be sent to other machines from there. Move it first, "
             "model.to('cpu'), or load it by name or path."
         )
-    return ModelInHand(subject.model, cast(Any, subject.tokenizer), subject.name, subject.bos)
+    return ModelInHand(subject.model, cast(Any, subject.tokenizer), subject.name, subject.bos, subject.layout)

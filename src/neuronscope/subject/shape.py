@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuronscope.io import cache_folder
-from neuronscope.subject.layout import find_layout
+from neuronscope.subject.layout import find_parts
 
 _KNOWN = {"smollm2-135m": {"model_type": "llama", "num_hidden_layers": 30, "intermediate_size": 1536}}
 """Configurations of aliases, as far as they matter here."""
@@ -115,4 +115,4 @@ def _built(config: dict[str, Any]) -> tuple[int, ...]:
     make: Any = AutoModelForCausalLM.from_config  # untyped
     kind: Any = AutoConfig.for_model(**config)
     with torch.device("meta"):
-        return find_layout(make(kind, trust_remote_code=False)).widths
+        return find_parts(make(kind, trust_remote_code=False)).widths

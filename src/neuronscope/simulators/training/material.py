@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from neuronscope.corpus.documents import digest_of, split_of
 from neuronscope.errors import ConfigurationError, first_problem
+from neuronscope.exemplars.sampling import split_seed
 from neuronscope.results import NeuronExplanation
 from neuronscope.simulators.training.settings import TrainingSettings
 from neuronscope.types import SPLITS, Exemplar, Neuron, Split
@@ -24,7 +25,7 @@ from neuronscope.types import SPLITS, Exemplar, Neuron, Split
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
 
-LEARNT: tuple[Split, ...] = ("train", "validation")
+LEARNT: tuple[Split, ...] = ("train", "feedback", "validation")
 """Documents that a simulator may learn from; the others are for the report."""
 
 
@@ -101,7 +102,7 @@ def _from_store(
 
 def _sequences(store: ExemplarStore, neuron: Neuron, split: Split, settings: TrainingSettings) -> list[int]:
     """Top and random ones; the seed is made as for explaining, so that the store knows their activations."""
-    seed = settings.seed * len(SPLITS) + SPLITS.index(split)
+    seed = split_seed(settings.seed, split)
     top = store.top_ids(neuron, split, settings.top)
     return [*top, *(i for i in store.random_ids(neuron, split, settings.random, seed) if i not in top)]
 

@@ -1,0 +1,212 @@
+"""What refinement optimises, and how candidates are measured by it.
+
+`objective="joint"`: the validation score of all the neuron's modes together, with the candidate in its mode's place.
+`"neuron"`: the candidate's own score on the neuron's whole validation set (the paper's appendix C). `"mode"`: its own
+score on D_k, the sequences that belong to its mode, and random ones (the paper's equation 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuronscope.errors import NeuronScopeError
+from neuronscope.metrics.correlation import SCALE, Correlation, on_scale, pearson_rows
+from neuronscope.metrics.halving import race
+from neuronscope.metrics.joint import fit_strengths
+from neuronscope.metrics.scorer import Predictions
+from neuronscope.results import Measured, Mode
+from neuronscope.state import Instruments, RefinementState
+from neuronscope.types import ExemplarIds, Neuron
+
+Floats = NDArray[np.floating[Any]]
+
+LEAST_SEEN = 1.0
+"""An explanation applies in some text if the simulator predicts at least this somewhere."""
+
+Candidates = Mapping[str, Sequence[str]]
+"""Explanations by the representative of the mode that they are for; of no mode under ""."""
+
+
+def proposals_of(state: RefinementState) -> dict[str, list[str]]:
+    """What this round has to measure, by the representative of the mode; in round 0 the representatives themselves.
+
+    An agent may also name its mode by the explanation that it has now.
+    """
+    modes, proposals = state["modes"], state.get("proposals", {})
+    if not proposals:
+        return {mode.representative: [mode.representative] for mode in modes if not mode.history}
+    names = {mode.explanation: mode.representative for mode in modes} | {
+        one.representative: one.representative for one in modes
+    }
+    return {names.get(name, name): _stripped(texts) for name, texts in proposals.items()}
+
+
+def _stripped(texts: Sequence[str]) -> list[str]:
+    return [stripped for text in texts if (stripped := text.strip())]
+
+
+def candidates_of(state: RefinementState, explanations: Sequence[str]) -> Candidates:
+    """Which of these explanations is for which mode, as far as the round's proposals tell."""
+    proposals = proposals_of(state)
+    wanted = list(dict.fromkeys(explanations))
+    found = {name: [text for text in wanted if text in texts] for name, texts in proposals.items()}
+    proposed = {text for texts in found.values() for text in texts}
+    return {**found, "": [text for text in wanted if text not in proposed]}
+
+
+async def measure(candidates: Candidates, state: RefinementState, instruments: Instruments) -> list[Measured]:
+    """Score candidates on validation text, all modes' at the same time, so that the simulator sees few large batches.
+
+    Where the simulator fails on one mode's candidates, these say so, and the others have their scores.
+
+    Raises:
+        NeuronScopeError: the simulator or the store failed on all of them.
+    """
+    modes, wanted = {mode.representative: mode for mode in state["modes"]}, [*filter(itemgetter(1), candidates.items())]
+    outcomes = await asyncio.gather(
+        *(_measure(modes.get(name), texts, state, instruments) for name, texts in wanted), return_exceptions=True
+    )
+    found: list[Measured] = []
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    fatal = [error for error in errors if not isinstance(error, NeuronScopeError) or len(errors) == len(outcomes)]
+    if fatal:
+        raise fatal[0]
+    for (name, texts), outcome in zip(wanted, outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            found += [Measured(text, None, None, 0, name, str(outcome)) for text in texts]
+        else:
+            found += [replace(measured, mode=name) for measured in outcome]
+    return found
+
+
+async def _measure(
+    mode: Mode | None, texts: Sequence[str], state: RefinementState, instruments: Instruments
+) -> list[Measured]:
+    """Score one mode's candidates: by successive halving if the settings allow, and there is an attempt to beat."""
+    neuron, scorer = state["neuron"], instruments.scorer
+    sequences = await sequences_of(mode, state, instruments)
+    seen = dict.fromkeys(texts, len(sequences))
+    if instruments.config.racing and mode is not None and mode.history and sequences:
+        contest = await _Contest.of(mode, sequences, state, instruments)
+        truth = [exemplar.activations for exemplar in await scorer.exemplars(neuron, sequences)]
+        standings = await race(contest.predict, texts, truth, await contest.reference())
+        seen = {text: standing.sequences for text, standing in zip(texts, standings, strict=True)}
+        finished = [text for text, standing in zip(texts, standings, strict=True) if standing.score is not None]
+    else:
+        finished = list(texts)
+    scores = dict(zip(finished, await scorer.score(neuron, finished, sequences), strict=True))
+    return [_measured(text, scores.get(text), seen[text]) for text in texts]
+
+
+def _measured(text: str, score: Correlation | None, sequences: int) -> Measured:
+    return Measured(text, None, None, sequences) if score is None else Measured(text, *score, sequences)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contest:
+    """What the candidates of one mode are compared by: their own predictions, or those of all modes with them."""
+
+    neuron: Neuron
+    sequences: Sequence[int]
+    best: str
+    others: Sequence[str]
+    strength: float
+    """Of the mode."""
+    strengths: Sequence[float]
+    """Of the others."""
+    instruments: Instruments
+
+    @classmethod
+    async def of(
+        cls, mode: Mode, sequences: Sequence[int], state: RefinementState, instruments: Instruments
+    ) -> _Contest:
+        joint = instruments.config.objective == "joint"
+        present = [other for other in state["modes"] if other is not mode and other.val_score is not None]
+        others = [other.explanation for other in present] if joint else []
+        explanations = [mode.explanation, *others]
+        fitted = await strengths_of(explanations, state["neuron"], state["exemplars"], instruments)
+        own = fitted[0] or await strength_alone(mode.explanation, state, instruments)
+        return cls(state["neuron"], sequences, mode.explanation, others, own, fitted[1:], instruments)
+
+    async def predict(self, texts: Sequence[str], places: Sequence[int]) -> Predictions:
+        """What each text predicts on these sequences, together with the other modes."""
+        sequences = [self.sequences[place] for place in places]
+        own = await self.instruments.scorer.predict(self.neuron, texts, sequences)
+        if not self.others:
+            return own
+        rest = await self.instruments.scorer.predict(self.neuron, self.others, sequences)
+        weights = np.asarray(self.strengths, dtype=np.float32)[:, None]
+        return [
+            np.maximum(rows * np.float32(self.strength), (other * weights).max(axis=0))
+            for rows, other in zip(own, rest, strict=True)
+        ]
+
+    async def reference(self) -> list[Floats]:
+        """What the mode's explanation so far predicts, in the same way."""
+        return [rows[0] for rows in await self.predict([self.best], range(len(self.sequences)))]
+
+
+async def sequences_of(mode: Mode | None, state: RefinementState, instruments: Instruments) -> list[int]:
+    """The validation sequences that a mode's candidates are scored on.
+
+    With `objective="mode"` these are the top ones that its representative fits at least as well as the other modes'
+    representatives do, and the random ones: representatives do not change, so neither does the assignment.
+    """
+    ids = state["exemplars"]
+    everything = [*ids.validation, *ids.validation_random]
+    if instruments.config.objective != "mode" or mode is None or not everything:
+        return everything
+    names = [one.representative for one in state["modes"]]
+    belongs = await instruments.scorer.assign(state["neuron"], names, everything)
+    return own_sequences(ids.validation, ids.validation_random, belongs[names.index(mode.representative)])
+
+
+def own_sequences(top: list[int], random: list[int], belongs: NDArray[np.bool_]) -> list[int]:
+    """The top sequences that belong to a mode, and the random ones; all of them if none belongs to it."""
+    own = [number for number, is_own in zip(top, belongs, strict=False) if is_own]
+    return [*(own or top), *random]
+
+
+async def strengths_of(
+    explanations: Sequence[str], neuron: Neuron, ids: ExemplarIds, instruments: Instruments
+) -> list[float]:
+    """The strength of each mode's explanation beside the others, fitted on train text (see `metrics.joint`).
+
+    An explanation that applies nowhere in that text keeps the simulator's own scale.
+
+    Raises:
+        NeuronScopeError: the simulator or the store failed.
+    """
+    sequences = [*ids.train, *ids.train_others]
+    if not sequences or not explanations:
+        return [SCALE] * len(explanations)
+    predicted = await pooled(explanations, neuron, sequences, instruments)
+    actual = await instruments.scorer.truth(neuron, sequences)
+    fitted = fit_strengths(predicted, on_scale(actual, ids.maximum))
+    seen = predicted.max(axis=1) >= LEAST_SEEN
+    return [strength if is_seen else SCALE for strength, is_seen in zip(fitted, seen, strict=True)]
+
+
+async def strength_alone(explanation: str, state: RefinementState, instruments: Instruments) -> float:
+    """The strength of an explanation if there were no other mode: for one to which the others leave nothing."""
+    (strength,) = await strengths_of([explanation], state["neuron"], state["exemplars"], instruments)
+    return strength or SCALE
+
+
+async def pooled(
+    explanations: Sequence[str], neuron: Neuron, sequences: Sequence[int], instruments: Instruments
+) -> Floats:
+    """Predictions over all tokens of all sequences: shape `(explanations, tokens)`."""
+    return np.concatenate(await instruments.scorer.predict(neuron, explanations, sequences), axis=1)
+
+
+def correlations(rows: Floats, truth: Floats) -> list[float | None]:
+    """Pearson's r of each row with the truth; None where it cannot be measured."""
+    return [correlation.value for correlation in pearson_rows(rows, truth)]

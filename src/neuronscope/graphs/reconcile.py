@@ -1,0 +1,243 @@
+"""Where the modes meet: what becomes of each after a round, in sight of all of them.
+
+With `objective="joint"` a candidate counts by what it adds to the prediction of all modes together. The modes take
+their turns, the one with the best score of its own first, and each turn sees what the turns before it have changed.
+Modes whose predictions have become one are merged; when refinement ends, a mode without which the others predict no
+worse is dropped. With `"neuron"` and `"mode"` nothing happens but the choice of each mode's best candidate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from langchain_core.messages import ToolMessage
+from langgraph.runtime import Runtime
+from langgraph.types import Overwrite
+from numpy.typing import NDArray
+
+from neuronscope.config import ExplainConfig
+from neuronscope.errors import NeuronScopeError
+from neuronscope.graphs.objective import correlations, pooled, strength_alone, strengths_of
+from neuronscope.graphs.probe import read_experiments
+from neuronscope.graphs.tools import artifacts, score_explanations
+from neuronscope.metrics.joint import scaled
+from neuronscope.results import Attempt, Failure, Measured, Mode, sortable
+from neuronscope.state import Instruments, RefinementState
+
+SAME_PREDICTION = 0.95
+"""Modes whose predictions on validation text correlate more than this say the same."""
+
+Floats = NDArray[np.float64]
+
+
+async def reconcile(state: RefinementState, runtime: Runtime[Instruments]) -> RefinementState:
+    """Take in what the round has measured: attempts join histories, modes change, and some settle.
+
+    An error of ours on the way leaves the modes as they were, and settles them all.
+    """
+    answers = latest_answers(state)
+    failures = [message.artifact for message in answers if isinstance(message.artifact, Failure)]
+    tried = read_experiments(state, answers)
+    modes = [
+        replace(mode, experiments=[*mode.experiments, *tried.get(mode.representative, [])]) for mode in state["modes"]
+    ]
+    if state.get("kind") == "texts":
+        return {"modes": modes, "probed": state["iteration"], "kind": "proposals", "failures": failures}
+    if any(isinstance(message.artifact, Failure) for message in answers if message.name == score_explanations.name):
+        return _update(modes, [mode.representative for mode in modes], failures, state)
+    found = [one for part in artifacts(answers, score_explanations.name, list[Measured]) for one in part]
+    try:
+        return await _reconciled(modes, found, failures, state, runtime.context)
+    except NeuronScopeError as error:
+        failures = [*failures, Failure("refinement", str(error))]
+        return _update(modes, [mode.representative for mode in modes], failures, state)
+
+
+async def _reconciled(
+    modes: list[Mode],
+    found: Sequence[Measured],
+    failures: list[Failure],
+    state: RefinementState,
+    instruments: Instruments,
+) -> RefinementState:
+    config, iteration = instruments.config, state.get("iteration", 0)
+    before = set(state.get("settled", []))
+    own = [[one for one in found if one.mode == mode.representative or len(modes) == 1] for mode in modes]
+    candidates = [[one for one in measured if one.score is not None] for measured in own]
+    failed = {
+        mode.representative: next((one.failure for one in measured if one.failure), "")
+        for mode, measured in zip(modes, own, strict=True)
+    }
+    failures += [Failure("refinement", f'{said} (mode "{name}")') for name, said in failed.items() if said]
+    joint = config.objective == "joint"
+    if joint:
+        modes = await _improve_together(modes, candidates, state, instruments)
+    else:
+        modes = [_improve(mode, measured, iteration) for mode, measured in zip(modes, candidates, strict=True)]
+    settled = [
+        mode.representative
+        for mode in modes
+        if mode.representative not in before and (failed[mode.representative] or not is_open(mode, iteration, config))
+    ]
+    if joint:
+        modes = await _merged(modes, state, instruments)
+        if iteration >= config.max_iterations or len(before) + len(settled) >= len(modes):
+            modes = await _needed(modes, state, instruments)
+    if config.feedback == "errors":
+        modes = await asyncio.gather(*(_with_errors(mode, state, instruments) for mode in modes))
+    return _update(modes, settled, failures, state)
+
+
+def _update(modes: list[Mode], settled: list[str], failures: list[Failure], state: RefinementState) -> RefinementState:
+    return {
+        "modes": [mode if mode.history else _unmeasured(mode) for mode in modes],
+        "settled": settled,
+        "iteration": state.get("iteration", 0) + 1,
+        "proposals": Overwrite({}),  # type: ignore[typeddict-item]  # LangGraph's way to replace, not add
+        "failures": failures,
+    }
+
+
+def latest_answers(state: RefinementState) -> list[ToolMessage]:
+    """This round's tool messages."""
+    answered = set(state.get("answered", []))
+    messages = state.get("messages", [])
+    return [one for one in messages if isinstance(one, ToolMessage) and one.tool_call_id in answered]
+
+
+def is_open(mode: Mode, iteration: int, config: ExplainConfig) -> bool:
+    """Whether a mode may still improve: it was measured, and has gained enough in the last `patience` rounds."""
+    if mode.best is None or mode.best.val_score is None:
+        return False
+    if config.patience is None:
+        return True
+    last, gained = 0, 0.0
+    for attempt in mode.history:
+        gained += max(attempt.gain or 0.0, 0.0)
+        if gained > 0 and gained >= config.min_improvement:
+            last, gained = attempt.iteration, 0.0
+    return iteration - last < config.patience or iteration == 0
+
+
+def _unmeasured(mode: Mode) -> Mode:
+    """A mode whose representative could not be scored: it stays, without a score."""
+    return replace(mode, history=[Attempt(0, mode.explanation, None)])
+
+
+def _improve(mode: Mode, candidates: Sequence[Measured], iteration: int) -> Mode:
+    """Add the candidate with the best score of its own; only a better one replaces the mode's explanation."""
+    if not candidates:
+        return mode
+    best = max(candidates, key=lambda one: sortable(one.score))
+    gain = None if not mode.history else sortable(best.score) - sortable(mode.val_score)
+    return _with_attempt(mode, Attempt(iteration, best.explanation, best.score, gain=gain))
+
+
+def _with_attempt(mode: Mode, attempt: Attempt) -> Mode:
+    history = [*mode.history, attempt]
+    if not attempt.accepted:
+        return replace(mode, history=history)
+    scores = [one.val_score for one in history if one.accepted]
+    return replace(mode, explanation=attempt.explanation, val_score=max(scores, key=sortable), history=history)
+
+
+async def _improve_together(
+    modes: list[Mode], candidates: Sequence[Sequence[Measured]], state: RefinementState, instruments: Instruments
+) -> list[Mode]:
+    """Give each mode, one after another, the candidate that adds most to the prediction of all modes together."""
+    sequences = _validation(state)
+    measured = [place for place, own in enumerate(candidates) if own]
+    if not sequences or not measured:
+        return modes
+    neuron, iteration = state["neuron"], state.get("iteration", 0)
+    present = [place for place, mode in enumerate(modes) if place in measured or mode.val_score is not None]
+    texts = [modes[place].explanation for place in present]
+    strengths = [0.0] * len(modes)
+    for place, strength in zip(
+        present, await strengths_of(texts, neuron, state["exemplars"], instruments), strict=True
+    ):
+        strengths[place] = strength
+    predicted = await pooled(texts, neuron, sequences, instruments)
+    rows = np.zeros((len(modes), predicted.shape[1]))
+    rows[present] = scaled(predicted, [strengths[place] for place in present])
+    truth = await instruments.scorer.truth(neuron, sequences)
+    (reached,) = correlations(rows.max(axis=0)[None], truth)
+    improved = list(modes)
+    for place in sorted(measured, key=lambda place: -sortable(modes[place].val_score)):
+        mode, own = modes[place], candidates[place]
+        if not mode.history:
+            attempt = Attempt(iteration, own[0].explanation, own[0].score, joint_score=reached)
+            improved[place] = _with_attempt(mode, attempt)
+            continue
+        strength = strengths[place] or await strength_alone(mode.explanation, state, instruments)
+        predicted = await pooled([one.explanation for one in own], neuron, sequences, instruments)
+        others = np.delete(rows, place, axis=0).max(axis=0, initial=0.0)
+        together = correlations(np.maximum(scaled(predicted, [strength] * len(own)), others), truth)
+        best = max(range(len(own)), key=lambda number: sortable(together[number]))
+        gain = (together[best] or 0.0) - (reached or 0.0)
+        attempt = Attempt(iteration, own[best].explanation, own[best].score, joint_score=together[best], gain=gain)
+        improved[place] = _with_attempt(mode, attempt)
+        if attempt.accepted:
+            rows[place] = scaled(predicted[best][None], [strength])[0]
+            reached = together[best]
+    return improved
+
+
+async def _merged(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
+    """Make one of modes whose predictions have become one; the better keeps its name and takes the other's atoms."""
+    sequences = _validation(state)
+    if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
+        return modes
+    rows = await pooled([mode.explanation for mode in modes], state["neuron"], sequences, instruments)
+    order = sorted(range(len(modes)), key=lambda place: -sortable(modes[place].val_score))
+    kept: dict[int, Mode] = {}
+    for place in order:
+        same = correlations(rows[list(kept)], rows[place]) if kept else []
+        twin = next((one for one, r in zip(kept, same, strict=True) if r is not None and r > SAME_PREDICTION), None)
+        if twin is None:
+            kept[place] = modes[place]
+        else:
+            atoms = dict.fromkeys([*kept[twin].atoms, *modes[place].atoms])
+            kept[twin] = replace(kept[twin], atoms=list(atoms))
+    return [kept[place] for place in sorted(kept)]
+
+
+async def _needed(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
+    """Drop, one by one, the mode that the others miss least, as long as they predict no worse without it."""
+    sequences = _validation(state)
+    if not sequences or any(mode.val_score is None for mode in modes):
+        return modes
+    truth = await instruments.scorer.truth(state["neuron"], sequences)
+
+    async def reached(some: Sequence[Mode]) -> float:
+        texts = [mode.explanation for mode in some]
+        strengths = await strengths_of(texts, state["neuron"], state["exemplars"], instruments)
+        rows = scaled(await pooled(texts, state["neuron"], sequences, instruments), strengths)
+        return sortable(correlations(rows.max(axis=0)[None], truth)[0])
+
+    while len(modes) > 1:
+        without = [await reached([*modes[:place], *modes[place + 1 :]]) for place in range(len(modes))]
+        place = max(range(len(modes)), key=without.__getitem__)
+        if without[place] < await reached(modes):
+            break
+        modes = [*modes[:place], *modes[place + 1 :]]
+    return modes
+
+
+async def _with_errors(mode: Mode, state: RefinementState, instruments: Instruments) -> Mode:
+    """Note on the mode's best attempt where it fails most on feedback text."""
+    ids = state["exemplars"]
+    sequences = [*ids.feedback, *ids.feedback_random]
+    if mode.best is None or mode.best.val_score is None or mode.best.errors or not sequences:
+        return mode
+    errors = await instruments.scorer.errors(state["neuron"], mode.explanation, sequences, ids.maximum)
+    best = mode.best
+    history = [replace(attempt, errors=errors) if attempt is best else attempt for attempt in mode.history]
+    return replace(mode, history=history)
+
+
+def _validation(state: RefinementState) -> list[int]:
+    return [*state["exemplars"].validation, *state["exemplars"].validation_random]
