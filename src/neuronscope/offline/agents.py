@@ -1,7 +1,7 @@
 """The agents' roles without a language model: statistics of what activates a neuron, written as sentences.
 
-They use only what an explainer may see: train exemplars for hypotheses, scores and errors on validation for refining.
-What they work on are conditions; English is read once, where they begin, and written once, where they end.
+They use only what an explainer may see: train exemplars, and for refinement errors on feedback text. What they work on
+are conditions; English is read once, where they begin, and written once, where they end.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import numpy as np
 
 from neuronscope.offline.clusters import cluster_conditions, nearest_cluster
 from neuronscope.offline.conditions import Condition
-from neuronscope.offline.english import quotable, read, write
-from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Selected
+from neuronscope.offline.english import append, read, write
+from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Selected, conditions_at
+from neuronscope.offline.tokens import content_of, token_features
 from neuronscope.results import Attempt, PredictionError
-from neuronscope.state import HasContext, NeuronState, ProposalState, RefinementState
 from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
+    from neuronscope.state import HasContext, NeuronState, ProposalState, RefinementState
     from neuronscope.types import Neuron
 
 TOP_EXEMPLARS, RANDOM_EXEMPLARS = 100, 100
@@ -82,7 +83,7 @@ class LexicalRefinement:
     """Reads `mode`, `siblings` and `history`; writes `proposals`: edits of the best sentence so far.
 
     Conditions are added that the train exemplars support and no mode has yet, among them false negatives of the best
-    attempt on validation; false positives are dropped, strengths are estimated anew.
+    attempt on feedback text; false positives are dropped, strengths are estimated anew.
     """
 
     async def __call__(self, state: ProposalState, runtime: HasContext) -> RefinementState:
@@ -145,7 +146,7 @@ def _edits(
     features: Features,
 ) -> list[list[Condition]]:
     """Changes of the current conditions, the most promising first."""
-    false_positives = {error.token.strip(" ").casefold() for error in errors if error.predicted > error.actual}
+    false_positives = {content_of(error.token) for error in errors if error.predicted > error.actual}
     retained = [condition for condition in current if condition.text not in false_positives]
     estimated = _estimated_anew(current, features)
     few, some, many = (new[:count] for count in ADDITIONS)
@@ -171,7 +172,7 @@ def _sentence(edit: Sequence[Condition], current: Sequence[Condition], topical: 
     if topical is None:
         return write(strongest)
     new = [condition for condition in strongest if condition not in current]
-    return write(new, opening=f"{topical.rstrip(' .')}; it also fires") if new else topical
+    return append(topical, new) if new else topical
 
 
 def _estimated_anew(conditions: Sequence[Condition], features: Features) -> list[Condition]:
@@ -187,19 +188,22 @@ def _false_negatives(
 ) -> list[Condition]:
     """Tokens that were predicted too low and that train exemplars support, with the strength that these show.
 
-    A token that no train exemplar supports would raise the validation score by being memorised, and no other. A token
+    A token that no train exemplar supports would be memorised from the feedback text, and help nowhere else. A token
     that is a condition already was too weak here: then what comes before it becomes part of the condition.
     """
     known = {condition.pattern for condition in current}
     found = []
     for error in errors:
-        text = error.token.strip(" ").casefold()
-        if error.actual <= error.predicted or not quotable(text):
-            continue
-        inside = error.token[:1].isalpha() and error.context[-1:].isalpha()
-        condition = Condition(text, (), 0.0, "part" if inside else "word")
-        before = _LAST_WORD.search(error.context.casefold())
-        if condition in known and before and quotable(before.group(1)) and not inside:
-            condition = replace(condition, after=(before.group(1),))
-        found.append(replace(condition, strength=features.estimate(condition)))
+        fulfilled = _fulfilled(error) if error.actual > error.predicted else {}
+        if token := fulfilled.get("token"):
+            is_too_weak = token in known and token.form == "word"
+            condition = fulfilled.get("pair", token) if is_too_weak else token
+            found.append(replace(condition, strength=features.estimate(condition)))
     return [condition for condition in found if condition.strength >= MINIMUM_STRENGTH]
+
+
+def _fulfilled(error: PredictionError) -> dict[str, Condition]:
+    """The conditions that the token of an error fulfils, by kind; what comes before it is a whole word."""
+    last_word = _LAST_WORD.search(error.context)
+    start = last_word.start() if last_word else len(error.context)
+    return conditions_at(token_features([error.context[:start], error.context[start:], error.token]), 2)

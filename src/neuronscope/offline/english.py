@@ -23,6 +23,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from neuronscope.offline.conditions import DEFAULT_STRENGTH, STRENGTH_LEVELS, Condition
+from neuronscope.offline.tokens import content_of
 
 STRENGTH_WORDS = ("very strongly", "strongly", "moderately", "weakly", "faintly", "barely")
 STRENGTHS: tuple[tuple[str, float], ...] = tuple(zip(STRENGTH_WORDS, STRENGTH_LEVELS, strict=True))
@@ -167,6 +168,11 @@ def write(conditions: Iterable[Condition], opening: str = "This neuron activates
     return f"{opening} {'; '.join(parts)}."
 
 
+def append(explanation: str, conditions: Iterable[Condition]) -> str:
+    """The explanation in its own words, with conditions at its end."""
+    return write(conditions, opening=f"{explanation.rstrip(' .')}; it also fires")
+
+
 def quotable(text: str) -> bool:
     """Whether a token's text can be quoted, read back and read by people: no half characters, nothing invisible."""
     return (
@@ -246,9 +252,8 @@ def _marks_part(text: str) -> bool:
 
 
 def _content(quoted: str) -> str:
-    """The quoted text as tokens are compared: lower case, line breaks real, no space around."""
-    text = _ESCAPE.sub(lambda found: _MEANING[found[1]], quoted).casefold()
-    return text.strip(" ") or text
+    """The quoted text as tokens are compared, line breaks real."""
+    return content_of(_ESCAPE.sub(lambda found: _MEANING[found[1]], quoted))
 
 
 def _written_strength(condition: Condition) -> float:

@@ -60,7 +60,7 @@ class Features:
         codes: dict[str, list[int]] = {kind: [] for kind in _RANK}
         for tokens in sequences:
             for position in range(len(tokens.contents)):
-                fulfilled = _fulfilled(tokens, position)
+                fulfilled = conditions_at(tokens, position)
                 for kind, known in indices.items():
                     condition = fulfilled.get(kind)
                     codes[kind].append(-1 if condition is None else known.setdefault(condition, len(known)))
@@ -150,8 +150,8 @@ def _quantised(values: Floats) -> Floats:
     return np.where(values >= MINIMUM_STRENGTH, levels[nearest], 0.0)
 
 
-def _fulfilled(tokens: TokenFeatures, position: int) -> dict[str, Condition]:
-    """The conditions that one token fulfils, by kind."""
+def conditions_at(tokens: TokenFeatures, position: int) -> dict[str, Condition]:
+    """The conditions that one token fulfils, by kind ("token", "pair", "after"), as patterns; few cannot be quoted."""
     content = tokens.contents[position]
     if not quotable(content):
         return {}

@@ -29,7 +29,7 @@ class TokenFeatures:
     ends: list[int]
     """Where each token ends in `text`."""
     contents: list[str]
-    """Each token without the spaces around it; white space alone is kept."""
+    """Each token as it is compared, see `content_of`."""
     continues: NDArray[np.bool_]
     """Whether a token continues the word that the token before it began."""
     capitalised: NDArray[np.bool_]
@@ -73,13 +73,19 @@ class TokenFeatures:
         return found
 
 
+def content_of(text: str) -> str:
+    """What tokens are compared by: lower case, no spaces around it; white space alone is kept."""
+    folded = text.casefold()
+    return folded.strip(" ") or folded
+
+
 def token_features(tokens: Sequence[str]) -> TokenFeatures:
     """The features of a sequence of tokens."""
     folded = [token.casefold() for token in tokens]
     ends = np.cumsum([len(token) for token in folded]).tolist()
     starts = [0, *ends[:-1]]
     text = "".join(folded)
-    contents = [token.strip(" ") or token for token in folded]
+    contents = [content_of(token) for token in tokens]
     positions: dict[str, list[int]] = defaultdict(list)
     for position, content in enumerate(contents):
         positions[content].append(position)
