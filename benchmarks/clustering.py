@@ -20,7 +20,8 @@ from sklearn.cluster import AgglomerativeClustering
 
 from neuronscope.agents.distinguishing import FRAME, in_one_frame, telling_words
 from neuronscope.llm.embeddings import MiniLM, embed
-from neuronscope.offline.english import Condition, write
+from neuronscope.offline.conditions import Condition
+from neuronscope.offline.english import write
 
 SHAPES = {
     "one meaning": [(2,), (3,), (4,)],

@@ -22,20 +22,21 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 import neuronscope as ns
+from measuring import seconds
 from neuronscope.corpus import Window, open_corpus, windows
-from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.checkpoints import INTERVAL, MAX_SHARE, Checkpoints
 from neuronscope.exemplars.sampling import DEFAULT_TOP_K
-from neuronscope.exemplars.statistics_pass import Collection, chunks
+from neuronscope.exemplars.statistics_pass import CHUNK_SEQUENCES, Collection
 from neuronscope.subject import LoadedSubject
 
 BATCH_TOKENS = 32 * 64
@@ -53,7 +54,8 @@ def inputs(subject: LoadedSubject, chunk: Sequence[Window]) -> list[tuple[torch.
         rows = [torch.tensor([*subject.leading_ids, *by_id[i]]) for i in batch]
         masks = [torch.ones_like(row) for row in rows]
         pad = torch.nn.utils.rnn.pad_sequence
-        found.append((pad(rows, batch_first=True), pad(masks, batch_first=True)))
+        row, mask = (pad(each, batch_first=True).to(subject.device) for each in (rows, masks))
+        found.append((row, mask))
     return found
 
 
@@ -82,47 +84,92 @@ def run_strict_floor(subject: LoadedSubject, chunk: Sequence[Window], deepest: i
         subject.capture([by_id[i] for i in batch], [deepest])
 
 
-def seconds(action: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> float:
-    """How long it takes."""
-    start = clock()
-    action()
-    return clock() - start
-
-
-def stream(subject: LoadedSubject, corpus: str) -> Iterator[list[Window]]:
-    """The corpus in chunks, again and again, with new sequence ids each time."""
+def stream(subject: LoadedSubject, corpus: Any, sequences: int) -> Iterator[list[Window]]:
+    """The corpus in chunks of so many sequences, again and again, with new sequence ids each time."""
     offset = 0
     while True:
         last = 0
-        for chunk in chunks(windows(open_corpus(corpus), subject.tokenizer, 64)):
+        whole = windows(open_corpus(corpus), subject.tokenizer, 64)
+        while chunk := list(islice(whole, sequences)):
             last = chunk[-1].sequence_id
             yield [Window(each.sequence_id + offset, each.token_ids, each.split, each.source) for each in chunk]
         offset += last + 1
 
 
-def measure(subject: LoadedSubject, corpus: str, layers: list[int], rounds: int, clock: Callable[[], float]) -> None:
-    """Print one line of the table, and what a checkpoint costs."""
-    for_floor, for_100, for_default = (stream(subject, corpus) for _ in range(3))
-    with_100, gathered = (Collection(subject, layers, (1, -1), k, BATCH_TOKENS) for k in (100, DEFAULT_TOP_K))
-    while any(gathered.pool.n_sequences[split] < k for split, k in DEFAULT_TOP_K.items()):
+class Comparison(NamedTuple):
+    """Medians of the rounds, in seconds a round."""
+
+    n_tokens: float
+    """Of a round."""
+    n_rounds: int
+    floor: float
+    strict: float
+    collectors: list[float]
+
+    def speed(self, median: float) -> float:
+        """Tokens a second."""
+        return self.n_tokens / median
+
+
+def compare(
+    collections: Sequence[Collection],
+    corpus: Any,
+    sequences: int,
+    rounds: Iterable[int],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Comparison:
+    """Time floor, strict floor and every collector one after the other, in each round on the same new chunk.
+
+    Args:
+        collections: what collects; chunks that are not timed fill their lists.
+        corpus: whatever `open_corpus` takes.
+        sequences: of a round.
+        rounds: one item for each round.
+        clock: in seconds.
+    """
+    subject, deepest = collections[0].subject, max(point.layer for point in collections[0].accumulators)
+    assert isinstance(subject, LoadedSubject)
+    for_floor, *streams = (stream(subject, corpus, sequences) for _ in range(1 + len(collections)))
+    run_floor(subject, inputs(subject, next(for_floor)), deepest)  # its first pass is slower
+    for collection, chunks in zip(collections, streams, strict=True):
+        collection.add_chunk(next(chunks))
+    while not all(map(_is_full, collections)):
         next(for_floor)
-        with_100.add_chunk(next(for_100))
-        gathered.add_chunk(next(for_default))
-    times: dict[str, list[float]] = {"floor": [], "strict": [], "100": [], "default": []}
-    n_tokens = 0
-    for _ in range(rounds):
+        for collection, chunks in zip(collections, streams, strict=True):
+            collection.add_chunk(next(chunks))
+    floor: list[float] = []
+    strict: list[float] = []
+    collectors: list[list[float]] = [[] for _ in collections]
+    n_tokens = []
+    for _ in rounds:
         chunk = next(for_floor)
-        n_tokens += sum(len(window.token_ids) for window in chunk)
+        n_tokens.append(sum(len(window.token_ids) for window in chunk))
         found = inputs(subject, chunk)
-        times["floor"].append(seconds(lambda found=found: run_floor(subject, found, max(layers)), clock))
-        times["100"].append(seconds(lambda: with_100.add_chunk(next(for_100)), clock))
-        times["strict"].append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, max(layers)), clock))
-        times["default"].append(seconds(lambda: gathered.add_chunk(next(for_default)), clock))
-    median = {name: statistics.median(values) for name, values in times.items()}
-    speeds = "".join(f"  {n_tokens / rounds / median[name]:>9,.0f}" for name in times)
-    ratios = "".join(
-        f"  {median[name] / median[floor]:>8.3f}" for floor in ("floor", "strict") for name in ("100", "default")
+        floor.append(seconds(lambda found=found: run_floor(subject, found, deepest), clock))
+        strict.append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, deepest), clock))
+        for collection, chunks, times in zip(collections, streams, collectors, strict=True):
+            times.append(seconds(lambda each=collection, chunks=chunks: each.add_chunk(next(chunks)), clock))
+    medians = [statistics.median(times) for times in collectors]
+    return Comparison(
+        statistics.mean(n_tokens), len(n_tokens), statistics.median(floor), statistics.median(strict), medians
     )
+
+
+def _is_full(collection: Collection) -> bool:
+    """Whether the lists are full, beyond which fewer sequences enter them."""
+    layer = next(iter(collection.accumulators.values()))
+    return all(collection.pool.n_sequences[split] >= k for split, k in layer.top_k.items())
+
+
+def measure(
+    subject: LoadedSubject, corpus: str, layers: list[int], sequences: int, rounds: int, clock: Callable[[], float]
+) -> None:
+    """Print one line of the table, and what a checkpoint costs."""
+    collections = [Collection(subject, layers, (1, -1), k, BATCH_TOKENS) for k in (100, DEFAULT_TOP_K)]
+    found = compare(collections, corpus, sequences, range(rounds), clock)
+    gathered = collections[-1]
+    speeds = "".join(f"  {found.speed(each):>9,.0f}" for each in (found.floor, found.strict, *found.collectors))
+    ratios = "".join(f"  {each / floor:>8.3f}" for floor in (found.floor, found.strict) for each in found.collectors)
     print(f"{_name(layers):>14}{speeds}{ratios}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoints(Path(folder), {})
@@ -144,14 +191,13 @@ def main() -> None:
     parser.add_argument("--corpus", default="builtin")
     parser.add_argument("--layers", action="append", help="such as 5,9; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sequences", type=int, default=collection.CHUNK_SEQUENCES, help="of a round")
+    parser.add_argument("--sequences", type=int, default=CHUNK_SEQUENCES, help="of a round")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a machine that is busy")
     parser.add_argument("--threads", type=int, help="of torch; with --clock cpu, 1: threads that wait count as busy")
     arguments = parser.parse_args()
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    collection.CHUNK_SEQUENCES = arguments.sequences
     subject = ns.load_subject(arguments.subject)
     n_layers = subject.n_layers
     default = [[5], [5, 9, 19, 29], list(range(n_layers))]
@@ -164,7 +210,7 @@ def main() -> None:
     for label, columns in (("", above), ("layers", names)):
         print(f"{label:>14}" + "".join(f"  {name:>{9 if i < 4 else 8}}" for i, name in enumerate(columns)))
     for layers in sets:
-        measure(subject, arguments.corpus, layers, arguments.rounds, clock)
+        measure(subject, arguments.corpus, layers, arguments.sequences, arguments.rounds, clock)
 
 
 if __name__ == "__main__":

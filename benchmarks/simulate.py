@@ -17,11 +17,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 import neuronscope as ns
+from measuring import seconds
 from neuronscope.corpus.sources import open_corpus
 from neuronscope.corpus.windows import windows
 from neuronscope.simulators import FinetunedSimulator, PromptedSimulator
@@ -43,16 +46,14 @@ EXPLANATIONS = [
 BATCH_SIZES = (8, 16, 32, 64)
 
 
-def exemplars_of(subject: ns.LoadedSubject, n: int, length: int) -> list[Exemplar]:
+def exemplars_of(tokenizer: Any, n: int, length: int, corpus: Any = "builtin") -> list[Exemplar]:
     """Real sequences of one length, without activations."""
-    import numpy as np
-
     found = []
-    for window in windows(open_corpus("builtin"), subject.tokenizer, length):
+    for window in windows(open_corpus(corpus), tokenizer, length):
         if len(window.token_ids) == length:
             ids = list(window.token_ids)
-            silent = np.zeros(length, dtype=np.float32)
-            found.append(Exemplar(token_strings(subject.tokenizer, ids), ids, silent, window.sequence_id, "builtin"))
+            inactive = np.zeros(length, dtype=np.float32)
+            found.append(Exemplar(token_strings(tokenizer, ids), ids, inactive, window.sequence_id, window.source))
         if len(found) == n:
             break
     return found
@@ -62,25 +63,82 @@ def exemplars_of(subject: ns.LoadedSubject, n: int, length: int) -> list[Exempla
 def run_floor(simulator: CausalSimulator, texts: Sequence[Sequence[int]], size: int) -> None:
     """Texts in right-padded batches through the trunk."""
     decoder = simulator.model.model.get_decoder()
+    for batch in _padded(simulator, texts, size):
+        decoder(input_ids=batch, use_cache=False)
+
+
+@torch.inference_mode()
+def run_naive(simulator: CausalSimulator, prompts: Sequence[Sequence[int]], size: int = 1) -> None:
+    """Whole prompts, so many at a time, full logits."""
+    for batch in _padded(simulator, prompts, size):
+        simulator.model.model(input_ids=batch, use_cache=False)
+
+
+def _padded(simulator: CausalSimulator, texts: Sequence[Sequence[int]], size: int) -> Iterable[torch.Tensor]:
     ordered = sorted(texts, key=len)
     for start in range(0, len(ordered), size):
         batch = ordered[start : start + size]
         longest = max(map(len, batch))
-        decoder(input_ids=torch.tensor([[*text, *[0] * (longest - len(text))] for text in batch]), use_cache=False)
+        rows = [[*text, *[0] * (longest - len(text))] for text in batch]
+        yield torch.tensor(rows, device=simulator.model.device)
 
 
-@torch.inference_mode()
-def run_naive(simulator: CausalSimulator, whole: Sequence[Sequence[int]]) -> None:
-    """One whole prompt at a time, full logits."""
-    for ids in whole:
-        simulator.model.model(input_ids=torch.tensor([list(ids)]), use_cache=False)
+class Comparison(NamedTuple):
+    """Medians of the rounds, in seconds per pair of explanation and exemplar."""
+
+    floor: float
+    floor_size: int
+    """Texts of a batch at which the floor is lowest."""
+    ours: float
+    naive: float
+    naive_size: int
+    """Prompts of a batch at which the naive way is fastest."""
+    prompt_tokens: int
+    """Of a whole prompt, exemplar included: the median."""
+    n_rounds: int
 
 
-def seconds(action: Callable[[], object], clock: Callable[[], float]) -> float:
-    """How long it takes."""
-    start = clock()
-    action()
-    return clock() - start
+def compare(
+    simulator: CausalSimulator,
+    before: Sequence[int],
+    explanations: Sequence[str],
+    exemplars: Sequence[Exemplar],
+    n_pairs: int,
+    rounds: Iterable[int],
+    clock: Callable[[], float] = time.perf_counter,
+    naive_sizes: Sequence[int] = (1,),
+) -> Comparison:
+    """Time the floor, `simulate` and the naive way one after the other in each round.
+
+    Args:
+        simulator: what predicts.
+        before: what its form puts before every explanation.
+        explanations: each is predicted on every exemplar.
+        exemplars: without activations.
+        n_pairs: of explanation and exemplar, that are also simulated the naive way.
+        rounds: one item for each round.
+        clock: in seconds.
+        naive_sizes: prompts of a batch that the naive way tries.
+    """
+    texts = [simulator.text(exemplar).token_ids for exemplar in exemplars]
+    pairs = [(explanation, text) for explanation in explanations for text in texts]
+    sample = pairs[:: max(1, len(pairs) // n_pairs)][:n_pairs]
+    prompts = [[*before, *simulator.explanation_ids(explanation), *text] for explanation, text in sample]
+    floors: dict[int, list[float]] = {size: [] for size in BATCH_SIZES}
+    naive: dict[int, list[float]] = {size: [] for size in naive_sizes}
+    ours = []
+    simulator.simulate(explanations[:1], exemplars[:1])
+    for _ in rounds:
+        for size, times in floors.items():
+            every = list(texts) * len(explanations)
+            times.append(seconds(lambda size=size, every=every: run_floor(simulator, every, size), clock) / len(every))
+        ours.append(seconds(lambda: simulator.simulate(explanations, exemplars), clock) / len(pairs))
+        for size, times in naive.items():
+            times.append(seconds(lambda size=size: run_naive(simulator, prompts, size), clock) / len(prompts))
+    floor, floor_size = min((statistics.median(times), size) for size, times in floors.items())
+    fastest, naive_size = min((statistics.median(times), size) for size, times in naive.items())
+    n_tokens = int(statistics.median(map(len, prompts)))
+    return Comparison(floor, floor_size, statistics.median(ours), fastest, naive_size, n_tokens, len(ours))
 
 
 def measure(
@@ -93,26 +151,11 @@ def measure(
 ) -> None:
     """Print one line of the table. `before` is what the form puts before every explanation."""
     explanations = EXPLANATIONS[: arguments.explanations]
-    texts = [simulator.text(exemplar).token_ids for exemplar in exemplars]
-    pairs = [(explanation, text) for explanation in explanations for text in texts]
-    sample = pairs[:: max(1, len(pairs) // arguments.pairs)][: arguments.pairs]
-    whole = [[*before, *simulator.explanation_ids(explanation), *text] for explanation, text in sample]
-    n_floor = len(explanations) * len(texts)
-    times: dict[str, list[float]] = {"ours": [], "naive": []} | {str(size): [] for size in BATCH_SIZES}
-    simulator.simulate(explanations[:1], exemplars[:1])
-    for _ in range(arguments.rounds):
-        for size in BATCH_SIZES:
-            times[str(size)].append(
-                seconds(lambda size=size: run_floor(simulator, texts * len(explanations), size), clock) / n_floor
-            )
-        times["ours"].append(seconds(lambda: simulator.simulate(explanations, exemplars), clock) / n_floor)
-        times["naive"].append(seconds(lambda: run_naive(simulator, whole), clock) / len(whole))
-    median = {name: statistics.median(values) for name, values in times.items()}
-    size = min(BATCH_SIZES, key=lambda size: median[str(size)])
-    floor, ours, naive = median[str(size)], median["ours"], median["naive"]
+    found = compare(simulator, before, explanations, exemplars, arguments.pairs, range(arguments.rounds), clock)
     print(
-        f"{form:>10}  {len(whole[0]):>6}  {len(texts[0]):>5}  {1e3 * floor:>7.1f} ({size:>2})  {1e3 * ours:>7.1f}"
-        f"  {1e3 * naive:>7.1f}  {ours / floor:>8.2f}  {naive / ours:>8.1f}",
+        f"{form:>10}  {found.prompt_tokens:>6}  {len(simulator.text(exemplars[0]).token_ids):>5}"
+        f"  {1e3 * found.floor:>7.1f} ({found.floor_size:>2})  {1e3 * found.ours:>7.1f}  {1e3 * found.naive:>7.1f}"
+        f"  {found.ours / found.floor:>8.2f}  {found.naive / found.ours:>8.1f}",
         flush=True,
     )
 
@@ -135,7 +178,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     subject = ns.load_subject(arguments.model, device="cpu")
     pair = (subject.model, subject.tokenizer)
-    exemplars = exemplars_of(subject, arguments.exemplars, arguments.length)
+    exemplars = exemplars_of(subject.tokenizer, arguments.exemplars, arguments.length)
     print(
         f"{subject!r}, {torch.get_num_threads()} threads, {arguments.explanations} explanations x {len(exemplars)} "
         f"exemplars of {arguments.length} tokens, {arguments.rounds} rounds; milliseconds per pair"

@@ -15,11 +15,12 @@ from langchain_core.messages.tool import InvalidToolCall
 import neuronscope as ns
 from neuronscope.agents.highlighting import Marks, without_marks
 from neuronscope.agents.judge import read_place, read_verdicts
-from neuronscope.agents.parsing import MOST_SENTENCES, distinct, read_sentence, read_sentences, tidy
+from neuronscope.agents.parsing import MOST_SENTENCES, read_sentence, read_sentences, tidy
 from neuronscope.agents.prober import read_written
 from neuronscope.llm.answers import read_apart, read_text
 from neuronscope.llm.loose_json import LONGEST_MENDED
 from neuronscope.simulators.chat_answers import read_answer
+from neuronscope.text import distinct
 
 A = "This neuron activates when the word is water."
 B = 'This neuron activates on "red".'

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuronscope.offline.conditions import Condition
 from neuronscope.offline.english import (
     LONGEST_EXPLANATION,
     STRENGTHS,
-    Condition,
     nearest_strength,
     quotable,
     read,

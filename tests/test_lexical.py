@@ -1,6 +1,7 @@
 """The roles without a language model, on planted neurons whose truth is known."""
 
 import asyncio
+import json
 import random
 
 import pytest
@@ -9,14 +10,15 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from agent_helpers import runtime
-from neuronscope.agents.parsing import same_sentence
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.llm.embeddings import MiniLM
 from neuronscope.offline.agents import LexicalDecomposition, LexicalHypothesis, LexicalRefinement
-from neuronscope.offline.english import Condition, quotable, read, write
+from neuronscope.offline.conditions import Condition
+from neuronscope.offline.english import quotable, read, write
 from neuronscope.results import Attempt, Mode, PredictionError
 from neuronscope.simulators import HybridSimulator
 from neuronscope.state import Instruments
+from neuronscope.text import same_sentence
 from neuronscope.types import ExemplarIds
 from planted import BOTH, DEAD, MemorySource, PlantedSubject
 
@@ -271,3 +273,42 @@ def test_together_they_explain_the_neuron(explained):
 def test_a_dead_neuron_is_concluded_without_modes():
     found = asyncio.run(build_neuron_graph().ainvoke({"neuron": DEAD}, context=instruments()))["explanation"]
     assert (found.status, found.modes, found.score) == ("dead", [], None)
+
+
+# Many neurons
+
+
+class FourNeurons(TwoMeanings):
+    """Neurons that activate on colours and months, each in its own proportions."""
+
+    def width(self, layer):
+        return 4
+
+    def _row(self, token_id):
+        word = self.tokenizer.words[token_id].strip()
+        kind = [*COLOURS, *MONTHS].index(word) + 1 if word in [*COLOURS, *MONTHS] else 0
+        return [1.0 + kind * (index + 2) % 7 if kind else 0.0 for index in range(4)]
+
+
+def explained_together(neurons, parallel):
+    """What is found about neurons, but for what it costs; nothing is shared with other calls."""
+    subject = FourNeurons()
+    results = ns.explain_neurons(
+        neurons,
+        subject,
+        store=MemorySource(subject, documents()),
+        llm="offline",
+        embeddings=MiniLM(),
+        simulator=HybridSimulator(),
+        parallel=parallel,
+        progress=False,
+    )
+    return {x.neuron: json.loads(x.to_json()) | {"usage": None} for x in results}
+
+
+def test_a_result_does_not_depend_on_the_order_or_number_of_neurons_at_once():
+    neurons = [ns.Neuron(0, index) for index in range(4)]
+    in_turn = explained_together(neurons, 1)
+    assert len({str(found["modes"]) for found in in_turn.values()}) > 1
+    assert explained_together(neurons[::-1], 4) == in_turn
+    assert explained_together(neurons[:1], 1)[neurons[0]] == in_turn[neurons[0]]

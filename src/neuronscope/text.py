@@ -1,8 +1,9 @@
-"""Untrusted text made fit to show: nothing in it is invisible, or controls what shows it; as one line, if need be."""
+"""Text as such: untrusted text made fit to show, as one line if need be, and sentences told apart."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 _SYMBOLS = {"\n": "↵", "\t": "⇥", "\x7f": "␡"}
 _JOINERS = {"\u200c", "\u200d"}
@@ -31,6 +32,23 @@ def shortened(text: str, length: int = 60) -> str:
     line = one_line(text[: 8 * length])  # a text may be megabytes long
     whole = len(text) <= 8 * length and len(line) <= length
     return line if whole else f"{line[: length - 1].rstrip()}…"
+
+
+def same_sentence(sentence: str) -> str:
+    """What two sentences share when they differ in case, spacing or the closing stop only."""
+    return " ".join(sentence.casefold().split()).rstrip(". ")
+
+
+def distinct(sentences: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """The sentences in their order, without repetitions and without those that are known already."""
+    seen = {same_sentence(sentence) for sentence in known}
+    kept = []
+    for sentence in sentences:
+        key = same_sentence(sentence)
+        if key and key not in seen:
+            seen.add(key)
+            kept.append(sentence)
+    return kept
 
 
 def _visible_character(character: str) -> str:

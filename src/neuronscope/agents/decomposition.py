@@ -7,11 +7,12 @@ import re
 from typing import TYPE_CHECKING, ClassVar
 
 from neuronscope.agents import paper_prompts, prompts
-from neuronscope.agents.parsing import distinct, read_sentences
+from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.llm import ask
 from neuronscope.llm.answers import read_apart
 from neuronscope.state import HasContext, NeuronState
+from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

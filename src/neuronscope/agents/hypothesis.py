@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from neuronscope.agents import paper_prompts, prompts
 from neuronscope.agents.highlighting import Marks, without_marks
-from neuronscope.agents.parsing import distinct
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.llm import ask
 from neuronscope.llm.answers import read_apart, read_text
 from neuronscope.state import HasContext, NeuronState
+from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

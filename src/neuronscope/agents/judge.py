@@ -15,12 +15,13 @@ from neuronscope.agents.judge_prompts import (
     fuzzing_question,
     intruder_question,
 )
-from neuronscope.agents.parsing import distinct, read_sentences
+from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.role import succeeded
 from neuronscope.errors import LLMError
 from neuronscope.llm import ask, model_name
 from neuronscope.llm.answers import read_apart, read_text
 from neuronscope.metrics.stimuli import Marked
+from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -75,23 +75,6 @@ def tidy(sentence: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def same_sentence(sentence: str) -> str:
-    """What two sentences share when they differ in case, spacing or the closing stop only."""
-    return " ".join(sentence.casefold().split()).rstrip(". ")
-
-
-def distinct(sentences: list[str], known: list[str] | None = None) -> list[str]:
-    """The sentences in their order, without repetitions and without those that are known already."""
-    seen = {same_sentence(sentence) for sentence in known or []}
-    kept = []
-    for sentence in sentences:
-        key = same_sentence(sentence)
-        if key and key not in seen:
-            seen.add(key)
-            kept.append(sentence)
-    return kept
-
-
 def list_items(text: str) -> list[str]:
     """Items of a numbered or bulleted list, as they stand; indented lines below an item belong to it."""
     items: list[list[str]] = []

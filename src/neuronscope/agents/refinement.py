@@ -9,7 +9,7 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, ToolCall
 
 from neuronscope.agents import paper_prompts
-from neuronscope.agents.parsing import distinct, read_sentence, read_sentences
+from neuronscope.agents.parsing import read_sentence, read_sentences
 from neuronscope.agents.prober import CAPTURE, calls_for_texts, capture_tool, read_written, texts_schema
 from neuronscope.agents.prober_prompts import N_TEXTS, probe_messages
 from neuronscope.agents.prompts import refinement_messages, sentences_schema
@@ -18,6 +18,7 @@ from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
 from neuronscope.llm.answers import read_apart
 from neuronscope.state import HasContext, ProposalState, RefinementState
+from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -1,6 +1,7 @@
-"""The agents' roles without a language model: statistics of what fires, written as sentences.
+"""The agents' roles without a language model: statistics of what activates a neuron, written as sentences.
 
-They use only what an explainer may see: train exemplars for drafting, scores and errors on validation for refining.
+They use only what an explainer may see: train exemplars, and for refinement errors on feedback text. What they work on
+are conditions; English is read once, where they begin, and written once, where they end.
 """
 
 from __future__ import annotations
@@ -13,26 +14,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuronscope.agents.parsing import distinct
-from neuronscope.offline.clusters import group_into_families, nearest_family
-from neuronscope.offline.english import Condition, quotable, read, write
-from neuronscope.offline.pursuit import MINIMUM_STRENGTH, Evidence, Weighted
+from neuronscope.offline.clusters import cluster_conditions, nearest_cluster
+from neuronscope.offline.conditions import Condition
+from neuronscope.offline.english import append, read, write
+from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Selected, conditions_at
+from neuronscope.offline.tokens import content_of, token_features
 from neuronscope.results import Attempt, PredictionError
-from neuronscope.state import HasContext, NeuronState, ProposalState, RefinementState
+from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
+    from neuronscope.state import HasContext, NeuronState, ProposalState, RefinementState
     from neuronscope.types import Neuron
 
 TOP_EXEMPLARS, RANDOM_EXEMPLARS = 100, 100
-"""Train sequences that the statistics are taken from: the strongest, and random ones that show what does not fire."""
-DRAFT_CONDITIONS = 48
-"""Conditions that are found for one draft, over all its sentences."""
+"""Train sequences that the statistics are taken from: the strongest, and random ones that show where it is inactive."""
+HYPOTHESIS_CONDITIONS = 48
+"""Conditions that are selected for one hypothesis, over all its sentences."""
 REDUCED_WEIGHT = 0.5
-"""What an exemplar counts in the draft that looks less at it."""
+"""What an exemplar counts in the hypothesis that looks less at it."""
 SENTENCE_CONDITIONS = 24
-"""Conditions that one sentence of a draft states: those that explain most."""
+"""Conditions that one sentence of a hypothesis has: those that explain most."""
 MAX_CONDITIONS = 40
 """A sentence of more conditions than this is no sentence anybody reads."""
 SEARCHED = 48
@@ -45,89 +48,77 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
 class LexicalHypothesis:
-    """Reads `neuron` and `exemplars`; writes `hypotheses`: drafts of one sentence per family of trigger words.
+    """Reads `neuron` and `exemplars`; writes `hypotheses`: each of one sentence per cluster of conditions.
 
-    Every draft looks less at another part of the exemplars, so that what the drafts agree on is what the data supports.
+    Each looks less at another part of the exemplars, so that what they agree on is what the data supports.
     """
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
-        """Write the drafts."""
-        evidence = await gather_evidence(state["neuron"], state["exemplars"].maximum, runtime)
-        n_drafts = runtime.context.config.n_hypotheses
-        everything = evidence.pursue(DRAFT_CONDITIONS)
+        """Write the hypotheses."""
+        features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
+        n_hypotheses = runtime.context.config.n_hypotheses
+        everything = features.matching_pursuit(HYPOTHESIS_CONDITIONS)
         if not everything:
             return {"hypotheses": []}
-        families = await group_into_families(everything, runtime.context.embeddings)
-        drafts = []
-        for number in range(n_drafts):
-            weights = np.where(evidence.owner % n_drafts == number, REDUCED_WEIGHT, 1.0) if n_drafts > 2 else None
-            found = evidence.pursue(DRAFT_CONDITIONS, weights)
-            drafts.append(_draft(found, families))
-        return {"hypotheses": distinct([draft for draft in drafts if draft])}
+        clusters = await cluster_conditions(everything, runtime.context.embeddings)
+        hypotheses = []
+        for number in range(n_hypotheses):
+            less_seen = features.exemplar_index % n_hypotheses == number
+            weights = np.where(less_seen, REDUCED_WEIGHT, 1.0) if n_hypotheses > 2 else None
+            selected = features.matching_pursuit(HYPOTHESIS_CONDITIONS, weights)
+            hypotheses.append(" ".join(map(write, _by_cluster(selected, clusters))))
+        return {"hypotheses": distinct([hypothesis for hypothesis in hypotheses if hypothesis])}
 
 
 class LexicalDecomposition:
     """Reads `hypotheses`; writes `atoms`: their sentences, each once, each with the neuron as its subject."""
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
-        """Split the drafts."""
-        sentences = [part.strip() for draft in state["hypotheses"] for part in _SENTENCE_END.split(draft)]
+        """Split the hypotheses."""
+        sentences = [part.strip() for hypothesis in state["hypotheses"] for part in _SENTENCE_END.split(hypothesis)]
         return {"atoms": distinct([_standalone(sentence) for sentence in sentences if sentence])}
 
 
 class LexicalRefinement:
     """Reads `mode`, `siblings` and `history`; writes `proposals`: edits of the best sentence so far.
 
-    Conditions are added that the train exemplars support and no mode states yet, among them tokens that the best
-    attempt missed on validation; false alarms are dropped, strengths are estimated anew.
+    Conditions are added that the train exemplars support and no mode has yet, among them false negatives of the best
+    attempt on feedback text; false positives are dropped, strengths are estimated anew.
     """
 
     async def __call__(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Propose candidates."""
         history, mode = state["history"], state["mode"]
         best = mode.best or Attempt(0, mode.explanation, None)
-        evidence = await gather_evidence(state["neuron"], state["exemplars"].maximum, runtime)
-        others = [sibling.representative for sibling in state["siblings"]]
-        found = await asyncio.to_thread(evidence.pursue, SEARCHED, None, [best.explanation, *others])
-        missed = await asyncio.to_thread(_missed, best.errors, read(best.explanation).conditions, evidence)
-        own, embeddings = [mode.representative, *others], runtime.context.embeddings
-        new = await _belonging([weighted.condition for weighted in found], own, embeddings)
-        missed = await _belonging(missed, own, embeddings)
-        candidates = await asyncio.to_thread(_edits, best, new, missed, evidence)
+        parse = read(best.explanation)
+        clusters = [read(each.representative).conditions for each in [mode, *state["siblings"]]]
+        features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
+        selected = await asyncio.to_thread(features.matching_pursuit, SEARCHED, None, [parse.conditions, *clusters[1:]])
+        false_negatives = await asyncio.to_thread(_false_negatives, best.errors, parse.conditions, features)
+        embeddings = runtime.context.embeddings
+        new = await _assigned_to_first([each.condition for each in selected], clusters, embeddings)
+        false_negatives = await _assigned_to_first(false_negatives, clusters, embeddings)
+        edits = await asyncio.to_thread(_edits, parse.conditions, best.errors, new, false_negatives, features)
+        topical = best.explanation if parse.topic else None
+        candidates = [_sentence(edit, parse.conditions, topical) for edit in edits]
         known = [attempt.explanation for attempt in history]
         return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
 
 
-async def _belonging(
-    conditions: Sequence[Condition], explanations: Sequence[str], embeddings: Embeddings
-) -> list[Condition]:
-    """The conditions that fit the first explanation better than any other, so that modes stay apart."""
-    if len(explanations) == 1 or not conditions:
-        return list(conditions)
-    families = [read(explanation).conditions for explanation in explanations]
-    numbers = await nearest_family(conditions, families, embeddings)
-    return [condition for condition, number in zip(conditions, numbers, strict=True) if number == 0]
-
-
-async def gather_evidence(neuron: Neuron, maximum: float, runtime: HasContext) -> Evidence:
-    """The neuron's train exemplars, strongest and random ones, as columns."""
+async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) -> Features:
+    """Those of the neuron's train exemplars, strongest and random ones."""
     store, seed = runtime.context.store, runtime.context.config.seed
     top = await asyncio.to_thread(store.exemplars, neuron, "train", TOP_EXEMPLARS)
     drawn = await asyncio.to_thread(store.random_sequences, neuron, "train", RANDOM_EXEMPLARS, seed)
-    return await asyncio.to_thread(Evidence.of, [*top, *drawn], maximum)
+    return await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
 
 
-def _draft(found: Sequence[Weighted], families: dict[Condition, int]) -> str:
-    """One sentence per family; a condition that is in no family joins the first, which is the largest."""
-    by_family: dict[int, list[Condition]] = {}
-    for weighted in found:
-        family = families.get(_identity(weighted.condition), 0)
-        by_family.setdefault(family, []).append(weighted.condition)
-    return " ".join(write(by_family[family][:SENTENCE_CONDITIONS]) for family in sorted(by_family))
-
-
-def _identity(condition: Condition) -> Condition:
-    return replace(condition, strength=0.0)
+def _by_cluster(selected: Sequence[Selected], clusters: dict[Condition, int]) -> list[list[Condition]]:
+    """The conditions of each cluster that explain most; one that is in none joins the first, which is the largest."""
+    found: dict[int, list[Condition]] = {}
+    for each in selected:
+        found.setdefault(clusters.get(each.condition.pattern, 0), []).append(each.condition)
+    return [found[cluster][:SENTENCE_CONDITIONS] for cluster in sorted(found)]
 
 
 def _standalone(sentence: str) -> str:
@@ -137,61 +128,82 @@ def _standalone(sentence: str) -> str:
     return f"This neuron activates in this case: {sentence}"
 
 
-def _edits(best: Attempt, new: Sequence[Condition], missed: Sequence[Condition], evidence: Evidence) -> list[str]:
-    stated = list(read(best.explanation).conditions)
-    false_alarms = {error.token.strip(" ").casefold() for error in best.errors if error.predicted > error.actual}
-    kept = [condition for condition in stated if condition.text not in false_alarms]
-    estimated = _estimated_anew(stated, evidence)
+async def _assigned_to_first(
+    conditions: Sequence[Condition], clusters: Sequence[Sequence[Condition]], embeddings: Embeddings
+) -> list[Condition]:
+    """The conditions that fit the first cluster better than any other, so that modes stay apart."""
+    if len(clusters) == 1 or not conditions:
+        return list(conditions)
+    assignment = await nearest_cluster(conditions, clusters, embeddings)
+    return [condition for condition, cluster in zip(conditions, assignment, strict=True) if cluster == 0]
+
+
+def _edits(
+    current: Sequence[Condition],
+    errors: Sequence[PredictionError],
+    new: Sequence[Condition],
+    false_negatives: Sequence[Condition],
+    features: Features,
+) -> list[list[Condition]]:
+    """Changes of the current conditions, the most promising first."""
+    false_positives = {content_of(error.token) for error in errors if error.predicted > error.actual}
+    retained = [condition for condition in current if condition.text not in false_positives]
+    estimated = _estimated_anew(current, features)
     few, some, many = (new[:count] for count in ADDITIONS)
-    variants = [
-        [*stated, *some],
-        [*stated, *some, *missed],
+    edits = [
+        [*current, *some],
+        [*current, *some, *false_negatives],
         [*estimated, *some],
-        [*kept, *some, *missed],
-        [*stated, *many],
-        [*stated, *missed],
-        [*stated, *few],
-        [*estimated, *many, *missed],
-        [*kept, *few],
-        [*kept],
+        [*retained, *some, *false_negatives],
+        [*current, *many],
+        [*current, *false_negatives],
+        [*current, *few],
+        [*estimated, *many, *false_negatives],
+        [*retained, *few],
+        [*retained],
     ]
-    return [_sentence(best.explanation, stated, variant) for variant in variants if variant]
+    return [edit for edit in edits if edit]
 
 
-def _sentence(explanation: str, stated: Sequence[Condition], conditions: Sequence[Condition]) -> str:
-    """The conditions as a sentence; a sentence about a topic keeps its words and gets the new ones at its end."""
-    unique = {_identity(condition): condition for condition in conditions}
+def _sentence(edit: Sequence[Condition], current: Sequence[Condition], topical: str | None) -> str:
+    """An edit in English; a sentence about a topic keeps its words and gets the new conditions at its end."""
+    unique = {condition.pattern: condition for condition in edit}
     strongest = sorted(unique.values(), key=lambda condition: -condition.strength)[:MAX_CONDITIONS]
-    if not read(explanation).topic:
+    if topical is None:
         return write(strongest)
-    new = [condition for condition in strongest if condition not in stated]
-    return write(new, opening=f"{explanation.rstrip(' .')}; it also fires") if new else explanation
+    new = [condition for condition in strongest if condition not in current]
+    return append(topical, new) if new else topical
 
 
-def _estimated_anew(stated: Sequence[Condition], evidence: Evidence) -> list[Condition]:
+def _estimated_anew(conditions: Sequence[Condition], features: Features) -> list[Condition]:
     """The same conditions with the strengths that the train exemplars show; exceptions stay."""
     return [
-        replace(condition, strength=evidence.estimate(condition)) if condition.strength > 0 else condition
-        for condition in stated
+        replace(condition, strength=features.estimate(condition)) if condition.strength > 0 else condition
+        for condition in conditions
     ]
 
 
-def _missed(errors: Sequence[PredictionError], stated: Sequence[Condition], evidence: Evidence) -> list[Condition]:
+def _false_negatives(
+    errors: Sequence[PredictionError], current: Sequence[Condition], features: Features
+) -> list[Condition]:
     """Tokens that were predicted too low and that train exemplars support, with the strength that these show.
 
-    A token that no train exemplar supports would raise the validation score by being learnt by heart, and no other.
-    A token that is stated already was too weak in this place: then what comes before it is stated too.
+    A token that no train exemplar supports would be memorised from the feedback text, and help nowhere else. A token
+    that is a condition already was too weak here: then what comes before it becomes part of the condition.
     """
-    known = {_identity(condition) for condition in stated}
-    missed = []
+    known = {condition.pattern for condition in current}
+    found = []
     for error in errors:
-        text = error.token.strip(" ").casefold()
-        if error.actual <= error.predicted or not quotable(text):
-            continue
-        inside = error.token[:1].isalpha() and error.context[-1:].isalpha()
-        condition = Condition(text, (), 0.0, "part" if inside else "word")
-        before = _LAST_WORD.search(error.context.casefold())
-        if condition in known and before and quotable(before.group(1)) and not inside:
-            condition = replace(condition, after=(before.group(1),))
-        missed.append(replace(condition, strength=evidence.estimate(condition)))
-    return [condition for condition in missed if condition.strength >= MINIMUM_STRENGTH]
+        fulfilled = _fulfilled(error) if error.actual > error.predicted else {}
+        if token := fulfilled.get("token"):
+            is_too_weak = token in known and token.form == "word"
+            condition = fulfilled.get("pair", token) if is_too_weak else token
+            found.append(replace(condition, strength=features.estimate(condition)))
+    return [condition for condition in found if condition.strength >= MINIMUM_STRENGTH]
+
+
+def _fulfilled(error: PredictionError) -> dict[str, Condition]:
+    """The conditions that the token of an error fulfils, by kind; what comes before it is a whole word."""
+    last_word = _LAST_WORD.search(error.context)
+    start = last_word.start() if last_word else len(error.context)
+    return conditions_at(token_features([error.context[:start], error.context[start:], error.token]), 2)

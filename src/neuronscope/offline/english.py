@@ -1,6 +1,6 @@
-r"""What an explanation says, as conditions on tokens: the part of English that the hybrid simulator reads.
+r"""Conditions as English: the part of it that the hybrid simulator reads, and sentences that it reads back exactly.
 
-The same module writes sentences, so that whatever the offline agents write, the simulator reads back exactly. It reads
+It reads
 
 - quoted words, word parts and phrases: `fires on "predict", "oracle"`; a part that continues a word has a hyphen in
   front, `"-ness"`; ` ending in "ness"` and `starting with "un"` speak of whole words;
@@ -21,22 +21,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
-from typing import Literal
 
-Form = Literal["word", "part", "ending", "beginning"]
+from neuronscope.offline.conditions import DEFAULT_STRENGTH, STRENGTH_LEVELS, Condition
+from neuronscope.offline.tokens import content_of
 
-STRENGTHS: tuple[tuple[str, float], ...] = (
-    ("very strongly", 10.0),
-    ("strongly", 6.0),
-    ("moderately", 3.6),
-    ("weakly", 2.2),
-    ("faintly", 1.3),
-    ("barely", 0.8),
-)
-"""The strength words that are written, with what they mean on the scale 0-10; each is 0.6 of the one before."""
-
-DEFAULT_STRENGTH = 6.0
-"""What a sentence without a strength word means."""
+STRENGTH_WORDS = ("very strongly", "strongly", "moderately", "weakly", "faintly", "barely")
+STRENGTHS: tuple[tuple[str, float], ...] = tuple(zip(STRENGTH_WORDS, STRENGTH_LEVELS, strict=True))
+"""The strength words that are written, with what they mean on the scale 0-10."""
 
 LONGEST_QUOTE = 80
 """A longer text between quotation marks is no quoted token; so a stray mark does not swallow half a sentence."""
@@ -46,21 +37,7 @@ LONGEST_EXPLANATION = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """Something that a token can be, and how strongly the neuron then fires."""
-
-    text: str
-    """Lower-case text of the token, word or phrase; empty for any token (that comes after `after`)."""
-    after: tuple[str, ...] = ()
-    """Lower-case texts, one of which must come directly before; empty for anything."""
-    strength: float = DEFAULT_STRENGTH
-    """On the scale 0-10; 0 for an exception."""
-    form: Form = "word"
-    """A whole token or word, a part that continues a word, or a word's ending or beginning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Parse:
     """Everything that an explanation says."""
 
     conditions: tuple[Condition, ...] = ()
@@ -70,7 +47,7 @@ class Reading:
     topic: str = ""
     """The words that remain when quotes, strengths and the grammar's own words are taken away."""
     topic_strength: float = DEFAULT_STRENGTH
-    """How strongly the neuron fires on the topic."""
+    """How strongly the neuron activates on the topic."""
     by_example: bool = False
     """Whether the quoted words are said to be examples ("such as", "like") of something wider."""
 
@@ -141,7 +118,7 @@ _MEANING = {"\\": "\\", "n": "\n", "t": "\t", "-": "-"}
 
 
 @lru_cache(maxsize=4096)
-def read(explanation: str) -> Reading:
+def read(explanation: str) -> Parse:
     """Read what an explanation says; text outside the grammar becomes the topic, text beyond the limit nothing."""
     conditions: list[Condition] = []
     outside: list[str] = []
@@ -172,7 +149,7 @@ def read(explanation: str) -> Reading:
         (name, _strength_near(lowered, pattern)) for name, pattern in KINDS.items() if pattern.search(lowered)
     )
     by_example = _EXAMPLES.search(lowered) is not None
-    return Reading(tuple(conditions), kinds, *_topic(remainder), by_example)
+    return Parse(tuple(conditions), kinds, *_topic(remainder), by_example)
 
 
 def write(conditions: Iterable[Condition], opening: str = "This neuron activates") -> str:
@@ -189,6 +166,11 @@ def write(conditions: Iterable[Condition], opening: str = "This neuron activates
         else:
             parts.append(f"but not {_join(phrases, separator=', not ', last=' and not ')}")
     return f"{opening} {'; '.join(parts)}."
+
+
+def append(explanation: str, conditions: Iterable[Condition]) -> str:
+    """The explanation in its own words, with conditions at its end."""
+    return write(conditions, opening=f"{explanation.rstrip(' .')}; it also fires")
 
 
 def quotable(text: str) -> bool:
@@ -244,7 +226,7 @@ def _role(clause: str) -> tuple[str, bool]:
 def _come_after(conditions: list[Condition], before: str, strength: float, *, gap: str | None) -> None:
     """Attach what comes before to the last condition, or make a condition on any token that follows it.
 
-    An exception (strength 0) to a condition that fires leaves that as it is and stands beside it.
+    An exception (strength 0) to a condition that activates leaves that as it is and stands beside it.
     """
     opening = None if gap is None else gap[: found.start()] if (found := _in_last_clause(_AFTER, gap)) else gap
     if not conditions or opening is None or _SEPARATE_ITEM.search(opening):
@@ -270,9 +252,8 @@ def _marks_part(text: str) -> bool:
 
 
 def _content(quoted: str) -> str:
-    """The quoted text as tokens are compared: lower case, line breaks real, no space around."""
-    text = _ESCAPE.sub(lambda found: _MEANING[found[1]], quoted).casefold()
-    return text.strip(" ") or text
+    """The quoted text as tokens are compared, line breaks real."""
+    return content_of(_ESCAPE.sub(lambda found: _MEANING[found[1]], quoted))
 
 
 def _written_strength(condition: Condition) -> float:

@@ -1,120 +1,171 @@
-"""An exemplar as the hybrid simulator sees it: tokens, the words they belong to, and what stands to their left."""
+"""Which conditions explain a neuron's activations: features of its exemplars' tokens, and a matching pursuit."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-CONTEXT_WORDS = 12
-"""A token's left context for the semantic channel: this many words, the token's own last."""
-CONTEXT_STRIDE = 4
-"""Left contexts are embedded at every fourth word: they change slowly, and embedding is what costs."""
+from neuronscope.offline.conditions import STRENGTH_LEVELS, Condition, Form, predict
+from neuronscope.offline.english import quotable
+from neuronscope.offline.tokens import TokenFeatures, token_features
+from neuronscope.types import Exemplar
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]|\n+")
+SHRINKAGE = 1.0
+"""Inactive occurrences added to every condition: what was seen once is believed half."""
+MINIMUM_COUNT = {"token": 1, "pair": 2, "after": 6}
+"""How often a kind of condition must occur before it may be selected."""
+MINIMUM_STRENGTH = 0.6
+"""Weaker conditions are not worth a word."""
+_RANK = {"after": 0, "token": 1, "pair": 2}
+"""More specific conditions override less specific ones, here as in the simulator."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A condition that matching pursuit selected, and how much of the neuron's activity it explains."""
+
+    condition: Condition
+    """The strength is the shrunken mean activation, on the scale 0-10."""
+    gain: float
+    """The squared error that it removes from the prediction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """What can be compared with an explanation, computed once per exemplar."""
+class Features:
+    """The features that matching pursuit selects from, one row per token: which conditions each token fulfils."""
 
-    text: str
-    """The whole text, case folded."""
-    starts: list[int]
-    """Where each token begins in `text`."""
-    ends: list[int]
-    """Where each token ends in `text`."""
-    contents: list[str]
-    """Each token without the spaces around it; white space alone is kept."""
-    continues: NDArray[np.bool_]
-    """Whether a token continues the word that the token before it began."""
-    capitalised: NDArray[np.bool_]
-    """Whether a token begins with a capital letter."""
-    words: list[str]
-    """The distinct words of the text, in order of appearance."""
-    word_of: NDArray[np.int64]
-    """For each token, the index of its word in `words`; -1 for none (white space, punctuation)."""
-    contexts: list[str]
-    """Left contexts that are embedded."""
-    context_of: NDArray[np.int64]
-    """For each token, the index of its left context in `contexts`."""
-    places: dict[str, list[int]]
-    """Token content to the positions where it stands."""
+    sequences: list[TokenFeatures]
+    """The exemplars' tokens."""
+    activations: Floats
+    """Shape `(tokens,)`, on the scale 0-10."""
+    exemplar_index: NDArray[np.int64]
+    """Shape `(tokens,)`: which of the exemplars the token is in."""
+    candidates: dict[str, list[Condition]]
+    """By kind ("token", "pair", "after"): the conditions that some token fulfils."""
+    codes: dict[str, NDArray[np.int64]]
+    """By kind, shape `(tokens,)`: the index of the candidate that each token fulfils; -1 for none."""
 
-    def preceded_by(self, position: int, before: str) -> bool:
-        """Whether a text stands directly before a token; a leading hyphen lets it begin in the middle of a word."""
-        inside = len(before) > 1 and before[0] == "-" and before[1].isalpha()
-        wanted = before[1:] if inside else before
-        left = self.text[: self.starts[position]]
-        if not wanted.isspace():
-            left = left.rstrip(" ")
-        if not left.endswith(wanted):
-            return False
-        outer = left[: len(left) - len(wanted)]
-        return inside or not (wanted[:1].isalpha() and outer[-1:].isalpha())
+    @classmethod
+    def of(cls, exemplars: Sequence[Exemplar], maximum: float) -> Features:
+        """Those of some exemplars, with `maximum` as 10 on the scale."""
+        sequences = [token_features(exemplar.tokens) for exemplar in exemplars]
+        pooled = _pooled([exemplar.activations for exemplar in exemplars])
+        lengths = [len(exemplar.activations) for exemplar in exemplars]
+        indices: dict[str, dict[Condition, int]] = {kind: {} for kind in _RANK}
+        codes: dict[str, list[int]] = {kind: [] for kind in _RANK}
+        for tokens in sequences:
+            for position in range(len(tokens.contents)):
+                fulfilled = conditions_at(tokens, position)
+                for kind, known in indices.items():
+                    condition = fulfilled.get(kind)
+                    codes[kind].append(-1 if condition is None else known.setdefault(condition, len(known)))
+        return cls(
+            sequences=sequences,
+            activations=np.clip(pooled * (10.0 / maximum), 0.0, 10.0) if maximum > 0 else np.zeros_like(pooled),
+            exemplar_index=np.repeat(np.arange(len(exemplars)), lengths),
+            candidates={kind: list(known) for kind, known in indices.items()},
+            codes={kind: np.asarray(row, dtype=np.int64) for kind, row in codes.items()},
+        )
 
-    def spans(self, phrase: str) -> list[tuple[int, int]]:
-        """The first and last token of each occurrence of a phrase, as whole words."""
-        bounded = re.escape(phrase)
-        if phrase[:1].isalnum():
-            bounded = rf"(?<!\w){bounded}"
-        if phrase[-1:].isalnum():
-            bounded = rf"{bounded}(?!\w)"
-        found = []
-        for match in re.finditer(bounded, self.text):
-            first = int(np.searchsorted(self.ends, match.start(), side="right"))
-            last = int(np.searchsorted(self.starts, match.end(), side="left")) - 1
-            if first <= last:
-                found.append((first, last))
-        return found
+    def predict(self, sets: Sequence[Sequence[Condition]]) -> tuple[Floats, NDArray[np.int64]]:
+        """What sets of conditions predict on each token: the largest of their strengths, and its rank, -1 for none."""
+        values = np.zeros(len(self.activations))
+        ranks = np.full(len(self.activations), -1)
+        for conditions in sets:
+            predicted = _pooled([predict(conditions, tokens) for tokens in self.sequences])
+            values = np.fmax(values, predicted)
+            ranks = np.where(np.isnan(predicted), ranks, _RANK["token"])
+        return values, ranks
+
+    def matching_pursuit(
+        self, n: int, weights: Floats | None = None, given: Sequence[Sequence[Condition]] = ()
+    ) -> list[Selected]:
+        """Greedily select up to `n` conditions, each the one that removes most of the remaining squared error.
+
+        Args:
+            n: at most this many.
+            weights: shape `(tokens,)`; how much each token counts (default: all alike).
+            given: sets of conditions whose predictions are taken as given; only what they leave is looked for.
+        """
+        weights = np.ones(len(self.activations)) if weights is None else weights
+        predicted, ranks = self.predict(given)
+        selected: list[Selected] = []
+        for _ in range(n):
+            best = max((self._best_of(kind, weights, predicted, ranks) for kind in _RANK), key=lambda each: each[0])
+            gain, kind, index = best
+            if gain <= 1e-6:
+                break
+            covered = (self.codes[kind] == index) & (ranks < _RANK[kind])
+            value = float(_quantised(self._means(kind, covered, weights))[index])
+            predicted[covered], ranks[covered] = value, _RANK[kind]
+            selected.append(Selected(replace(self.candidates[kind][index], strength=value), gain))
+        return selected
+
+    def estimate(self, condition: Condition) -> float:
+        """The shrunken mean activation where a condition holds, 0-10."""
+        fulfilled, _ = self.predict([[replace(condition, strength=STRENGTH_LEVELS[0])]])
+        observed = self.activations[fulfilled > 0]
+        return float(observed.sum() / (len(observed) + SHRINKAGE))
+
+    def _best_of(
+        self, kind: str, weights: Floats, predicted: Floats, ranks: NDArray[np.int64]
+    ) -> tuple[float, str, int]:
+        """The gain, kind and index of the best condition of a kind."""
+        free = (self.codes[kind] >= 0) & (ranks < _RANK[kind]) & (weights > 0)
+        size = len(self.candidates[kind])
+        if not size or not free.any():
+            return 0.0, kind, -1
+        codes, mass = self.codes[kind][free], weights[free]
+        actual, before = self.activations[free], predicted[free]
+        value = _quantised(self._means(kind, free, weights))
+        error_before = np.bincount(codes, weights=mass * (before**2 - 2 * before * actual), minlength=size)
+        total = np.bincount(codes, weights=mass * actual, minlength=size)
+        error_after = value**2 * (np.bincount(codes, weights=mass, minlength=size) + SHRINKAGE) - 2 * value * total
+        allowed = (np.bincount(codes, minlength=size) >= MINIMUM_COUNT[kind]) & (value > 0)
+        gain = np.where(allowed, error_before - error_after, 0.0)
+        index = int(gain.argmax())
+        return float(gain[index]), kind, index
+
+    def _means(self, kind: str, where: NDArray[np.bool_], weights: Floats) -> Floats:
+        """The shrunken mean activation of every condition of a kind, over some tokens."""
+        codes, mass, size = self.codes[kind][where], weights[where], len(self.candidates[kind])
+        total = np.bincount(codes, weights=mass * self.activations[where], minlength=size)
+        return total / (np.bincount(codes, weights=mass, minlength=size) + SHRINKAGE)
 
 
-def view(tokens: Sequence[str]) -> View:
-    """Look at a sequence of tokens."""
-    folded = [token.casefold() for token in tokens]
-    ends = np.cumsum([len(token) for token in folded]).tolist()
-    starts = [0, *ends[:-1]]
-    text = "".join(folded)
-    contents = [token.strip(" ") or token for token in folded]
-    places: dict[str, list[int]] = defaultdict(list)
-    for position, content in enumerate(contents):
-        places[content].append(position)
-    words: dict[str, int] = {}
-    word_of = np.full(len(tokens), -1, dtype=np.int64)
-    contexts: list[str] = []
-    context_of = np.zeros(len(tokens), dtype=np.int64)
-    begins: list[int] = []
-    found = list(_WORD.finditer(text))
-    ordinal = 0
-    for position in range(len(tokens)):
-        while ordinal + 1 < len(found) and found[ordinal + 1].start() < ends[position]:
-            ordinal += 1
-        if found and found[ordinal].start() < ends[position] and found[ordinal].end() > starts[position]:
-            word = found[ordinal].group()
-            if word[0].isalnum():
-                word_of[position] = words.setdefault(word, len(words))
-            begins.append(found[ordinal].start())
-        else:
-            begins.append(ends[position])
-        context_of[position] = ordinal // CONTEXT_STRIDE
-    for last in range(0, max(len(found), 1), CONTEXT_STRIDE):
-        window = found[max(0, last + 1 - CONTEXT_WORDS) : last + 1]
-        contexts.append(text[window[0].start() : window[-1].end()] if window else "")
-    inside = np.array([begin < start for begin, start in zip(begins, starts, strict=True)], dtype=np.bool_)
-    return View(
-        text=text,
-        starts=starts,
-        ends=ends,
-        contents=contents,
-        continues=inside & (word_of >= 0),
-        capitalised=np.array([token.strip()[:1].isupper() for token in tokens], dtype=np.bool_),
-        words=list(words),
-        word_of=word_of,
-        contexts=contexts,
-        context_of=context_of,
-        places=dict(places),
-    )
+def _pooled(rows: Sequence[NDArray[np.float32]]) -> Floats:
+    """All tokens of all exemplars in one row; there may be none."""
+    return np.concatenate([np.zeros(0), *rows])
+
+
+def _quantised(values: Floats) -> Floats:
+    """The nearest strengths that a sentence can express; 0 for what is too weak to mention."""
+    levels = np.array(STRENGTH_LEVELS)
+    nearest = np.abs(np.log(np.maximum(values, 1e-9))[:, None] - np.log(levels)).argmin(axis=1)
+    return np.where(values >= MINIMUM_STRENGTH, levels[nearest], 0.0)
+
+
+def conditions_at(tokens: TokenFeatures, position: int) -> dict[str, Condition]:
+    """The conditions that one token fulfils, by kind ("token", "pair", "after"), as patterns; few cannot be quoted."""
+    content = tokens.contents[position]
+    if not quotable(content):
+        return {}
+    form: Form = "part" if tokens.continues[position] and content[0].isalpha() else "word"
+    token = Condition(content, (), 0.0, form)
+    if position == 0:
+        return {"token": token}
+    previous = tokens.contents[position - 1]
+    if not quotable(previous):
+        return {"token": token}
+    inside = tokens.continues[position - 1] and previous[0].isalpha()
+    before = f"-{previous}" if inside else previous
+    return {
+        "token": token,
+        "pair": Condition(content, (before,), 0.0, form),
+        "after": Condition("", (before,), 0.0),
+    }

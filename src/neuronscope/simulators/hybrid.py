@@ -1,8 +1,9 @@
 """A simulator that needs no language model: what an explanation quotes, and what it is about.
 
-The lexical channel reads quoted words, what stands before them and strength words (see `grammar`). The semantic
-channel compares embeddings: of the explanation's topic with the words and left contexts of the text, and of quoted
-words with words that are not quoted. Embeddings of a text are computed once and reused for every explanation.
+The lexical channel reads quoted words, what stands before them and strength words (see `offline.english`), and predicts
+with these conditions (`offline.conditions`). The semantic channel compares embeddings: of the explanation's topic with
+the words and left contexts of the text, and of quoted words with words that are not quoted. Embeddings of a text are
+computed once and reused for every explanation.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import SimulatorError
 from neuronscope.locks import Lock
-from neuronscope.offline.english import Condition, Reading, read
-from neuronscope.offline.features import View, view
+from neuronscope.offline.conditions import Condition, predict
+from neuronscope.offline.english import Parse, read
+from neuronscope.offline.tokens import TokenFeatures, token_features
 from neuronscope.stopping import check_stopped
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ NEIGHBOUR_THRESHOLD = 0.5
 """Cosine above which a word counts as a neighbour of a quoted word."""
 NEIGHBOUR_SHARE = 0.5
 """A word of cosine 1 to a quoted word would fire at this share of the quoted word's strength."""
-PART_SHARE = 0.5
-"""A quoted word that turns up as the continuation of another word fires at this share of its strength."""
 CONTEXT_SHARE = 0.35
 """Weight of a token's left context beside its word when both are compared with a topic."""
 TOPIC_FLOOR, TOPIC_CEILING = 2.5, 5.5
@@ -67,7 +67,7 @@ class HybridSimulator:
 
     def __init__(self, embeddings: Embeddings | None = None, capacity: int = 20_000) -> None:
         self._embeddings = embeddings
-        self._views: OrderedDict[tuple[str, ...], View] = OrderedDict()
+        self._features: OrderedDict[tuple[str, ...], TokenFeatures] = OrderedDict()
         self._vectors: OrderedDict[str, Array] = OrderedDict()
         self._capacity = capacity
         self._lock = Lock()
@@ -85,66 +85,66 @@ class HybridSimulator:
             return self._simulate(explanations, exemplars)
 
     def _simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Array]:
-        readings = [read(explanation) for explanation in explanations]
-        views = [self._view(exemplar.tokens) for exemplar in exemplars]
-        self._remember(text for reading in readings for text in _texts_of(reading))
-        if any(reading.topic or _neighbourly(reading) for reading in readings):
-            self._remember(word for seen in views for word in seen.words)
-        if any(reading.topic for reading in readings):
-            self._remember(context for seen in views for context in seen.contexts)
+        parses = [read(explanation) for explanation in explanations]
+        sequences = [self._features_of(exemplar.tokens) for exemplar in exemplars]
+        self._remember(text for parse in parses for text in _texts_of(parse))
+        if any(parse.topic or _neighbourly(parse) for parse in parses):
+            self._remember(word for tokens in sequences for word in tokens.words)
+        if any(parse.topic for parse in parses):
+            self._remember(context for tokens in sequences for context in tokens.contexts)
         predictions = []
-        for seen in views:
+        for tokens in sequences:
             check_stopped()
-            rows = [self._predict(reading, seen) for reading in readings]
-            predictions.append(np.stack(rows) if rows else np.zeros((0, len(seen.contents)), dtype=np.float32))
+            rows = [self._predict(parse, tokens) for parse in parses]
+            predictions.append(np.stack(rows) if rows else np.zeros((0, len(tokens.contents)), dtype=np.float32))
         return predictions
 
-    def _predict(self, reading: Reading, seen: View) -> Array:
-        guess = np.maximum(_by_kind(reading, seen), self._by_topic(reading, seen))
-        guess = np.maximum(guess, self._by_neighbours(reading, seen))
-        quoted = quoted_strengths(reading, seen)
+    def _predict(self, parse: Parse, tokens: TokenFeatures) -> Array:
+        guess = np.maximum(_by_kind(parse, tokens), self._by_topic(parse, tokens))
+        guess = np.maximum(guess, self._by_neighbours(parse, tokens))
+        quoted = predict(parse.conditions, tokens)
         return np.where(np.isnan(quoted), guess, quoted).astype(np.float32)
 
-    def _by_topic(self, reading: Reading, seen: View) -> Array:
+    def _by_topic(self, parse: Parse, tokens: TokenFeatures) -> Array:
         """How near each token's word and left context are to what the explanation is about."""
-        if not reading.topic:
-            return np.zeros(len(seen.contents), dtype=np.float32)
-        topic = self._stack([reading.topic])[0]
+        if not parse.topic:
+            return np.zeros(len(tokens.contents), dtype=np.float32)
+        topic = self._stack([parse.topic])[0]
         unrelated = self._unrelated @ topic
         mean, deviation = float(unrelated.mean()), float(unrelated.std()) + 1e-6
-        words = (self._stack(seen.words) @ topic - mean) / deviation if seen.words else np.zeros(0)
-        contexts = (self._stack(seen.contexts) @ topic - mean) / deviation
-        by_word = np.append(words, 0.0)[seen.word_of]
-        nearness = by_word + CONTEXT_SHARE * np.clip(contexts[seen.context_of], 0, None)
+        words = (self._stack(tokens.words) @ topic - mean) / deviation if tokens.words else np.zeros(0)
+        contexts = (self._stack(tokens.contexts) @ topic - mean) / deviation
+        by_word = np.append(words, 0.0)[tokens.word_of]
+        nearness = by_word + CONTEXT_SHARE * np.clip(contexts[tokens.context_of], 0, None)
         share = np.clip((nearness - TOPIC_FLOOR) / (TOPIC_CEILING - TOPIC_FLOOR), 0, 1)
-        weight = reading.topic_strength
-        if reading.conditions:
-            weight *= EXAMPLES_TOPIC_SHARE if reading.by_example else QUOTED_TOPIC_SHARE
-        return np.where(seen.word_of >= 0, share * weight, 0.0).astype(np.float32)
+        weight = parse.topic_strength
+        if parse.conditions:
+            weight *= EXAMPLES_TOPIC_SHARE if parse.by_example else QUOTED_TOPIC_SHARE
+        return np.where(tokens.word_of >= 0, share * weight, 0.0).astype(np.float32)
 
-    def _by_neighbours(self, reading: Reading, seen: View) -> Array:
+    def _by_neighbours(self, parse: Parse, tokens: TokenFeatures) -> Array:
         """What is not quoted, but close in meaning to a quoted word, fires a little."""
-        quoted = _neighbourly(reading)
-        if not quoted or not seen.words:
-            return np.zeros(len(seen.contents), dtype=np.float32)
-        cosines = self._stack(seen.words) @ self._stack([condition.text for condition in quoted]).T
+        quoted = _neighbourly(parse)
+        if not quoted or not tokens.words:
+            return np.zeros(len(tokens.contents), dtype=np.float32)
+        cosines = self._stack(tokens.words) @ self._stack([condition.text for condition in quoted]).T
         nearness = np.clip((cosines - NEIGHBOUR_THRESHOLD) / (1 - NEIGHBOUR_THRESHOLD), 0, 1)
         strengths = np.array([condition.strength for condition in quoted], dtype=np.float32)
         best = (nearness * strengths).max(axis=1) * NEIGHBOUR_SHARE
-        return np.append(best, 0.0)[seen.word_of].astype(np.float32)
+        return np.append(best, 0.0)[tokens.word_of].astype(np.float32)
 
     @cached_property
     def _unrelated(self) -> Array:
         return self._stack(_UNRELATED)
 
-    def _view(self, tokens: Sequence[str]) -> View:
+    def _features_of(self, tokens: Sequence[str]) -> TokenFeatures:
         key = tuple(tokens)
-        if key not in self._views:
-            self._views[key] = view(key)
-            if len(self._views) > max(self._capacity // 10, 1):
-                self._views.popitem(last=False)
-        self._views.move_to_end(key)
-        return self._views[key]
+        if key not in self._features:
+            self._features[key] = token_features(key)
+            if len(self._features) > max(self._capacity // 10, 1):
+                self._features.popitem(last=False)
+        self._features.move_to_end(key)
+        return self._features[key]
 
     def _stack(self, texts: Sequence[str]) -> Array:
         self._remember(texts)
@@ -176,15 +176,15 @@ class HybridSimulator:
         return vectors
 
 
-def _texts_of(reading: Reading) -> list[str]:
-    return [*([reading.topic] if reading.topic else []), *(c.text for c in _neighbourly(reading))]
+def _texts_of(parse: Parse) -> list[str]:
+    return [*([parse.topic] if parse.topic else []), *(c.text for c in _neighbourly(parse))]
 
 
-def _neighbourly(reading: Reading) -> list[Condition]:
+def _neighbourly(parse: Parse) -> list[Condition]:
     """The quoted words whose meaning can be compared: no parts, no function words, no symbols."""
     return [
         condition
-        for condition in reading.conditions
+        for condition in parse.conditions
         if condition.form == "word"
         and condition.strength > 0
         and len(condition.text) > 2
@@ -192,68 +192,20 @@ def _neighbourly(reading: Reading) -> list[Condition]:
     ]
 
 
-def _by_kind(reading: Reading, seen: View) -> Array:
-    values = np.zeros(len(seen.contents), dtype=np.float32)
-    for name, strength in reading.kinds:
-        hits = np.array([_is_of_kind(name, position, seen) for position in range(len(seen.contents))])
+def _by_kind(parse: Parse, tokens: TokenFeatures) -> Array:
+    values = np.zeros(len(tokens.contents), dtype=np.float32)
+    for name, strength in parse.kinds:
+        hits = np.array([_is_of_kind(name, position, tokens) for position in range(len(tokens.contents))])
         values = np.maximum(values, hits * np.float32(strength))
     return values
 
 
-def _is_of_kind(name: str, position: int, seen: View) -> bool:
-    content = seen.contents[position]
+def _is_of_kind(name: str, position: int, tokens: TokenFeatures) -> bool:
+    content = tokens.contents[position]
     if name == "numbers":
         return content.isdigit()
     if name == "line breaks":
         return "\n" in content
     if name == "punctuation":
         return bool(content.strip()) and not any(character.isalnum() for character in content)
-    return bool(seen.capitalised[position])
-
-
-def quoted_strengths(reading: Reading, seen: View) -> Array:
-    """The strength of the most specific quoted condition on each token; NaN where none applies."""
-    values = np.full(len(seen.contents), np.nan, dtype=np.float32)
-    rank = np.full(len(seen.contents), -1, dtype=np.int64)
-    for condition in reading.conditions:
-        specific = (2 if condition.after else 0) + (1 if condition.text else 0) + (4 if condition.strength == 0 else 0)
-        for position, share in _matches(condition, seen):
-            if condition.after and not any(seen.preceded_by(position, before) for before in condition.after):
-                continue
-            value = condition.strength * share
-            if specific > rank[position] or (specific == rank[position] and value > values[position]):
-                rank[position], values[position] = specific, value
-    return values
-
-
-def _matches(condition: Condition, seen: View) -> list[tuple[int, float]]:
-    """Where a condition's text stands, and the share of its strength that counts there."""
-    if not condition.text:
-        return [(position, 1.0) for position in range(len(seen.contents))]
-    if condition.form in ("ending", "beginning"):
-        return _words_with(condition, seen)
-    places = seen.places.get(condition.text, [])
-    if condition.form == "part":
-        return [(position, 1.0) for position in places if seen.continues[position]]
-    if places:
-        whole = not condition.text[0].isalpha()  # a digit is as much itself inside a number
-        return [(position, 1.0 if whole or not seen.continues[position] else PART_SHARE) for position in places]
-    spread = []
-    for first, last in seen.spans(condition.text):
-        spread += [(position, PART_SHARE) for position in range(first, last)] + [(last, 1.0)]
-    return spread
-
-
-def _words_with(condition: Condition, seen: View) -> list[tuple[int, float]]:
-    """Tokens at which words with an ending or a beginning are complete, or begun."""
-    ending = condition.form == "ending"
-    found = []
-    for position, word in enumerate(seen.word_of):
-        if word < 0:
-            continue
-        text = seen.words[word]
-        fits = text.endswith(condition.text) if ending else text.startswith(condition.text)
-        following = position + 1 < len(seen.contents) and seen.continues[position + 1]
-        if fits and (not following if ending else not seen.continues[position]):
-            found.append((position, 1.0))
-    return found
+    return bool(tokens.capitalised[position])
