@@ -50,24 +50,28 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 class LexicalHypothesis:
     """Reads `neuron` and `exemplars`; writes `hypotheses`: each of one sentence per cluster of conditions.
 
-    Each looks less at another part of the exemplars, so that what they agree on is what the data supports.
+    Each looks less at another part of the exemplars, so that what they agree on is what the data supports. Where there
+    are exemplars in `unexplained`, they are of these and of what the modes leave of them, and join the `hypotheses`.
     """
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
         """Write the hypotheses."""
-        features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
+        unexplained = state.get("unexplained", [])
+        earlier = state.get("hypotheses", []) if unexplained else []
+        given = [read(mode.explanation).conditions for mode in state.get("modes", [])] if unexplained else []
+        features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime, unexplained)
         n_hypotheses = runtime.context.config.n_hypotheses
-        everything = features.matching_pursuit(HYPOTHESIS_CONDITIONS)
+        everything = features.matching_pursuit(HYPOTHESIS_CONDITIONS, None, given)
         if not everything:
-            return {"hypotheses": []}
+            return {"hypotheses": earlier}
         clusters = await cluster_conditions(everything, runtime.context.embeddings)
         hypotheses = []
         for number in range(n_hypotheses):
             less_seen = features.exemplar_index % n_hypotheses == number
             weights = np.where(less_seen, REDUCED_WEIGHT, 1.0) if n_hypotheses > 2 else None
-            selected = features.matching_pursuit(HYPOTHESIS_CONDITIONS, weights)
+            selected = features.matching_pursuit(HYPOTHESIS_CONDITIONS, weights, given)
             hypotheses.append(" ".join(map(write, _by_cluster(selected, clusters))))
-        return {"hypotheses": distinct([hypothesis for hypothesis in hypotheses if hypothesis])}
+        return {"hypotheses": distinct([*earlier, *filter(None, hypotheses)])}
 
 
 class LexicalDecomposition:
@@ -105,10 +109,15 @@ class LexicalRefinement:
         return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
 
 
-async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) -> Features:
-    """Those of the neuron's train exemplars, strongest and random ones."""
+async def collect_features(
+    neuron: Neuron, maximum: float, runtime: HasContext, sequence_ids: Sequence[int] = ()
+) -> Features:
+    """Those of the neuron's train exemplars, strongest and random ones; in place of the strongest, the ones named."""
     store, seed = runtime.context.store, runtime.context.config.seed
-    top = await asyncio.to_thread(store.exemplars, neuron, "train", TOP_EXEMPLARS)
+    if sequence_ids:
+        top = await asyncio.to_thread(store.by_id, neuron, sequence_ids)
+    else:
+        top = await asyncio.to_thread(store.exemplars, neuron, "train", TOP_EXEMPLARS)
     drawn = await asyncio.to_thread(store.random_sequences, neuron, "train", RANDOM_EXEMPLARS, seed)
     return await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
 
