@@ -12,8 +12,8 @@ import neuronscope
 SOURCE = Path(neuronscope.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "text", "locks", "stopping", "bars"},
-    {"arguments", "validation", "types"},
+    {"errors", "text", "locks", "stopping", "bars", "blocking"},
+    {"arguments", "validation", "types", "cluster"},
     {"interfaces", "events", "io", "digests", "saved", "config", "results"},
     {"subject", "corpus"},
     {"exemplars"},
@@ -25,14 +25,15 @@ FLOORS: list[set[str]] = [
     {"agents", "baselines"},
     {"graphs"},
     {"display"},
-    {"blocking", "cluster", "session", "explain", "evaluation", "server", "runs"},
+    {"session", "explain", "evaluation", "server", "runs"},
+    {"neuronscope"},  # the public names
     {"cli", "experiments"},
     {"__main__"},
 ]
 """The rooms from the bottom up; rooms of one floor may use each other."""
 
-UPWARD = {("config", "session"), ("results", "display")}
-"""`Setup.open` gives a session, and a result shows itself."""
+UPWARD = {("config", "session"), ("results", "display"), ("metrics", "display")}
+"""`Setup.open` gives a session, and a result shows itself: that of an explanation, and that of an evaluation."""
 
 
 def room(module: str) -> str:
@@ -72,7 +73,7 @@ def _module(name: str, known: dict[str, set[str]]) -> str | None:
 
 
 def test_every_room_has_a_floor():
-    rooms = {room(name) for name in imports()}
+    rooms = {room(name) for name in imports()} | {"neuronscope"}
     listed = [name for floor in FLOORS for name in floor]
     assert rooms == set(listed)
     assert len(listed) == len(set(listed))
@@ -98,7 +99,7 @@ def test_no_import_leads_in_a_circle():
         }
         for name, wanted in imports().items()
     }
-    TopologicalSorter(inner).prepare()
+    TopologicalSorter(inner | {"neuronscope": set()}).prepare()
 
 
 def test_only_the_graphs_import_langgraph():

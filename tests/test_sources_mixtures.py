@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from neuronscope.corpus import Corpus, Document, mix, open_corpus
-from neuronscope.corpus.mixtures import PAPER, parse_mixture
+from neuronscope.corpus.mixtures import parse_mixture
+from neuronscope.corpus.sources import PAPER
 from neuronscope.errors import CorpusError
 
 

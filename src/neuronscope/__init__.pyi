@@ -4,7 +4,7 @@ from .cluster import RayEngine as RayEngine
 from .config import ExplainConfig as ExplainConfig
 from .corpus.documents import Document as Document
 from .corpus.documents import Turn as Turn
-from .corpus.mixtures import mix as mix
+from .corpus.sources import mix as mix
 from .errors import BudgetExceededError as BudgetExceededError
 from .errors import ConfigurationError as ConfigurationError
 from .errors import CorpusError as CorpusError

@@ -2,8 +2,7 @@
 
 from neuronscope.corpus.documents import Corpus, Document, Turn, split_of
 from neuronscope.corpus.encoding import chat_format
-from neuronscope.corpus.mixtures import mix
-from neuronscope.corpus.sources import open_corpus
+from neuronscope.corpus.sources import mix, open_corpus
 from neuronscope.corpus.windows import MIN_TOKENS, Window, windows
 
 __all__ = [

@@ -1,45 +1,24 @@
-"""Several corpora as one, each with its share; and the paper's, which is such a mixture."""
+"""Several corpora as one, each with its share."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from neuronscope.corpus.documents import Corpus, Document
-from neuronscope.corpus.sources import open_corpus
 from neuronscope.errors import CorpusError
-
-PAPER = {"hf:HuggingFaceFW/fineweb?name=sample-10BT": 0.5, "hf:lmsys/lmsys-chat-1m": 0.5}
-"""The paper's corpora (section 3.1). It does not say in what shares: half and half."""
 
 _log = logging.getLogger(__name__)
 
 
-def mix(sources: Mapping[Any, float], text_field: str | None = None) -> Corpus:
-    """Mix corpora by weight, as in `mix({"hf:HuggingFaceFW/fineweb?name=sample-10BT": 0.5, "builtin": 0.5})`.
-
-    The next document always comes from the source that is furthest behind its share of the characters read so far, so
-    that every beginning of the mixture has about these shares, and every reading the same order. A source that is used
-    up leaves the rest to the others, and a warning says so.
+def mixture(corpora: Sequence[Corpus], shares: Sequence[float]) -> Corpus:
+    """Corpora as one.
 
     Args:
-        sources: weights by corpus: anything that `open_corpus` takes and a dictionary has for a key. Only their ratio
-            counts. Of equals the first is read first.
-        text_field: the field that holds the text, in every source of records that does not name its own.
-
-    Raises:
-        CorpusError: a weight is not a positive number, there is no source, or one of them cannot be opened.
+        corpora: the sources. Of equals the first is read first.
+        shares: of each, of the characters; they add up to 1.
     """
-    if not sources:
-        raise CorpusError("A mixture needs at least one source: mix({'builtin': 1}).")
-    for source, weight in sources.items():
-        if not isinstance(weight, int | float) or not math.isfinite(weight) or weight <= 0:
-            raise CorpusError(f"The weight of {source!r} in a mixture must be a positive number, not {weight!r}.")
-    total = sum(sources.values())
-    shares = [weight / total for weight in sources.values()]
-    corpora = [open_corpus(source, text_field) for source in sources]
 
     def described(word: Callable[[Corpus], str]) -> str:
         return "mix:" + ",".join(f"{share!r}*{word(corpus)}" for share, corpus in zip(shares, corpora, strict=True))
@@ -74,16 +53,6 @@ def parse_mixture(text: str) -> dict[str, float]:
             raise CorpusError(f"The mixture names {source!r} twice. Name it once, with the sum of its weights.")
         sources[source] = number
     return sources
-
-
-def paper_corpus() -> Corpus:
-    """FineWeb (the sample of ten billion tokens) and LMSYS-Chat-1M, half and half (section 3.1).
-
-    Raises:
-        CorpusError: the package datasets is not installed.
-    """
-    mixture = mix(PAPER)
-    return Corpus("paper", mixture.read, mixture.identity)
 
 
 def _interleave(corpora: Sequence[Corpus], shares: Sequence[float]) -> Iterator[Document]:

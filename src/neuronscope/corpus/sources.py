@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 from neuronscope.arguments import did_you_mean
 from neuronscope.corpus.documents import Corpus, Document, digest_of
 from neuronscope.corpus.local import open_path
+from neuronscope.corpus.mixtures import mixture, parse_mixture
 from neuronscope.errors import CorpusError
 
 _NAMES = ("builtin", "paper")
+PAPER = {"hf:HuggingFaceFW/fineweb?name=sample-10BT": 0.5, "hf:lmsys/lmsys-chat-1m": 0.5}
+"""The paper's corpora (section 3.1). It does not say in what shares: half and half."""
 
 
 def open_corpus(corpus: Any, text_field: str | None = None) -> Corpus:
@@ -54,6 +58,43 @@ def open_corpus(corpus: Any, text_field: str | None = None) -> Corpus:
     )
 
 
+def mix(sources: Mapping[Any, float], text_field: str | None = None) -> Corpus:
+    """Mix corpora by weight, as in `mix({"hf:HuggingFaceFW/fineweb?name=sample-10BT": 0.5, "builtin": 0.5})`.
+
+    The next document always comes from the source that is furthest behind its share of the characters read so far, so
+    that every beginning of the mixture has about these shares, and every reading the same order. A source that is used
+    up leaves the rest to the others, and a warning says so.
+
+    Args:
+        sources: weights by corpus: anything that `open_corpus` takes and a dictionary has for a key. Only their ratio
+            counts. Of equals the first is read first.
+        text_field: the field that holds the text, in every source of records that does not name its own.
+
+    Raises:
+        CorpusError: a weight is not a positive number, there is no source, or one of them cannot be opened.
+    """
+    if not sources:
+        raise CorpusError("A mixture needs at least one source: mix({'builtin': 1}).")
+    for source, weight in sources.items():
+        if not isinstance(weight, int | float) or not math.isfinite(weight) or weight <= 0:
+            raise CorpusError(f"The weight of {source!r} in a mixture must be a positive number, not {weight!r}.")
+    total = sum(sources.values())
+    shares = [weight / total for weight in sources.values()]
+    corpora = [open_corpus(source, text_field) for source in sources]
+
+    return mixture(corpora, shares)
+
+
+def paper_corpus() -> Corpus:
+    """FineWeb (the sample of ten billion tokens) and LMSYS-Chat-1M, half and half (section 3.1).
+
+    Raises:
+        CorpusError: the package datasets is not installed.
+    """
+    mixture = mix(PAPER)
+    return Corpus("paper", mixture.read, mixture.identity)
+
+
 def _has_no_order_of_texts(items: Iterable[Any]) -> bool:
     """Whether iterating gives names of columns, or bytes, or another order in every process."""
     return isinstance(items, Mapping | Set | bytes | bytearray) or hasattr(items, "columns")
@@ -66,12 +107,8 @@ def _open_name(corpus: str, text_field: str | None) -> Corpus | None:
 
         return builtin_corpus()
     if corpus == "paper":
-        from neuronscope.corpus.mixtures import paper_corpus
-
         return paper_corpus()
     if corpus.startswith("mix:"):
-        from neuronscope.corpus.mixtures import mix, parse_mixture
-
         return mix(parse_mixture(corpus), text_field)
     if corpus.startswith("hf:"):
         from neuronscope.corpus.huggingface import open_dataset
