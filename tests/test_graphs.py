@@ -28,10 +28,12 @@ from neuronscope.results import Attempt, Cluster, Mode
 from planted import (
     AGENTS,
     ANIMAL_MODE,
+    ANIMALS,
     BETTER_ANIMALS,
     BETTER_COLOURS,
     BOTH,
     COLOUR_MODE,
+    COLOURS,
     DEAD,
     NEGATIVE,
     clustering,
@@ -522,8 +524,77 @@ async def test_strengths_are_the_activations_that_explanations_stand_for():
 async def test_scoring_requests_of_all_modes_meet_in_one_call():
     context = instruments(config=ExplainConfig(objective="neuron", max_iterations=0))
     await explain(context=context)
-    validation, feedback, test, train = context.simulator.calls
-    assert all(call[0] == [COLOUR_MODE, ANIMAL_MODE] for call in (validation, feedback, test, train))
+    validation, train, test = context.simulator.calls  # this source has no feedback text but train's
+    assert all(call[0] == [COLOUR_MODE, ANIMAL_MODE] for call in (validation, train, test))
+
+
+# The way back
+
+
+class DraftsColoursFirst:
+    """Drafts colours of the top exemplars, and animals of what is left."""
+
+    def __init__(self, second=ANIMAL_MODE, first=BETTER_COLOURS):
+        self.seen, self.first, self.second = [], first, second
+
+    async def __call__(self, state, runtime):
+        self.seen.append(state.get("unexplained"))
+        if isinstance(self.second, Exception) and len(self.seen) == 2:
+            raise self.second
+        return {"hypotheses": [self.first if len(self.seen) == 1 else self.second]}
+
+
+async def split(state, runtime):
+    return {"atoms": state["hypotheses"]}
+
+
+async def drafted(agent, config=None, **settings):
+    context = instruments(config=config or ExplainConfig(max_iterations=0, **settings))
+    return await explain(context=context, **AGENTS | {"hypothesis": agent, "decomposition": split}), context
+
+
+async def test_what_no_mode_explains_is_drafted_from_once_more():
+    agent = DraftsColoursFirst()
+    x, context = await drafted(agent)
+    first, second = agent.seen
+    assert not first
+    texts = ["".join(one.tokens) for one in context.store.by_id(BOTH, second)]
+    assert all(any(animal in text for animal in ANIMALS) for text in texts)
+    assert not any(colour in text for colour in COLOURS for text in texts)
+    assert [mode.explanation for mode in x.modes] == [BETTER_COLOURS, ANIMAL_MODE]
+    assert (x.hypotheses, x.atoms) == ([BETTER_COLOURS, ANIMAL_MODE], [BETTER_COLOURS, ANIMAL_MODE])
+    assert [cluster.representative for cluster in x.clusters] == [BETTER_COLOURS, ANIMAL_MODE]
+    assert x.status == "explained"
+
+
+@pytest.mark.parametrize(
+    ("second", "config", "passes"),
+    [
+        (on("road"), None, 2),  # nor does the second draft explain it
+        (BETTER_COLOURS, None, 2),  # nor is it another
+        (ANIMAL_MODE, ExplainConfig(max_iterations=0, draft_again=False), 1),
+        (ANIMAL_MODE, ExplainConfig.paper(), 1),
+    ],
+)
+async def test_the_way_back_is_taken_at_most_once(second, config, passes):
+    agent = DraftsColoursFirst(second)
+    x, _ = await drafted(agent, config)
+    assert len(agent.seen) == passes
+    assert len(x.modes) == 1
+
+
+async def test_a_second_draft_that_fails_loses_nothing_of_the_first():
+    x, _ = await drafted(DraftsColoursFirst(LLMError("No more credit.")))
+    assert [mode.explanation for mode in x.modes] == [BETTER_COLOURS]
+    assert x.hypotheses == [BETTER_COLOURS]
+    assert [str(failure) for failure in x.failures] == ["hypothesis: No more credit."]
+    assert x.status == "partial"
+
+
+async def test_a_neuron_that_is_explained_is_not_drafted_again():
+    agent = DraftsColoursFirst(first=on("red", "green", "blue", "cat", "dog", "horse"))
+    await drafted(agent)
+    assert len(agent.seen) == 1
 
 
 # Composition

@@ -31,6 +31,9 @@ class ExplainConfig(Settings):
     """At most this many modes are refined, the largest clusters first; None refines as many as there are clusters."""
     noise: Literal["drop", "keep"] = "drop"
     """What becomes of atoms that HDBSCAN leaves without a cluster: dropped as in the paper, or each a mode."""
+    draft_again: bool = True
+    """Draft once more, from train exemplars that no mode explains; with `objective="joint"` only, which drops modes
+    that add nothing."""
     prompts: Literal["extended", "paper"] = "extended"
     """What the agents are told: the rules of the paper's appendix F with a worked example, a list of the marked words
     and advice on what the simulators read; or these rules alone, with every candidate an independent answer."""
@@ -84,6 +87,7 @@ class ExplainConfig(Settings):
         return cls(
             heldout_random=5,
             max_modes=None,
+            draft_again=False,
             prompts="paper",
             feedback="history",
             objective="neuron",

@@ -24,6 +24,14 @@ from neuronscope.results import Attempt, Cluster, Failure, Mode, NeuronExplanati
 from neuronscope.types import ExemplarIds, Neuron
 
 
+class Drafts(TypedDict):
+    """What one passage from hypothesis to clustering has written."""
+
+    hypotheses: list[str]
+    atoms: list[str]
+    clusters: list[Cluster]
+
+
 class NeuronState(TypedDict, total=False):
     """State of the whole graph."""
 
@@ -33,6 +41,10 @@ class NeuronState(TypedDict, total=False):
     atoms: list[str]
     clusters: list[Cluster]
     modes: list[Mode]
+    unexplained: list[int]
+    """Train exemplars that no mode explains, for a second draft."""
+    earlier: Drafts
+    """The first drafts, where there is a second."""
     failures: Annotated[list[Failure], add]
     explanation: NeuronExplanation
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class HypothesisAgent(LLMRole):
-    """Reads `neuron` and `exemplars.train`; writes `hypotheses`, one text per draft.
+    """Reads `neuron` and `exemplars.train`, or `unexplained`; writes `hypotheses`, one text per draft.
 
     Drafts are independent: each is a request of its own, and all but the first see a part of the exemplars in another
     order. A draft that fails is reported in `failures`, as long as another one succeeds.
@@ -41,7 +41,8 @@ class HypothesisAgent(LLMRole):
 
             return await LexicalHypothesis()(state, runtime)
         context = runtime.context
-        exemplars = await asyncio.to_thread(context.store.by_id, state["neuron"], state["exemplars"].train)
+        wanted = state.get("unexplained") or state["exemplars"].train
+        exemplars = await asyncio.to_thread(context.store.by_id, state["neuron"], wanted)
         if not exemplars:
             return {"hypotheses": []}
         drafts = (self._draft(llm, exemplars, number, runtime) for number in range(context.config.n_hypotheses))

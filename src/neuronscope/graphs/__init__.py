@@ -26,12 +26,14 @@ from neuronscope.graphs.refine import (
 from neuronscope.graphs.stream import stream_events
 from neuronscope.graphs.threads import beginning_afresh
 from neuronscope.graphs.tools import TOOLS, capture_activations, errors_to_messages, score_explanations
-from neuronscope.state import Instruments, NeuronState, ProposalState, RefinementState
+from neuronscope.graphs.unexplained import after_unexplained, unexplained
+from neuronscope.state import Drafts, Instruments, NeuronState, ProposalState, RefinementState
 from neuronscope.types import ExemplarIds
 
 __all__ = [
     "TOOLS",
     "Agent",
+    "Drafts",
     "ExemplarIds",
     "Instruments",
     "NeuronGraph",
@@ -45,6 +47,7 @@ __all__ = [
     "Tools",
     "after_clustering",
     "after_observe",
+    "after_unexplained",
     "agent_failed",
     "begin",
     "beginning_afresh",
@@ -60,4 +63,5 @@ __all__ = [
     "refinement_graph_builder",
     "score_explanations",
     "stream_events",
+    "unexplained",
 ]

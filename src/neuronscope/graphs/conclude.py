@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.objective import own_sequences, strengths_of
+from neuronscope.graphs.unexplained import drafts_of
 from neuronscope.llm import model_name
 from neuronscope.metrics import Scorer, assign_exemplars, pearson
 from neuronscope.metrics.correlation import on_scale, varies
 from neuronscope.metrics.joint import joint_prediction
 from neuronscope.results import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage, mean_of, sortable
-from neuronscope.state import Instruments, NeuronState
+from neuronscope.state import Drafts, Instruments, NeuronState
 from neuronscope.types import Exemplar, ExemplarIds, Neuron
 
 EXCERPTS = 5
@@ -48,6 +49,8 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
     modes = sorted(examined.modes, key=lambda mode: -sortable(mode.score))
     new = [*examined.failures, *await _gaps(scorer, neuron, ids, state)]
     failures = [*state.get("failures", []), *new]
+    last = drafts_of(state)
+    first = state.get("earlier") or Drafts(hypotheses=[], atoms=[], clusters=[])
     explanation = NeuronExplanation(
         neuron=neuron,
         status=_status(ids, failures),
@@ -55,9 +58,9 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
         score=mean_of(mode.score for mode in modes),
         joint_score=examined.joint_score,
         unrefined_score=mean_of(mode.unrefined_score for mode in modes),
-        hypotheses=list(state.get("hypotheses", [])),
-        atoms=list(state.get("atoms", [])),
-        clusters=list(state.get("clusters", [])),
+        hypotheses=[*first["hypotheses"], *last["hypotheses"]],
+        atoms=[*first["atoms"], *last["atoms"]],
+        clusters=[*first["clusters"], *last["clusters"]],
         failures=failures,
         usage=usage_of(neuron, instruments),
         provenance=provenance(instruments),

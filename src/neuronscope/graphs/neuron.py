@@ -14,6 +14,7 @@ from neuronscope.graphs.conclude import conclude as default_conclude
 from neuronscope.graphs.observe import observe as default_observe
 from neuronscope.graphs.refine import Agent, build_refinement_graph
 from neuronscope.graphs.threads import beginning_afresh
+from neuronscope.graphs.unexplained import after_unexplained, unexplained
 from neuronscope.results import Failure
 from neuronscope.state import Instruments, NeuronState
 
@@ -73,13 +74,15 @@ def neuron_graph_builder(
     graph.add_node("decomposition", decomposition or agents.DecompositionAgent(), **failing)  # hypotheses → atoms
     graph.add_node("clustering", clustering or agents.ClusteringAgent(), **failing)  # atoms → clusters
     graph.add_node("refine", refinement)  # clusters → modes
+    graph.add_node("unexplained", unexplained, **failing)  # modes → train exemplars to draft from once more
     graph.add_node("conclude", conclude or default_conclude)  # modes → explanation
     graph.add_edge(START, "observe")
     graph.add_conditional_edges("observe", after_observe, ["hypothesis", "conclude"])  # a dead neuron is done
     graph.add_edge("hypothesis", "decomposition")
     graph.add_edge("decomposition", "clustering")
     graph.add_conditional_edges("clustering", after_clustering, ["refine", "conclude"])
-    graph.add_edge("refine", "conclude")
+    graph.add_edge("refine", "unexplained")
+    graph.add_conditional_edges("unexplained", after_unexplained, ["hypothesis", "conclude"])  # back at most once
     graph.add_edge("conclude", END)
     return graph
 
