@@ -19,26 +19,30 @@ what `collect_exemplars` does, 400 of train and 100 of the others. Checkpoints a
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 import neuronscope as ns
+from measuring import seconds
 from neuronscope.corpus import Window, open_corpus, windows
-from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.activations import batches
 from neuronscope.exemplars.checkpoints import INTERVAL, MAX_SHARE, Checkpoints
 from neuronscope.exemplars.sampling import DEFAULT_TOP_K
-from neuronscope.exemplars.statistics_pass import Collection, chunks
+from neuronscope.exemplars.statistics_pass import CHUNK_SEQUENCES, Collection
 from neuronscope.subject import LoadedSubject
 
 BATCH_TOKENS = 32 * 64
+FILLING = 3 * CHUNK_SEQUENCES
+"""Sequences that are collected first: then every list is full."""
 
 
 class _Deep(Exception):  # noqa: N818 - a signal, not an error
@@ -53,7 +57,8 @@ def inputs(subject: LoadedSubject, chunk: Sequence[Window]) -> list[tuple[torch.
         rows = [torch.tensor([*subject.leading_ids, *by_id[i]]) for i in batch]
         masks = [torch.ones_like(row) for row in rows]
         pad = torch.nn.utils.rnn.pad_sequence
-        found.append((pad(rows, batch_first=True), pad(masks, batch_first=True)))
+        row, mask = (pad(each, batch_first=True).to(subject.device) for each in (rows, masks))
+        found.append((row, mask))
     return found
 
 
@@ -82,48 +87,90 @@ def run_strict_floor(subject: LoadedSubject, chunk: Sequence[Window], deepest: i
         subject.capture([by_id[i] for i in batch], [deepest])
 
 
-def seconds(action: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> float:
-    """How long it takes."""
-    start = clock()
-    action()
-    return clock() - start
-
-
-def stream(subject: LoadedSubject, corpus: str) -> Iterator[list[Window]]:
-    """The corpus in chunks, again and again, with new sequence ids each time."""
+def stream(subject: LoadedSubject, corpus: Any, sequences: int) -> Iterator[list[Window]]:
+    """The corpus in chunks of so many sequences, again and again, with new sequence ids each time."""
     offset = 0
     while True:
         last = 0
-        for chunk in chunks(windows(open_corpus(corpus), subject.tokenizer, 64)):
+        whole = windows(open_corpus(corpus), subject.tokenizer, 64)
+        while chunk := list(islice(whole, sequences)):
             last = chunk[-1].sequence_id
             yield [Window(each.sequence_id + offset, each.token_ids, each.split, each.source) for each in chunk]
         offset += last + 1
 
 
-def measure(subject: LoadedSubject, corpus: str, layers: list[int], rounds: int, clock: Callable[[], float]) -> None:
-    """Print one line of the table, and what a checkpoint costs."""
-    for_floor, for_100, for_default = (stream(subject, corpus) for _ in range(3))
-    with_100, gathered = (Collection(subject, layers, (1, -1), k, BATCH_TOKENS) for k in (100, DEFAULT_TOP_K))
-    while any(gathered.pool.n_sequences[split] < k for split, k in DEFAULT_TOP_K.items()):
+class Comparison(NamedTuple):
+    """Medians of the rounds."""
+
+    n_tokens: float
+    """Of a round."""
+    floor: float
+    """Seconds of a round, as are the next two."""
+    strict: float
+    collector: float
+    n_rounds: int
+    other: float = float("nan")
+    """Of the second collector, if there is one."""
+
+    def tokens_per_second(self) -> tuple[float, float, float]:
+        """Of the floor, the strict floor and the collector."""
+        return self.n_tokens / self.floor, self.n_tokens / self.strict, self.n_tokens / self.collector
+
+
+def compare(
+    gathered: Collection,
+    corpus: Any,
+    sequences: int,
+    rounds: Iterable[int],
+    clock: Callable[[], float] = time.perf_counter,
+    other: Collection | None = None,
+    warm_up: int = 1,
+) -> Comparison:
+    """Time floor, collector and strict floor one after the other, in each round on the same new chunk.
+
+    Args:
+        gathered: what collects; first chunks, which are not timed, fill its lists.
+        corpus: whatever `open_corpus` takes.
+        sequences: of a round.
+        rounds: one item for each round.
+        clock: in seconds.
+        other: what collects as well, and is timed for itself.
+        warm_up: how many first chunks.
+    """
+    subject, deepest = gathered.subject, max(point.layer for point in gathered.accumulators)
+    assert isinstance(subject, LoadedSubject)
+    for_floor, for_collector, for_other = (stream(subject, corpus, sequences) for _ in range(3))
+    for _ in range(warm_up):
         next(for_floor)
-        with_100.add_chunk(next(for_100))
-        gathered.add_chunk(next(for_default))
-    times: dict[str, list[float]] = {"floor": [], "strict": [], "100": [], "default": []}
-    n_tokens = 0
-    for _ in range(rounds):
+        gathered.add_chunk(next(for_collector))
+        if other is not None:
+            other.add_chunk(next(for_other))
+    times: dict[str, list[float]] = {"floor": [], "collector": [], "strict": []} | ({"other": []} if other else {})
+    n_tokens = []
+    for _ in rounds:
         chunk = next(for_floor)
-        n_tokens += sum(len(window.token_ids) for window in chunk)
+        n_tokens.append(sum(len(window.token_ids) for window in chunk))
         found = inputs(subject, chunk)
-        times["floor"].append(seconds(lambda found=found: run_floor(subject, found, max(layers)), clock))
-        times["100"].append(seconds(lambda: with_100.add_chunk(next(for_100)), clock))
-        times["strict"].append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, max(layers)), clock))
-        times["default"].append(seconds(lambda: gathered.add_chunk(next(for_default)), clock))
+        times["floor"].append(seconds(lambda found=found: run_floor(subject, found, deepest), clock))
+        times["collector"].append(seconds(lambda: gathered.add_chunk(next(for_collector)), clock))
+        times["strict"].append(seconds(lambda chunk=chunk: run_strict_floor(subject, chunk, deepest), clock))
+        if other is not None:
+            times["other"].append(seconds(lambda: other.add_chunk(next(for_other)), clock))
     median = {name: statistics.median(values) for name, values in times.items()}
-    speeds = "".join(f"  {n_tokens / rounds / median[name]:>9,.0f}" for name in times)
-    ratios = "".join(
-        f"  {median[name] / median[floor]:>8.3f}" for floor in ("floor", "strict") for name in ("100", "default")
-    )
-    print(f"{_name(layers):>14}{speeds}{ratios}", flush=True)
+    return Comparison(statistics.mean(n_tokens), n_rounds=len(n_tokens), **median)
+
+
+def measure(
+    subject: LoadedSubject, corpus: str, layers: list[int], sequences: int, rounds: int, clock: Callable[[], float]
+) -> None:
+    """Print one line of the table, and what a checkpoint costs."""
+    with_100, gathered = (Collection(subject, layers, (1, -1), k, BATCH_TOKENS) for k in (100, DEFAULT_TOP_K))
+    warm_up = math.ceil(FILLING / sequences)
+    found = compare(with_100, corpus, sequences, range(rounds), clock, other=gathered, warm_up=warm_up)
+    speeds = [*found.tokens_per_second(), found.n_tokens / found.other]
+    ratios = [one / floor for floor in (found.floor, found.strict) for one in (found.collector, found.other)]
+    columns = [*(f"{each:>9,.0f}" for each in speeds), *(f"{each:>8.3f}" for each in ratios)]
+    print("  ".join([f"{_name(layers):>14}", *columns]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoints(Path(folder), {})
         cost = seconds(lambda: checkpoint.save(*gathered.state()))
@@ -144,14 +191,13 @@ def main() -> None:
     parser.add_argument("--corpus", default="builtin")
     parser.add_argument("--layers", action="append", help="such as 5,9; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sequences", type=int, default=collection.CHUNK_SEQUENCES, help="of a round")
+    parser.add_argument("--sequences", type=int, default=CHUNK_SEQUENCES, help="of a round")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a machine that is busy")
     parser.add_argument("--threads", type=int, help="of torch; with --clock cpu, 1: threads that wait count as busy")
     arguments = parser.parse_args()
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    collection.CHUNK_SEQUENCES = arguments.sequences
     subject = ns.load_subject(arguments.subject)
     n_layers = subject.n_layers
     default = [[5], [5, 9, 19, 29], list(range(n_layers))]
@@ -159,12 +205,12 @@ def main() -> None:
     print(
         f"{subject!r}, {torch.get_num_threads()} threads, {arguments.rounds} rounds of {arguments.sequences} sequences"
     )
-    above = ["tokens/s"] * 4 + ["to floor"] * 2 + ["strict"] * 2
-    names = [*("floor", "strict", "top 100", "default"), *(("top 100", "default") * 2)]
+    above = [*["tokens/s"] * 4, *["to floor"] * 2, *["strict"] * 2]
+    names = ["floor", "strict", *["top 100", "default"] * 3]
     for label, columns in (("", above), ("layers", names)):
         print(f"{label:>14}" + "".join(f"  {name:>{9 if i < 4 else 8}}" for i, name in enumerate(columns)))
     for layers in sets:
-        measure(subject, arguments.corpus, layers, arguments.rounds, clock)
+        measure(subject, arguments.corpus, layers, arguments.sequences, arguments.rounds, clock)
 
 
 if __name__ == "__main__":
