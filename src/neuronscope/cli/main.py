@@ -118,7 +118,7 @@ def collect(
     import neuronscope as ns
     from neuronscope.cluster import ray_engine
     from neuronscope.corpus.sources import open_corpus
-    from neuronscope.session import check_before_loading
+    from neuronscope.resources import check_before_loading
 
     ray_engine(engine)
     texts = open_corpus(corpus)
