@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 
 import neuronscope as ns
+from neuronscope.cli.main import app
 from neuronscope.server import ServedSetup
 from small_world import SmallWorld, write_small_world
 
@@ -69,9 +71,14 @@ def test_the_awaited_form_has_the_arguments_of_the_waiting_one() -> None:
     assert inspect.signature(ns.aexplain_neuron) == inspect.signature(ns.explain_neuron)
 
 
-def test_a_run_and_a_server_have_every_field() -> None:
+def test_a_run_a_server_and_the_command_line_have_every_field() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
     for model in (ns.RunSpec, ServedSetup):
         assert set(ns.Setup.model_fields) <= set(model.model_fields)
+    for command in ("explain", "evaluate"):
+        options = {parameter.name for parameter in commands[command].params}
+        assert set(ns.Setup.model_fields) - {"config"} <= options
+        assert set(ns.ExplainConfig.model_fields) <= options
 
 
 # Setup
