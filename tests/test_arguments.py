@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from neuronscope.arguments import did_you_mean, integer, integers
-from neuronscope.runs.run import as_neurons
+from neuronscope.neurons import as_neurons
 from planted import MemorySource, PlantedSubject, WordSimulator, documents
 
 

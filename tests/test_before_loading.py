@@ -47,8 +47,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "explain_neurons": lambda model, layer, index, folder, **more: list(
         ns.explain_neurons([(0, 0), (layer, index)], model, **({"llm": "offline"} | more))
     ),
-    "make_instruments": lambda model, layer, index, folder, **more: ns.make_instruments(
-        model, ns.Neuron(layer, index), **({"llm": "offline"} | more)
+    "Setup": lambda model, layer, index, folder, **more: ns.Setup(**({"subject": model, "llm": "offline"} | more)).open(
+        neurons=[(layer, index)]
     ),
     "evaluate": lambda model, layer, index, folder, **more: ns.evaluate("A.", (layer, index), subject=model, **more),
     "run": run_of,
@@ -92,8 +92,10 @@ def test_other_names_that_are_nearly_right(model: str) -> None:
         list(ns.explain_neurons([(0, 0)], model, engine="raay"))
     with pytest.raises(ns.ConfigurationError, match=r"'refinment'\. Did you mean 'refinement'"):
         ns.explain_neuron(model, layer=0, neuron=0, llm={"refinment": "offline", "default": "offline"})
-    with pytest.raises(ns.ConfigurationError, match="config is a dict"):
-        ns.explain_neuron(model, layer=0, neuron=0, llm="offline", config={"seed": 1})  # type: ignore[arg-type]
+    with pytest.raises(ns.ConfigurationError, match=r"'config.sed'\. Did you mean 'seed'"):
+        ns.explain_neuron(model, layer=0, neuron=0, llm="offline", config={"sed": 1})  # type: ignore[arg-type]
+    with pytest.raises(ns.ConfigurationError, match=r"'simulater'\. Did you mean 'simulator'"):
+        list(ns.explain_neurons([(0, 0)], model, simulater="hybrid"))  # type: ignore[call-arg]
     with pytest.raises(ns.ConfigurationError, match="nothing to evaluate on"):
         ns.evaluate("A.", (0, 0), simulator="transluce")
 

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.event_hooks import register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from ormsgpack import MsgpackEncodeError
 
 import neuronscope as ns
-from neuronscope.graphs import build_neuron_graph
-from neuronscope.graphs.checkpoints import open_checkpoints, serializer
+from neuronscope.graphs import build_neuron_graph, refinement_graph_builder
+from neuronscope.graphs.checkpoints import knowing_our_types, open_checkpoints, serializer
 from neuronscope.results import Attempt, Cluster, Mode, PredictionError
 from neuronscope.types import ExemplarIds
-from planted import AGENTS, BOTH, instruments
+from planted import AGENTS, BETTER_ANIMALS, BETTER_COLOURS, BOTH, instruments
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -67,6 +69,45 @@ def test_a_state_with_a_flipped_bit_is_an_error(position: float) -> None:
 def test_states_of_an_earlier_version_are_read_without_a_checksum() -> None:
     old = JsonPlusSerializer().dumps_typed(["It fires."])
     assert serializer().loads_typed(old) == ["It fires."]
+
+
+@pytest.fixture
+def unknown() -> Iterator[list[Any]]:
+    """The types that LangGraph's serializer warns of, or blocks."""
+    events: list[Any] = []
+    stop = register_serde_event_listener(events.append)
+    yield events
+    stop()
+
+
+async def test_langgraphs_own_checkpointer_knows_our_types(unknown: list[Any]) -> None:
+    saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
+    for stop in ("clustering", "conclude"):
+        graph = build_neuron_graph(**AGENTS, checkpointer=saver)
+        given = {"neuron": BOTH} if stop == "clustering" else None
+        await graph.ainvoke(given, thread, context=instruments(), interrupt_before=[stop])
+    state = await graph.ainvoke(None, thread, context=instruments())
+    assert state["explanation"].number == 2
+    assert unknown == []
+
+
+async def test_a_loop_goes_on_with_langgraphs_own_checkpointer(unknown: list[Any]) -> None:
+    saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
+    loop = refinement_graph_builder(refinement=AGENTS["refinement"]).compile(interrupt_before=["reconcile"])
+    graph = build_neuron_graph(**(AGENTS | {"refinement": loop}), checkpointer=saver)
+    state = await graph.ainvoke({"neuron": BOTH}, thread, context=instruments())
+    while "explanation" not in state or state["explanation"] is None:
+        state = await graph.ainvoke(None, thread, context=instruments())
+    assert {mode.explanation for mode in state["explanation"].modes} == {BETTER_COLOURS, BETTER_ANIMALS}
+    assert unknown == []
+
+
+def test_a_checkpointer_with_types_of_its_own_keeps_them(unknown: list[Any]) -> None:
+    mine = [(Stranger.__module__, Stranger.__name__)]
+    saver = knowing_our_types(InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=mine)))
+    for kept in (saver.serde, serializer(Stranger)):  # type: ignore[union-attr]  # it is one
+        assert kept.loads_typed(kept.dumps_typed([BOTH, Stranger()])) == [BOTH, Stranger()]
+    assert unknown == []
 
 
 async def _steps_in(file: Path) -> Any:

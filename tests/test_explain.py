@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from neuronscope.blocking import run
-from neuronscope.explain import run_graph
+from neuronscope.runs.runner import run_graph
 from neuronscope.simulators import resolve_simulator
 from planted import BETTER_COLOURS, DEAD, MemorySource, WordSimulator, documents, instruments
 
@@ -110,11 +110,11 @@ def test_a_simulator_of_ones_own_is_taken_as_it_is():
 
 
 async def test_progress_is_shown_when_asked_for_and_silent_otherwise(capsys, monkeypatch):
-    import neuronscope.graphs
+    import neuronscope.runs.runner
     from planted import AGENTS
 
-    build = neuronscope.graphs.build_neuron_graph
-    monkeypatch.setattr(neuronscope.graphs, "build_neuron_graph", lambda: build(**AGENTS))
+    build = neuronscope.runs.runner.build_neuron_graph
+    monkeypatch.setattr(neuronscope.runs.runner, "build_neuron_graph", lambda **_: build(**AGENTS))
     x = await run_graph(ns.Neuron(0, 0), instruments(), progress=False)
     assert x.number == 2
     assert capsys.readouterr() == ("", "")

@@ -13,7 +13,7 @@ SOURCE = Path(neuronscope.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "text", "locks", "stopping", "bars", "blocking"},
-    {"arguments", "validation", "types", "cluster"},
+    {"arguments", "validation", "types", "neurons", "cluster"},
     {"interfaces", "events", "io", "digests", "saved", "config", "results"},
     {"subject", "corpus"},
     {"exemplars"},
@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"agents", "baselines"},
     {"graphs"},
     {"display"},
-    {"session", "explain", "evaluation", "server", "runs"},
+    {"session", "resources", "explain", "evaluation", "server", "runs"},
     {"neuronscope"},  # the public names
     {"cli", "experiments"},
     {"__main__"},

@@ -10,13 +10,13 @@ SETUP = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import neuronscope as ns
-import neuronscope.graphs
+import neuronscope.runs.runner
 from neuronscope.blocking import run
-from neuronscope.explain import run_graph
+from neuronscope.runs.runner import run_graph
 from planted import AGENTS, BOTH, DEAD, instruments
 
-build = neuronscope.graphs.build_neuron_graph
-neuronscope.graphs.build_neuron_graph = lambda **options: build(**AGENTS, **options)
+build = neuronscope.runs.runner.build_neuron_graph
+neuronscope.runs.runner.build_neuron_graph = lambda **options: build(**AGENTS, **options)
 context = instruments()
 world = dict(subject=context.subject, store=context.store, simulator=context.simulator,
              embeddings=context.embeddings, llm="offline")
@@ -25,7 +25,7 @@ FAILING = """
 async def fails(state, runtime):
     raise TypeError("a bug")
 
-neuronscope.graphs.build_neuron_graph = lambda: build(**(AGENTS | {"clustering": fails}))
+neuronscope.runs.runner.build_neuron_graph = lambda **_: build(**(AGENTS | {"clustering": fails}))
 ns.explain_neuron(**world, layer=0, neuron=0)
 """
 COLLECTING = """

@@ -16,7 +16,7 @@ from neuronscope.bars import in_notebook
 from neuronscope.display import GraphProgress, NotebookProgress, notebook, watching
 from neuronscope.display.html import render_progress
 from neuronscope.events import NeuronProgress
-from neuronscope.explain import run_graph
+from neuronscope.runs.runner import run_graph
 from planted import AGENTS, BOTH, instruments
 
 HOSTILE = '<img src=x onerror=alert(1)> & "quoted" \u202egnp\x1b[31m'
@@ -26,9 +26,11 @@ event = partial(ns.ProgressEvent, BOTH)
 @pytest.fixture
 def planted_agents(monkeypatch):
     import neuronscope.graphs
+    import neuronscope.runs.runner
 
-    build = neuronscope.graphs.build_neuron_graph
-    monkeypatch.setattr(neuronscope.graphs, "build_neuron_graph", lambda: build(**AGENTS))
+    build = neuronscope.runs.runner.build_neuron_graph
+    for module in (neuronscope.graphs, neuronscope.runs.runner):
+        monkeypatch.setattr(module, "build_neuron_graph", lambda **_: build(**AGENTS))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import neuronscope as ns
 from neuronscope.cli import main as cli
-from neuronscope.runs.costs import Cost
+from neuronscope.display.costs import Cost
 from neuronscope.runs.spec import RunSpec, Selection
 
 WORDS = ["red", "green", "cat", "dog", "house", "road", "quiet", "near"]
@@ -183,7 +183,7 @@ def test_paper_settings_and_selections() -> None:
             "config": {"seed": 3},
         }
     )
-    assert spec.settings() == ns.ExplainConfig.paper().model_copy(update={"seed": 3})
+    assert spec.config == ns.ExplainConfig.paper().model_copy(update={"seed": 3})
     assert spec.layers == [5, 9]
     assert spec.neurons[1] == Selection(layers=[5, 9], n=3, by="frequency")  # type: ignore[index]
 

@@ -10,30 +10,34 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import TypeAdapter
 
 import neuronscope as ns
-import neuronscope.server
-from neuronscope.graphs import build_neuron_graph
-from neuronscope.graphs.server import ServedGraph
-from neuronscope.server import NeuronForm, ServingSettings, neuron_graph, refinement_graph, serve
+from neuronscope.graphs import beginning_afresh, build_neuron_graph, build_refinement_graph, neuron_graph_builder
+from neuronscope.graphs.server import AnyGraph, served
+from neuronscope.server import NeuronForm, ServedSetup, neuron_graph, open_instruments, refinement_graph, serve
+from neuronscope.state import Instruments, NeuronState
 from planted import AGENTS, BETTER_ANIMALS, BETTER_COLOURS, instruments
 from small_world import write_small_world
 
 ROOT = Path(__file__).parent.parent
 BOTH = {"layer": 0, "index": 0}
-ONCE = ns.ExplainConfig(draft_again=False)
 
 
-def planted(**agents: Any) -> ServedGraph:
-    """The whole graph, served, on planted neurons whatever the settings say."""
-    graph = build_neuron_graph(**(AGENTS | agents), checkpointer=InMemorySaver())
-    return ServedGraph.of(graph, ServingSettings, NeuronForm, lambda settings, neuron: instruments(config=ONCE))
+def planted_instruments(setup: ns.Setup, neuron: ns.Neuron) -> Instruments:
+    return instruments(config=ns.ExplainConfig(draft_again=False))
+
+
+def planted(agents: dict[str, Any] | None = None, **options: Any) -> AnyGraph:
+    """The whole graph, served, on planted neurons whatever the setup says."""
+    graph = neuron_graph_builder(**(AGENTS | (agents or {}))).compile(checkpointer=InMemorySaver(), **options)
+    return served(beginning_afresh(graph), NeuronForm, ServedSetup(), planted_instruments)
 
 
 # Input and context
@@ -55,12 +59,9 @@ async def test_the_negative_side_has_a_minus() -> None:
     ("given", "context", "message"),
     [
         ({"neuron": "nine"}, None, "'nine' names no neuron: write"),
-        ({"neuron": {"layer": 1}}, None, "index: Field required"),
-        ({"neuron": "0/1", "atom": []}, None, "The state has no atom. It has neuron"),
-        ({"neuron": "0/1", "atoms": 3}, None, "atoms cannot be read"),
+        ({"neuron": {"layer": 1}}, None, "is no neuron. A neuron's index is None"),
         ({}, None, "The input has no neuron. Enter one"),
-        (None, None, "The input has no neuron. Enter one"),
-        ({"neuron": "0/0"}, {"modle": "x"}, "settings cannot be read: modle"),
+        ({"neuron": "0/0"}, {"modle": "x"}, "there is no field 'modle'"),
     ],
 )
 async def test_what_cannot_be_read_is_answered_in_words(given: Any, context: Any, message: str) -> None:
@@ -76,33 +77,67 @@ async def test_a_new_neuron_in_an_old_thread_starts_over() -> None:
 
 
 async def test_a_run_goes_on_from_an_edited_state() -> None:
-    graph, thread = planted(), {"configurable": {"thread_id": "1"}}
-    await graph.ainvoke({"neuron": "0/0"}, thread, interrupt_before=["clustering"])
-    await graph.aupdate_state(thread, {"atoms": [BETTER_ANIMALS], "failures": [{"agent": "I", "message": "cut"}]})
+    graph, thread = planted(interrupt_before=["clustering"]), {"configurable": {"thread_id": "1"}}
+    await graph.ainvoke({"neuron": "0/0"}, thread)
+    waiting = (await graph.aget_state(thread, subgraphs=True)).tasks[0].state
+    assert waiting.next == ("clustering",)
+    await graph.aupdate_state(waiting.config, {"atoms": [BETTER_ANIMALS]})
+    await graph.ainvoke(None, thread)
+    waiting = (await graph.aget_state(thread, subgraphs=True)).tasks[0].state
+    assert waiting.next == ("clustering",)  # of what no mode explains: the colours
+    assert [mode.explanation for mode in waiting.values["modes"]] == [BETTER_ANIMALS]
     state = await graph.ainvoke(None, thread)
-    assert [mode.explanation for mode in state["explanation"].modes] == [BETTER_ANIMALS]
-    assert state["explanation"].failures == [ns.results.Failure("I", "cut")]
+    assert {mode.explanation for mode in state["explanation"].modes} == {BETTER_COLOURS, BETTER_ANIMALS}
+
+
+async def test_what_an_agent_reports_is_kept_once() -> None:
+    async def fails(state: Any, runtime: Any) -> Any:
+        raise ns.LLMError("no answer")
+
+    state = await planted({"clustering": fails}).ainvoke({"neuron": "0/0"}, {"configurable": {"thread_id": "1"}})
+    assert state["explanation"].status == "partial"
+    assert [failure.message for failure in state["failures"]] == ["no answer"]
 
 
 def test_forms_are_plain_json() -> None:
     schema = neuron_graph().get_context_jsonschema()
     assert schema is not None
+    assert list(schema["properties"]) == list(ns.Setup.model_fields)
     assert schema["properties"]["subject"]["default"] == "smollm2-135m"
     assert set(schema["$defs"]["ExplainConfig"]["properties"]) == set(ns.ExplainConfig.model_fields)
     assert neuron_graph().get_input_jsonschema()["required"] == ["neuron"]
-    assert refinement_graph().get_input_jsonschema()["required"] == ["neuron", "mode"]
+    assert refinement_graph().get_input_jsonschema()["required"] == ["neuron", "modes"]
     assert set(refinement_graph().get_output_jsonschema()["properties"]) == {"modes", "failures"}
     json.dumps([schema, neuron_graph().get_output_jsonschema()])
 
 
-def test_a_served_graph_draws_itself_as_the_graph_does() -> None:
-    drawings = [graph.get_graph(xray=True).draw_mermaid() for graph in (build_neuron_graph(), neuron_graph())]
-    assert drawings[0] == drawings[1]
+def test_a_served_graph_draws_what_is_in_it() -> None:
+    drawing = refinement_graph().get_graph(xray=True).draw_mermaid()
+    assert all(node in drawing for node in build_refinement_graph().builder.nodes)
 
 
-def test_a_graph_of_ones_own_can_be_served() -> None:
-    graph = serve(build_neuron_graph(**AGENTS))
-    assert graph.get_input_jsonschema()["title"] == "NeuronForm"
+class Remarked(NeuronState, total=False):
+    remarks: Annotated[list[str], add]
+
+
+class RemarkForm(NeuronForm):
+    remarks: list[str]
+
+
+async def test_a_graph_of_ones_own_is_served_with_its_own_keys() -> None:
+    graph = neuron_graph_builder(**AGENTS, state=Remarked).compile(checkpointer=InMemorySaver())
+    outer, thread = served(graph, RemarkForm, ServedSetup(), planted_instruments), {"configurable": {"thread_id": "1"}}
+    assert outer.get_input_jsonschema()["required"] == ["neuron", "remarks"]
+    for _ in range(2):
+        state = await outer.ainvoke({"neuron": "0/0", "remarks": ["mine"]}, thread)
+        assert state["remarks"] == ["mine"]
+        assert state["explanation"].status == "explained"
+
+
+def test_the_form_is_that_of_the_graph() -> None:
+    assert serve(build_neuron_graph(**AGENTS)).get_input_jsonschema()["title"] == "NeuronForm"
+    assert serve(build_refinement_graph()).get_input_jsonschema()["title"] == "RefinementForm"
+    assert serve(build_neuron_graph(**AGENTS), RemarkForm).get_input_jsonschema()["title"] == "RemarkForm"
 
 
 # Real models, loaded once
@@ -124,22 +159,22 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> d
 
 
 async def test_models_and_exemplars_are_loaded_once_and_costs_counted_anew(settings: dict[str, Any]) -> None:
-    equip, read = neuronscope.server.equip, ServingSettings.model_validate(settings)
-    first, second = equip(read, ns.Neuron(1, 3)), equip(read, ns.Neuron(1, 4))
+    setup = ServedSetup(**settings)
+    first, second = open_instruments(setup, ns.Neuron(1, 3)), open_instruments(setup, ns.Neuron(1, 4))
     assert first.store is second.store
     assert first.usage is not second.usage
-    assert first.subject is equip(read, ns.Neuron(0, 3)).subject
+    assert first.subject is open_instruments(setup, ns.Neuron(0, 3)).subject
     with pytest.raises(ns.SubjectError, match="neurons 0 to 11"):
-        equip(read, ns.Neuron(1, 12))
+        open_instruments(setup, ns.Neuron(1, 12))
 
 
 async def test_refinement_begins_with_a_sentence(settings: dict[str, Any]) -> None:
     sentence = 'This neuron activates on "r".'
-    output = await refinement_graph().ainvoke({"neuron": "1/3", "mode": sentence}, context=settings)
+    output = await refinement_graph().ainvoke({"neuron": "1/3", "modes": [sentence]}, context=settings)
     history = output["modes"][0].history
     assert history[0].explanation == sentence
     assert output["modes"][0].val_score == max(attempt.val_score for attempt in history) > history[0].val_score
-    with pytest.raises(ValueError, match="The input has no mode"):
+    with pytest.raises(ValueError, match="The input has no modes"):
         await refinement_graph().ainvoke({"neuron": "1/3"}, context=settings)
 
 
@@ -183,7 +218,7 @@ async def test_the_development_server_explains_a_neuron(server: str, settings: d
     assert assistants.keys() == {"neuron", "refinement"}
     schemas = await client.assistants.get_schemas(assistants["neuron"])
     assert list(schemas["input_schema"]["properties"]) == ["neuron"]
-    assert list(schemas["context_schema"]["properties"]) == list(ServingSettings.model_fields)
+    assert list(schemas["context_schema"]["properties"]) == list(ns.Setup.model_fields)
 
     thread = await client.threads.create()
     steps, loop = [], []
@@ -196,13 +231,11 @@ async def test_the_development_server_explains_a_neuron(server: str, settings: d
         stream_subgraphs=True,
     ):
         assert part.event != "error", part.data
-        if part.event == "updates":
-            steps += part.data
-        elif part.event.startswith("updates|refine"):
-            loop += part.data
+        if part.event.startswith("updates|explain:"):
+            (loop if "|refine:" in part.event else steps).extend(part.data)
     assert steps[:4] == ["observe", "hypothesis", "decomposition", "clustering"]
     assert steps[-1] == "conclude"
-    assert loop[:3] == ["propose", "tools", "assess"]
+    assert loop[:3] == ["begin", "tools", "reconcile"]
 
     values = (await client.threads.get_state(thread["thread_id"]))["values"]
     explanation = TypeAdapter(ns.NeuronExplanation).validate_python(values["explanation"])

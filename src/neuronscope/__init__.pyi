@@ -2,6 +2,7 @@
 
 from .cluster import RayEngine as RayEngine
 from .config import ExplainConfig as ExplainConfig
+from .config import Setup as Setup
 from .corpus.documents import Document as Document
 from .corpus.documents import Turn as Turn
 from .corpus.sources import mix as mix
@@ -14,16 +15,18 @@ from .errors import ResultError as ResultError
 from .errors import SimulatorError as SimulatorError
 from .errors import StoreError as StoreError
 from .errors import SubjectError as SubjectError
-from .evaluation import aevaluate as aevaluate
-from .evaluation import evaluate as evaluate
 from .events import ProgressEvent as ProgressEvent
 from .exemplars.collect import collect_exemplars as collect_exemplars
 from .exemplars.store import ExemplarStore as ExemplarStore
 from .exemplars.store import open_store as open_store
+from .explain import aevaluate as aevaluate
 from .explain import aexplain_neuron as aexplain_neuron
 from .explain import aexplain_neurons as aexplain_neurons
+from .explain import arun as arun
+from .explain import evaluate as evaluate
 from .explain import explain_neuron as explain_neuron
 from .explain import explain_neurons as explain_neurons
+from .explain import run as run
 from .interfaces import Simulator as Simulator
 from .interfaces import Site as Site
 from .interfaces import Subject as Subject
@@ -36,11 +39,9 @@ from .results import Cluster as Cluster
 from .results import Excerpt as Excerpt
 from .results import Mode as Mode
 from .results import NeuronExplanation as NeuronExplanation
-from .runs.run import arun as arun
-from .runs.run import run as run
 from .runs.spec import RunSpec as RunSpec
 from .runs.spec import Selection as Selection
-from .session import make_instruments as make_instruments
+from .session import Session as Session
 from .subject.layout import Layout as Layout
 from .subject.loading import load_subject as load_subject
 from .subject.sites import register_site as register_site

@@ -1,15 +1,31 @@
-"""Every setting of an explanation, once; the command line derives its options from here."""
+"""What a run is made of, once: `Setup`, and its settings, `ExplainConfig`. All options are derived from here."""
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from neuronscope.validation import Settings
+from neuronscope.interfaces import ExemplarSource, Simulator, Subject
+from neuronscope.validation import NameOf, Settings
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.language_models import BaseChatModel
+
+    from neuronscope.events import ProgressEvent
+    from neuronscope.llm.budget import Budget
+    from neuronscope.neurons import AnyNeuron
+    from neuronscope.session import Session
 
 FEW_ATOMS = 6
 """Up to this many atoms HDBSCAN has too few points: on six it finds what belongs together less often than linkage."""
+
+FIRING_SHARE = 0.25
+"""A token counts as one on which the neuron is active above this share of its largest activation."""
 
 
 class ExplainConfig(Settings):
@@ -82,7 +98,7 @@ class ExplainConfig(Settings):
 
         The paper does not say these, so they are our choice: 20 top and 5 random sequences in a held-out set, 64 tokens
         in a sequence, 20 exemplars for a draft, the temperature, and that a refinement takes all its iterations. Its
-        models and corpora are arguments of `explain_neuron`.
+        models and corpora are in `Setup.paper`.
         """
         return cls(
             heldout_random=5,
@@ -96,3 +112,126 @@ class ExplainConfig(Settings):
             min_samples=None,
             few_atoms=0,
         )
+
+
+def _name_or_agents(value: object) -> str:
+    return "<agents>" if isinstance(value, dict) else "<name>"
+
+
+Progress: TypeAlias = "bool | Callable[[ProgressEvent], object] | None"
+"""A display or none; None is what fits where the program runs; or a function that gets every `ProgressEvent`."""
+
+if TYPE_CHECKING:  # what the fields take; their libraries are imported where the objects are used
+    AnySubject: TypeAlias = str | os.PathLike[str] | tuple[object, object] | Subject
+    AnyCorpus: TypeAlias = str | os.PathLike[str] | Iterable[object]
+    AnyStore: TypeAlias = str | os.PathLike[str] | ExemplarSource
+    LLMs: TypeAlias = str | BaseChatModel | Mapping[str, str | BaseChatModel]
+    AnyBudget: TypeAlias = str | Budget
+    AnyEmbeddings: TypeAlias = str | Embeddings
+    AnySimulator: TypeAlias = str | Simulator
+else:
+    Named: TypeAlias = Annotated[Any, NameOf(str)]
+    AnySubject = AnyCorpus = AnyStore = AnyBudget = AnyEmbeddings = AnySimulator = Named
+    ModelNames = Annotated[
+        Annotated[str, Tag("<name>")] | Annotated[dict[str, str], Tag("<agents>")], Discriminator(_name_or_agents)
+    ]
+    LLMs = Annotated[Any, NameOf(ModelNames)]
+
+
+class Setup(Settings):
+    """What a run is made of: `Setup(subject="smollm2-135m", llm="offline").open(layers=[9])` is a `Session`.
+
+    A field takes a name, as JSON and the command line have it, or the object itself. Nothing is looked up, loaded or
+    reached before `open`.
+
+    Raises:
+        ConfigurationError: there is no such field, or a setting of `config` makes no sense.
+    """
+
+    subject: AnySubject | None
+    """The model: an alias such as smollm2-135m, a Hugging Face id, a folder or a .gguf file. In Python also a (model,
+    tokenizer) pair, a `Subject`, or None for the one that the store is bound to."""
+    corpus: AnyCorpus = "builtin"
+    """The text to look at, if no store is given: builtin, paper, a file (text, JSONL, Parquet) or folder, a dataset
+    (hf:owner/name?split=train), or a mixture (mix:0.5*hf:owner/name,0.5*builtin). In Python also an iterable of
+    texts."""
+    store: AnyStore | None = None
+    """The folder of exemplars that were collected before; without it they are collected, or found where an equal call
+    has left them. In Python also an `ExemplarSource`, such as a store."""
+    llm: LLMs = "auto"
+    """A language model such as openai:gpt-4o or llamacpp:model.gguf; offline for none; auto is openai:gpt-4o if an
+    OpenAI key is set, else offline. In Python also a chat model of LangChain's, or a mapping from agent to model."""
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server that has the model, such as http://127.0.0.1:8080/v1."""
+    budget: AnyBudget | None = None
+    """What the language models may cost, all neurons together: 5$ or 200k tokens. In Python also a `Budget`."""
+    embeddings: AnyEmbeddings = "auto"
+    """For the clustering: minilm or openai:text-embedding-3-small; auto is OpenAI's with an OpenAI model, else minilm.
+    In Python also embeddings of LangChain's."""
+    simulator: AnySimulator = "auto"
+    """What predicts activations from explanations: transluce, prompted:<model>, chat, or hybrid, which needs no
+    language model; auto is transluce on a GPU of 20 GB or more, else hybrid. In Python also a `Simulator`."""
+    cache_dir: Path | None = None
+    """Where collected exemplars are kept; else in the user's cache folder."""
+    config: ExplainConfig = ExplainConfig()
+    """Every other setting."""
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _defaults(cls, config: object) -> object:
+        return ExplainConfig() if config is None else config
+
+    @classmethod
+    def paper(cls, subject: AnySubject, **changes: Any) -> Setup:
+        """Models, corpora, simulator and settings of the paper (section 3.1 and appendix B), for one of its subjects.
+
+        These are Llama-3.1-8B (layers 5, 10, 20 and 31), Gemma-2-2B and Qwen3-4B (5, 9, 18 and 25), of each layer the
+        200 neurons that are most often active: `store.top_neurons(layer)`. GPT-4o writes, text-embedding-3-small
+        embeds, and Transluce's fine-tuned Llama-3.1-8B-Instruct simulates. The corpus is FineWeb and LMSYS-Chat-1M; how
+        much of them the paper does not say: `config.n_tokens`.
+
+        Args:
+            subject: the model: as for `Setup`.
+            changes: fields that count instead of the paper's.
+        """
+        paper = {
+            "corpus": "paper",
+            "llm": "openai:gpt-4o",
+            "embeddings": "openai:text-embedding-3-small",
+            "simulator": "transluce",
+            "config": ExplainConfig.paper(),
+        }
+        return cls(subject=subject, **{**paper, **changes})
+
+    def open(
+        self,
+        layers: Iterable[int] | int | None = None,
+        *,
+        neurons: Iterable[AnyNeuron] = (),
+        progress: Progress = None,
+    ) -> Session:
+        """Look at every name, load the models, and find or collect the exemplars of some layers.
+
+        Args:
+            layers: which, from 0; None is those of the neurons, or else those of the store.
+            neurons: neurons that will be asked for, so that one which does not exist is refused before the loading.
+            progress: whether to show how far the collection is; None shows it in a notebook and in a terminal.
+
+        Raises:
+            NeuronScopeError: something makes no sense, or cannot be found, loaded or reached.
+        """
+        from neuronscope.session import Session
+
+        return Session.open(self, layers, neurons=neurons, progress=progress)
+
+    async def aopen(
+        self,
+        layers: Iterable[int] | int | None = None,
+        *,
+        neurons: Iterable[AnyNeuron] = (),
+        progress: Progress = None,
+    ) -> Session:
+        """`open` where an event loop goes on meanwhile."""
+        from neuronscope.session import Session
+
+        return await Session.aopen(self, layers, neurons=neurons, progress=progress)

@@ -1,134 +1,140 @@
-"""The second front door: measure explanations by many metrics, all on the same held-out sequences."""
+"""Explanations measured by many metrics, all on the same held-out sequences."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from neuronscope import blocking
 from neuronscope.arguments import integer, real
-from neuronscope.config import ExplainConfig
+from neuronscope.config import FIRING_SHARE, ExplainConfig, Setup
 from neuronscope.errors import ConfigurationError
-from neuronscope.interfaces import ExemplarSource, Simulator, Subject
 from neuronscope.metrics.bootstrap import Resampling
-from neuronscope.metrics.stimuli import FIRING_SHARE
 from neuronscope.metrics.table import Evaluation
+from neuronscope.neurons import AnyNeuron, as_neuron
+from neuronscope.resources import Resources, subject_of
 from neuronscope.results import Mode, NeuronExplanation
-from neuronscope.runs.run import AnyNeuron, as_neuron
-from neuronscope.session import (
-    as_subject,
-    check_before_loading,
-    checked_config,
-    collect_for,
-    neuron_place,
-)
-from neuronscope.stopping import stopping_threads
-from neuronscope.subject.sites import check_neuron
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
-    from langchain_core.embeddings import Embeddings
-    from langchain_core.language_models import BaseChatModel
+    from neuronscope.llm.types import AnyLLM
 
-_NOTHING = "There is nothing to evaluate on: pass subject=..., or store=..., or both."
 Explanations = str | Mode | NeuronExplanation | Sequence[str | Mode]
 
+_NOTHING = "There is nothing to evaluate on: pass subject=..., or store=..., or both."
 
-async def aevaluate(
-    explanations: Explanations,
-    neuron: AnyNeuron | None = None,
-    metrics: Sequence[str] | Literal["all"] = "all",
-    *,
-    subject: str | os.PathLike[str] | tuple[Any, Any] | Subject | None = None,
-    store: ExemplarSource | None = None,
-    corpus: Any = "builtin",
-    simulator: str | Simulator = "auto",
-    llm: str | BaseChatModel = "offline",
-    embeddings: str | Embeddings = "auto",
-    config: ExplainConfig | None = None,
-    firing_share: float = FIRING_SHARE,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-    cache_dir: str | Path | None = None,
-) -> Evaluation:
-    """Measure explanations of one neuron by many metrics, each with a bootstrap interval.
 
-    The sequences are those on which `explain_neuron` with the same settings reports its test scores; thresholds and
-    calibrations are fitted on its validation sequences.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be measured, and how."""
 
-    Args:
-        explanations: a sentence, several, a mode, or a whole result with its modes.
-        neuron: the neuron, or `(layer, index)`, or text such as `"9/740"`; None is the result's own.
-        metrics: families among correlation, r2, detection, fuzzing, retrieval, intruder and concept (`docs/metrics.md`
-            says what each means), or "all": those that cannot be had here are then listed in the table's
-            `unavailable`, with the reason.
-        subject: the model: anything `load_subject` takes, or a subject. It may be left out if the store has one bound,
-            or knows all activations itself.
-        store: exemplars collected before; None collects them, from `config.n_tokens` tokens.
-        corpus: the text to look at, if no store is given.
-        simulator: what predicts activations: as in `explain_neuron`.
-        llm: who judges detection, fuzzing and intruders beside the simulator and the embeddings, and writes the texts
-            of "concept"; "offline" is nobody.
-        embeddings: what compares texts: a name, LangChain embeddings, or "auto".
-        config: sizes and seed of the held-out sets; None is the result's own, or `ExplainConfig()`.
-        firing_share: a token fires above this share of the neuron's largest activation, 0 to 1.
-        n_bootstrap: draws behind each interval.
-        seed: seeds the draws, the near misses, the marks of "fuzzing" and the rounds of "intruder".
-        cache_dir: where collected exemplars are kept; None is the user's cache folder.
+    explanations: Explanations
+    texts: list[str]
+    """The explanations as sentences, each once."""
+    neuron: Neuron
+    metrics: Sequence[str] | Literal["all"]
+    config: ExplainConfig | None
+    """Sizes and seed of the held-out sets, if they are not those of whom it is asked."""
+    firing_share: float
+    resampling: Resampling
+
+    @classmethod
+    def of(
+        cls,
+        explanations: Explanations,
+        neuron: AnyNeuron | None = None,
+        metrics: Sequence[str] | Literal["all"] = "all",
+        *,
+        config: ExplainConfig | None = None,
+        firing_share: float = FIRING_SHARE,
+        n_bootstrap: int = 1000,
+        seed: int = 0,
+    ) -> Request:
+        """Read the arguments of `ns.evaluate`.
+
+        Raises:
+            ConfigurationError: an argument is missing or makes no sense.
+        """
+        return cls(
+            explanations=explanations,
+            texts=_sentences(explanations),
+            neuron=_neuron(explanations, neuron),
+            metrics=metrics,
+            config=_own_config(explanations) if config is None else config,
+            firing_share=_checked_share(firing_share),
+            resampling=Resampling(integer(n_bootstrap, "n_bootstrap", least=1), integer(seed, "seed")),
+        )
+
+    def families(self, judge: AnyLLM, has_subject: bool) -> tuple[list[str], dict[str, str]]:
+        """The families of metrics that can be had, and why others cannot.
+
+        Raises:
+            ConfigurationError: a metric that was named cannot be had, or there is none of that name.
+        """
+        from neuronscope.metrics.evaluator import available
+
+        return available(self.metrics, has_llm=judge != "offline", has_subject=has_subject)
+
+
+def check_request(request: Request, setup: Setup) -> None:
+    """See whether a setup has what a request needs, before anything is loaded.
 
     Raises:
-        ConfigurationError: an argument is missing or makes no sense, or a metric that was named cannot be had.
-        NeuronScopeError: something cannot be found, loaded or reached.
+        ConfigurationError: it has not.
+    """
+    has_subject = setup.subject is not None or subject_of(setup.store) is not None
+    request.families(judge_of(setup), has_subject)
+    if setup.subject is None and setup.store is None:
+        raise ConfigurationError(_NOTHING)
+
+
+def judge_of(setup: Setup) -> AnyLLM:
+    """Who judges beside the simulator and the embeddings: the setup's language model, or of several the one for it.
+
+    Raises:
+        NeuronScopeError: there is no such model.
+    """
+    from neuronscope.llm import resolve_llm
+
+    llm, timeout = setup.llm, setup.config.request_timeout
+    if not isinstance(llm, Mapping):
+        return resolve_llm(llm, temperature=0.0, base_url=setup.base_url, timeout=timeout)
+    named = {**llm, "judge": llm.get("judge", llm.get("default", "offline"))}
+    return resolve_llm(named, temperature=0.0, base_url=setup.base_url, timeout=timeout)["judge"]
+
+
+async def measure(request: Request, resources: Resources) -> Evaluation:
+    """Measure with what a session has.
+
+    Raises:
+        ConfigurationError: a metric that was named cannot be had.
+        NeuronScopeError: something failed on the way.
     """
     from neuronscope.agents.judge import LLMJudge
-    from neuronscope.corpus.sources import open_corpus
     from neuronscope.graphs.observe import draw_exemplars
-    from neuronscope.llm import UsageTracker, resolve_llm
-    from neuronscope.llm.embeddings import resolve_embeddings
-    from neuronscope.metrics.evaluator import Bench, available
-    from neuronscope.simulators import resolve_simulator
-    from neuronscope.simulators.registry import check_simulator
+    from neuronscope.metrics.evaluator import Bench
 
-    config = _own_config(explanations) if config is None else checked_config(config)
-    texts, unit = _sentences(explanations), _neuron(explanations, neuron)
-    firing_share = _checked_share(firing_share)
-    n_bootstrap, seed = integer(n_bootstrap, "n_bootstrap", least=1), integer(seed, "seed")
-    model = resolve_llm(llm, temperature=0.0)
-    families, unavailable = available(metrics, has_llm=model != "offline", has_subject=_has_subject(subject, store))
-    vectors, usage = resolve_embeddings(embeddings, model), UsageTracker()
-    check_simulator(simulator)
-    if store is None:
-        if subject is None:
-            raise ConfigurationError(_NOTHING)
-        corpus = open_corpus(corpus)
-    with stopping_threads():
-        await blocking.in_callers_thread(check_before_loading, subject, [neuron_place(unit)])
-        simulates = await blocking.in_callers_thread(resolve_simulator, simulator, llm=model)
-        loaded, source = await blocking.in_callers_thread(_prepare, subject, store, corpus, unit, config, cache_dir)
-        bench = Bench(
-            neuron=unit,
-            subject=loaded,
-            store=source,
-            simulator=simulates,
-            embeddings=vectors,
-            judge=None if isinstance(model, str) else LLMJudge(model, usage),
-            config=config,
-            firing_share=firing_share,
-            resampling=Resampling(n_bootstrap, seed),
-        )
-        ids = await asyncio.to_thread(draw_exemplars, source, unit, config)
-        material = await bench.gather(ids, texts, families)
-        measurements = [row for family in families for row in await bench.measure(family, material)]
+    model = judge_of(resources.setup)
+    families, unavailable = request.families(model, resources.subject is not None)
+    usage = resources.usage_tracker()
+    bench = Bench(
+        neuron=request.neuron,
+        subject=resources.subject,
+        store=resources.store,
+        simulator=resources.simulator,
+        embeddings=resources.embeddings,
+        judge=None if isinstance(model, str) else LLMJudge(model, usage),
+        config=request.config or resources.config,
+        firing_share=request.firing_share,
+        resampling=request.resampling,
+    )
+    ids = await asyncio.to_thread(draw_exemplars, bench.store, bench.neuron, bench.config)
+    material = await bench.gather(ids, request.texts, families)
+    measurements = [row for family in families for row in await bench.measure(family, material)]
     provenance = bench.provenance(material) | {"usage": dict(usage.counts())}
-    provenance |= _explained_elsewhere(explanations, provenance["subject"])
-    return Evaluation(unit, texts, measurements, unavailable, provenance)
-
-
-evaluate = blocking.blocking(aevaluate)
-"""`aevaluate` for scripts and notebooks: it waits."""
+    provenance |= _explained_elsewhere(request.explanations, provenance["subject"])
+    return Evaluation(bench.neuron, request.texts, measurements, unavailable, provenance)
 
 
 def _sentences(explanations: Explanations) -> list[str]:
@@ -165,43 +171,18 @@ def _neuron(explanations: Explanations, neuron: AnyNeuron | None) -> Neuron:
     return chosen
 
 
-def _own_config(explanations: Explanations) -> ExplainConfig:
+def _own_config(explanations: Explanations) -> ExplainConfig | None:
     """The settings with which a result was made, so that its modes are measured on its own test set."""
     from pydantic import ValidationError
 
     saved = explanations.provenance.get("config") if isinstance(explanations, NeuronExplanation) else None
     try:
-        return ExplainConfig.model_validate(saved or {})
+        return None if saved is None else ExplainConfig.model_validate(saved)
     except ValidationError:
-        return ExplainConfig()
+        return None
 
 
 def _checked_share(firing_share: float) -> float:
     if not 0 <= (share := real(firing_share, "firing_share")) < 1:
         raise ConfigurationError(f"firing_share is {share}: expected a share from 0 up to, not including, 1.")
     return share
-
-
-def _has_subject(subject: Any, store: Any) -> bool:
-    return subject is not None or getattr(store, "subject", None) is not None
-
-
-def _prepare(
-    subject: str | os.PathLike[str] | tuple[Any, Any] | Subject | None,
-    store: ExemplarSource | None,
-    corpus: Any,
-    neuron: Neuron,
-    config: ExplainConfig,
-    cache_dir: str | Path | None,
-) -> tuple[Subject | None, ExemplarSource]:
-    """The subject, if there is one, and the exemplars, bound to it."""
-    loaded = getattr(store, "subject", None) if subject is None else as_subject(subject)
-    if loaded is not None:
-        check_neuron(loaded, neuron)
-    if store is None:
-        if loaded is None:
-            raise ConfigurationError(_NOTHING)
-        return loaded, collect_for(loaded, [neuron.layer], corpus, config, cache_dir, None, neuron.site)
-    if loaded is not None and hasattr(store, "bind"):
-        store.bind(loaded)
-    return loaded, store

@@ -1,70 +1,62 @@
 """The graphs for LangGraph's development server and Studio: `langgraph.json` at the repository's root names them.
 
 `langgraph dev` starts the server (extra `[studio]`). The input is JSON such as `{"neuron": {"layer": 9, "index":
-740}}`, the context the fields of `ServingSettings`; `serve` does the same for a graph of your own.
+740}}`, the context a `Setup` of names; `serve` does the same for a graph of your own.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from neuronscope.config import ExplainConfig
+from neuronscope.config import Setup
+from neuronscope.errors import ConfigurationError
 from neuronscope.locks import Lock
-from neuronscope.session import as_subject, make_instruments, make_usage_tracker
-from neuronscope.subject.sites import check_neuron
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
-    from langgraph.graph.state import CompiledStateGraph
-
-    from neuronscope.graphs.server import ServedGraph
+    from neuronscope.graphs.server import AnyGraph
     from neuronscope.interfaces import Subject
+    from neuronscope.session import Session
     from neuronscope.state import Instruments
 
 
-class ServingSettings(BaseModel):
-    """What `explain_neuron` takes, as far as it can be written in a form."""
+class ServedSetup(Setup):
+    """A `Setup` to be filled in, in a form: there is a subject to begin with, and `budget` is that of one run.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Raises:
+        ValueError: something is wrong with it; a server hides the messages of our own errors.
+    """
 
-    subject: str = "smollm2-135m"
-    """The model: an alias, a Hugging Face id, a folder or a GGUF file."""
-    corpus: str = "builtin"
-    """The text to look at: "builtin", "paper", "hf:…", a file or a folder."""
-    llm: str | dict[str, str] = "auto"
-    """A name that LangChain's init_chat_model knows, one per agent, "offline" for none, or "auto"."""
-    base_url: str | None = None
-    """Address of an OpenAI-compatible server that has the model."""
-    budget: str | None = None
-    """What the language model may cost per run: "5$", "200k tokens"."""
-    embeddings: str = "auto"
-    """For the clustering: "minilm", "openai:text-embedding-3-small", or "auto"."""
-    simulator: str = "auto"
-    """What predicts activations: "hybrid", "transluce", "prompted:…", "chat", or "auto"."""
-    cache_dir: str | None = None
-    """Where collected exemplars are kept; none is the user's cache folder."""
-    config: ExplainConfig = ExplainConfig()
-    """Every other setting."""
+    subject: str | None = "smollm2-135m"
+    """The model: an alias such as smollm2-135m, a Hugging Face id, a folder or a .gguf file."""
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
 
 
-class NeuronForm(BaseModel):
+class NeuronForm(TypedDict):
     """The input of the neuron graph."""
 
-    neuron: Neuron
+    neuron: Neuron | str
 
 
-class RefinementForm(BaseModel):
+class RefinementForm(TypedDict):
     """The input of the refinement graph."""
 
-    neuron: Neuron
-    mode: str = Field(description="The sentence to begin with.")
+    neuron: Neuron | str
+    modes: Annotated[list[str], Field(description="The sentences to begin with, one for each mode.")]
 
 
 @cache
-def neuron_graph() -> ServedGraph:
+def neuron_graph() -> AnyGraph:
     """The whole graph: from a neuron to its modes."""
     from neuronscope.graphs import build_neuron_graph
 
@@ -72,34 +64,41 @@ def neuron_graph() -> ServedGraph:
 
 
 @cache
-def refinement_graph() -> ServedGraph:
-    """The loop that refines one mode: from a neuron and a sentence to a better sentence."""
+def refinement_graph() -> AnyGraph:
+    """The loop that refines modes: from a neuron and sentences to better sentences."""
     from neuronscope.graphs import build_refinement_graph
 
     return serve(build_refinement_graph())
 
 
-def serve(graph: CompiledStateGraph[Any, Any, Any, Any]) -> ServedGraph:
+def serve(graph: AnyGraph, form: type[Any] | None = None) -> AnyGraph:
     """A graph of your own, over `NeuronState` or `RefinementState`, for LangGraph's server.
 
     Name it in your `langgraph.json`: `"mine": "./my_graph.py:served"`, with `served = serve(my_graph)`.
+
+    Args:
+        graph: a compiled graph.
+        form: the input, a `TypedDict` of `typing_extensions`, where it has more keys than a neuron, or than a neuron
+            and its modes.
     """
-    from neuronscope.graphs.server import ServedGraph, refines_a_mode
+    from neuronscope.graphs.server import refines, served
 
-    form = RefinementForm if refines_a_mode(graph) else NeuronForm
-    return ServedGraph.of(graph, ServingSettings, form, equip)
+    return served(graph, form or (RefinementForm if refines(graph) else NeuronForm), ServedSetup(), open_instruments)
 
 
-def equip(settings: ServingSettings, neuron: Neuron) -> Instruments:
+def open_instruments(setup: Setup, neuron: Neuron) -> Instruments:
     """The instruments of one run: loaded once in this process, with costs counted anew.
 
     Raises:
         NeuronScopeError: something cannot be found, loaded or reached.
     """
+    from neuronscope.llm import Budget
+
     with _LOADING:
-        loaded = _loaded(settings.model_dump_json(), neuron.layer)
-        check_neuron(loaded.subject, neuron)
-    return loaded.counted_by(make_usage_tracker(settings.config, settings.budget))
+        session = _session(setup.model_dump_json(), neuron.layer)
+    session.neuron(neuron)
+    budget = None if setup.budget is None else Budget.parse(setup.budget)
+    return replace(session.resources, budget=budget).instruments()
 
 
 _LOADING = Lock()
@@ -107,12 +106,15 @@ _LOADING = Lock()
 
 
 @lru_cache(maxsize=8)
-def _loaded(settings_json: str, layer: int) -> Instruments:
-    settings = ServingSettings.model_validate_json(settings_json)
-    fields = {name: getattr(settings, name) for name in type(settings).model_fields if name != "subject"}
-    return make_instruments(_subject(settings.subject), Neuron(layer, 0), progress=False, **fields)
+def _session(setup_json: str, layer: int) -> Session:
+    setup = ServedSetup.model_validate_json(setup_json)
+    if setup.subject is not None:
+        setup = setup.model_copy(update={"subject": _subject(setup.subject)})
+    return setup.open(layers=[layer], progress=False)
 
 
 @lru_cache(maxsize=1)
 def _subject(name: str) -> Subject:
+    from neuronscope.resources import as_subject
+
     return as_subject(name)

@@ -1,309 +1,339 @@
-"""From names to objects, once for all neurons of a call."""
+"""A session: what a setup names, opened once, and everything that one can ask of it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
-from neuronscope.config import ExplainConfig
+from neuronscope import blocking
+from neuronscope.arguments import integers
+from neuronscope.config import FIRING_SHARE, ExplainConfig, Progress, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
-from neuronscope.interfaces import CountedSimulator, ExemplarSource, Simulator, Subject
-from neuronscope.io import cache_folder
-from neuronscope.subject.sites import check_neuron, common_site
-from neuronscope.types import MLP, Neuron
+from neuronscope.interfaces import ExemplarSource, Simulator, Subject
+from neuronscope.neurons import AnyNeuron, as_neurons, one_neuron
+from neuronscope.resources import NO_SUBJECT, Resources, open_resources
+from neuronscope.results import NeuronExplanation
+from neuronscope.stopping import stopping_threads
+from neuronscope.subject.sites import check_neuron
+from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
-    from langchain_core.language_models import BaseChatModel
+    from langgraph.checkpoint.base import BaseCheckpointSaver
 
-    from neuronscope.llm import Budget, UsageTracker
-    from neuronscope.llm.types import AnyLLM
-    from neuronscope.llm.usage_log import Page
+    from neuronscope.cluster import RayEngine
+    from neuronscope.evaluation import Explanations
+    from neuronscope.llm import Budget
+    from neuronscope.metrics.table import Evaluation
+    from neuronscope.neurons import Index
     from neuronscope.state import Instruments
 
-    AnySubject = str | os.PathLike[str] | tuple[Any, Any] | Subject
-    LLMs = str | BaseChatModel | Mapping[str, str | BaseChatModel]
 
-
-@dataclass(kw_only=True)
-class Equipment:
-    """What the neurons of a call share."""
-
-    shared: Instruments
-    """Models, store and settings; each neuron's costs are counted apart."""
-    budget: Budget | None = None
-    """What all neurons together may cost."""
-
-    def instruments(self, page: Page | None = None) -> Instruments:
-        """The instruments for one neuron.
-
-        Args:
-            page: where the neuron's costs are written down, if anywhere.
-        """
-        return self.shared.counted_by(make_usage_tracker(self.shared.config, self.budget, page))
+@runtime_checkable
+class HasLayers(Protocol):
+    """A source that holds the neurons of some layers, and knows which."""
 
     @property
-    def asks_models(self) -> bool:
-        """Whether any agent or the simulator asks a language model."""
-        llm = self.shared.llm
-        models = list(llm.values()) if isinstance(llm, Mapping) else [llm]
-        return any(model != "offline" for model in models) or isinstance(self.shared.simulator, CountedSimulator)
+    def layers(self) -> Sequence[int]:
+        """The layers."""
 
 
-def equip(
-    subject: AnySubject,
-    neurons: Sequence[Neuron],
-    *,
-    corpus: Any = "builtin",
-    store: ExemplarSource | None = None,
-    llm: LLMs = "auto",
-    base_url: str | None = None,
-    budget: str | Budget | None = None,
-    embeddings: str | Embeddings = "auto",
-    simulator: str | Simulator = "auto",
-    config: ExplainConfig | None = None,
-    cache_dir: str | Path | None = None,
-    progress: bool | None = None,
-) -> Equipment:
-    """Resolve every name, load the subject, and find or collect the exemplars; the arguments are `explain_neurons`'s.
+class Session:
+    """The models, exemplars and budget of a setup, loaded once; made by `Setup.open`.
 
-    Raises:
-        NeuronScopeError: something cannot be found, loaded or reached.
+    It ends with `close()`, or as a context manager, `with` or `async with`. What was given to the setup as an object
+    stays open. Threads may share a session.
     """
-    from neuronscope.simulators import resolve_simulator
-    from neuronscope.state import Instruments
 
-    named = resolve_names(
-        subject,
-        [neuron_place(neuron) for neuron in neurons],
-        corpus=corpus,
-        store=store,
-        llm=llm,
-        base_url=base_url,
-        budget=budget,
-        embeddings=embeddings,
-        simulator=simulator,
-        config=config,
-    )
-    simulates = resolve_simulator(simulator, llm=named.llm)
-    loaded = as_subject(subject)
-    for neuron in neurons:
-        check_neuron(loaded, neuron)
-    if store is None:
-        layers, site = sorted({neuron.layer for neuron in neurons}), common_site(neurons)
-        store = collect_for(loaded, layers, named.corpus, named.config, cache_dir, progress, site)
-    elif hasattr(store, "bind"):
-        store.bind(loaded)
-    return Equipment(
-        shared=Instruments(
-            subject=loaded,
-            store=store,
-            simulator=simulates,
-            embeddings=named.embeddings,
-            llm=named.llm,
-            config=named.config,
-        ),
-        budget=named.budget,
-    )
+    def __init__(self, resources: Resources) -> None:
+        self._open: Resources | None = resources
+        store = resources.store
+        self.layers: tuple[int, ...] | None = tuple(store.layers) if isinstance(store, HasLayers) else None
+        """The layers whose neurons it has; None if its source does not say."""
 
+    @classmethod
+    def open(
+        cls,
+        setup: Setup,
+        layers: Iterable[int] | int | None = None,
+        *,
+        neurons: Iterable[AnyNeuron] = (),
+        progress: Progress = None,
+    ) -> Session:
+        """See `Setup.open`."""
+        return blocking.run(partial(cls.aopen, setup, layers, neurons=neurons, progress=progress))
 
-class Named(NamedTuple):
-    """What names stand for, as far as nothing is loaded for it."""
+    @classmethod
+    async def aopen(
+        cls,
+        setup: Setup,
+        layers: Iterable[int] | int | None = None,
+        *,
+        neurons: Iterable[AnyNeuron] = (),
+        progress: Progress = None,
+    ) -> Session:
+        """See `Setup.aopen`."""
+        known = as_neurons(neurons)
+        wanted = sorted({*([] if layers is None else integers(layers, "layers")), *(each.layer for each in known)})
+        if not wanted and setup.store is None:
+            raise ConfigurationError("Name the layers whose neurons are to be explained: open(layers=[5, 9]).")
+        with stopping_threads():
+            resources = await blocking.in_callers_thread(open_resources, setup, wanted, known, progress)
+        session = cls(resources)
+        for layer in wanted:
+            session._check_layer(layer)
+        return session
 
-    config: ExplainConfig
-    budget: Budget | None
-    llm: AnyLLM | dict[str, AnyLLM]
-    embeddings: Embeddings
-    corpus: Any
+    def close(self) -> None:
+        """Let go of the models and the exemplars; a second time changes nothing."""
+        self._open = None
 
+    def __enter__(self) -> Self:
+        return self
 
-def resolve_names(
-    subject: AnySubject,
-    places: Sequence[tuple[int, int]],
-    *,
-    corpus: Any,
-    store: ExemplarSource | None,
-    llm: LLMs,
-    base_url: str | None,
-    budget: str | Budget | None,
-    embeddings: str | Embeddings,
-    simulator: str | Simulator,
-    config: ExplainConfig | None,
-) -> Named:
-    """Look at all arguments before anything is loaded or paid for, the quickest first.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
-    Args:
-        subject: as for `explain_neurons`, as are the others.
-        places: the neurons, by layer and index.
-        corpus: opened if there is no store.
-        store: exemplars collected before.
-        llm: a name, a chat model, or one per agent.
-        base_url: where a named model is.
-        budget: what may be spent.
-        embeddings: a name, or LangChain's.
-        simulator: a name, or a simulator.
-        config: the settings.
+    async def __aenter__(self) -> Self:
+        return self
 
-    Raises:
-        NeuronScopeError: one of them makes no sense, or names something that does not exist.
-    """
-    from neuronscope.agents.refinement import NO_WRITER
-    from neuronscope.corpus.sources import open_corpus
-    from neuronscope.llm import Budget, check_reachable, resolve_llm
-    from neuronscope.llm.embeddings import resolve_embeddings
-    from neuronscope.simulators.registry import check_simulator
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
-    config = checked_config(config)
-    limit = None if budget is None else Budget.parse(budget)
-    check_simulator(simulator)
-    models = resolve_llm(llm, temperature=config.temperature, base_url=base_url, timeout=config.request_timeout)
-    if config.probe_texts and _refines_offline(models):
-        raise ConfigurationError(NO_WRITER)
-    check_reachable(models)
-    vectors = resolve_embeddings(embeddings, models)
-    opened = open_corpus(corpus) if store is None else None
-    check_before_loading(subject, places)
-    return Named(config, limit, models, vectors, opened)
+    def __repr__(self) -> str:
+        if self._open is None:
+            return "Session(closed)"
+        subject = self._open.subject
+        name = getattr(subject, "name", type(subject).__name__)
+        return f"Session({name!r}{'' if self.layers is None else f', layers {list(self.layers)}'})"
 
+    # What it has
 
-def checked_config(config: ExplainConfig | None) -> ExplainConfig:
-    """The settings; None is the defaults.
+    @property
+    def resources(self) -> Resources:
+        """All of it together, for what is built on a session.
 
-    Raises:
-        ConfigurationError: it is something else.
-    """
-    if config is None or isinstance(config, ExplainConfig):
-        return config or ExplainConfig()
-    raise ConfigurationError(f"config is a {type(config).__name__}: give ns.ExplainConfig(n_tokens=100_000, ...).")
+        Raises:
+            ConfigurationError: the session is closed.
+        """
+        if self._open is None:
+            raise ConfigurationError("This session is closed. Open another one: setup.open(layers=...).")
+        return self._open
 
+    @property
+    def setup(self) -> Setup:
+        """What it was opened for."""
+        return self.resources.setup
 
-def neuron_place(neuron: Neuron) -> tuple[int, int]:
-    """Layer and index, as far as a configuration knows them: of another site than the MLP only the layer."""
-    return neuron.layer, neuron.index if neuron.site == MLP else 0
+    @property
+    def config(self) -> ExplainConfig:
+        """The settings."""
+        return self.resources.config
 
+    @property
+    def subject(self) -> Subject:
+        """The model.
 
-def check_before_loading(subject: Any, places: Sequence[tuple[int, int]]) -> None:
-    """Refuse a layer or a neuron that a model of this name does not have, without loading its weights.
-
-    Raises:
-        SubjectError: the layer or the neuron does not exist.
-    """
-    if not isinstance(subject, (str, os.PathLike)) or not places:
-        return
-    from neuronscope.subject.shape import shape_beyond
-
-    if (shape := shape_beyond(subject, places)) is not None:
-        for layer, index in places:
-            check_neuron(shape, Neuron(layer, index))
-
-
-def make_instruments(
-    subject: AnySubject,
-    neuron: Neuron,
-    *,
-    corpus: Any = "builtin",
-    store: ExemplarSource | None = None,
-    llm: LLMs = "auto",
-    base_url: str | None = None,
-    budget: str | Budget | None = None,
-    embeddings: str | Embeddings = "auto",
-    simulator: str | Simulator = "auto",
-    config: ExplainConfig | None = None,
-    cache_dir: str | Path | None = None,
-    progress: bool | None = None,
-) -> Instruments:
-    """Turn names into what a graph works with: `graph.ainvoke({"neuron": neuron}, context=make_instruments(...))`.
-
-    It loads, and collects exemplars, which takes a while: call it in a thread where an event loop must go on. The
-    arguments are those of `explain_neuron`.
-
-    Raises:
-        NeuronScopeError: something cannot be found, loaded or reached.
-    """
-    equipment = equip(
-        subject,
-        [neuron],
-        corpus=corpus,
-        store=store,
-        llm=llm,
-        base_url=base_url,
-        budget=budget,
-        embeddings=embeddings,
-        simulator=simulator,
-        config=config,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
-    return equipment.instruments()
-
-
-def make_usage_tracker(
-    config: ExplainConfig, budget: str | Budget | None = None, page: Page | None = None
-) -> UsageTracker:
-    """What counts one run's requests, with the settings' limits, cache and budget.
-
-    Args:
-        config: the limits, and whether answers are kept.
-        budget: what may be spent.
-        page: where the costs are written down, if anywhere.
-    """
-    from neuronscope.llm import Budget, UsageTracker, shared_cache
-
-    return UsageTracker(
-        budget=None if budget is None else Budget.parse(budget),
-        cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
-        concurrency=config.max_concurrency,
-        requests_per_second=config.requests_per_second,
-        page=page,
-    )
-
-
-def as_subject(subject: AnySubject) -> Subject:
-    """Load what `load_subject` takes; a subject is taken as it is.
-
-    Raises:
-        SubjectError: it is neither, or cannot be loaded.
-    """
-    if isinstance(subject, (str, os.PathLike, tuple)):
-        from neuronscope.subject.loading import load_subject
-
-        return load_subject(subject)
-    if isinstance(subject, Subject):
+        Raises:
+            SubjectError: there is none, but only a store.
+        """
+        if (subject := self.resources.subject) is None:
+            raise SubjectError(NO_SUBJECT)
         return subject
-    raise SubjectError(
-        f"A {type(subject).__name__} is no subject: give a name, a folder, a (model, tokenizer) pair, or an object "
-        "with tokenizer, n_layers, width and activations."
-    )
 
+    @property
+    def store(self) -> ExemplarSource:
+        """The exemplars."""
+        return self.resources.store
 
-def collect_for(
-    subject: Subject,
-    layers: Sequence[int],
-    corpus: Any,
-    config: ExplainConfig,
-    cache_dir: str | Path | None,
-    progress: bool | None,
-    site: str = MLP,
-) -> ExemplarSource:
-    """The exemplars of some layers as the settings want them: collected now, or before."""
-    from neuronscope.exemplars.collect import collect_exemplars
-    from neuronscope.exemplars.sampling import at_least
+    @property
+    def simulator(self) -> Simulator:
+        """What predicts activations from explanations."""
+        return self.resources.simulator
 
-    return collect_exemplars(
-        subject,
-        corpus=corpus,
-        layers=layers,
-        seq_len=config.seq_len,
-        top_k=at_least(config.n_train_exemplars, config.heldout_top),
-        n_tokens=config.n_tokens,
-        cache_dir=cache_dir,
-        progress=progress,
-        site=site,
-    )
+    @property
+    def embeddings(self) -> Embeddings:
+        """What compares texts."""
+        return self.resources.embeddings
 
+    @property
+    def budget(self) -> Budget | None:
+        """What all its neurons together may cost, and have cost."""
+        return self.resources.budget
 
-def _refines_offline(models: AnyLLM | Mapping[str, AnyLLM]) -> bool:
-    return (models["refinement"] if isinstance(models, Mapping) else models) == "offline"
+    def instruments(
+        self, layer: Index | AnyNeuron | None = None, neuron: Index | AnyNeuron | None = None, *, sign: int = 1
+    ) -> Instruments:
+        """What a graph of one's own works with: `graph.ainvoke({"neuron": neuron}, context=lab.instruments(neuron))`.
+
+        Each call counts its usage from zero; the scorer is the one that all neurons of the session share.
+
+        Args:
+            layer: the neuron, or its layer: as for `explain`.
+            neuron: the index within the layer.
+            sign: of the index.
+
+        Raises:
+            NeuronScopeError: there is no such neuron, or the session does not have its layer.
+        """
+        self.neuron(layer, neuron, sign)
+        return self.resources.instruments()
+
+    # What it does
+
+    def explain(
+        self,
+        layer: Index | AnyNeuron | None = None,
+        neuron: Index | AnyNeuron | None = None,
+        *,
+        sign: int = 1,
+        progress: Progress = None,
+    ) -> NeuronExplanation:
+        """Find what one neuron responds to: `explain(9, 740)`, or `explain(ns.Neuron(9, 740))`.
+
+        It waits, in scripts and inside a running event loop (Jupyter) alike; `aexplain` is awaited.
+
+        Args:
+            layer: the layer, from 0; or the whole neuron: `ns.Neuron(9, 740)`, `(9, 740)`, `"9/740"`.
+            neuron: the index within the layer, from 0.
+            sign: 1 for what its large values mean, -1 for its large negative values; a whole neuron has its own.
+            progress: whether to show what is going on; None shows it in a notebook and in a terminal. Or a function
+                that is called with every `ProgressEvent`.
+
+        Raises:
+            NeuronScopeError: there is no such neuron, or the session does not have its layer. An agent that fails is no
+                exception: the result has the status "partial" and says what happened.
+        """
+        return blocking.run(partial(self.aexplain, layer, neuron, sign=sign, progress=progress))
+
+    async def aexplain(
+        self,
+        layer: Index | AnyNeuron | None = None,
+        neuron: Index | AnyNeuron | None = None,
+        *,
+        sign: int = 1,
+        progress: Progress = None,
+    ) -> NeuronExplanation:
+        """`explain` for `await`."""
+        from neuronscope.runs.runner import run_graph
+
+        unit = self.neuron(layer, neuron, sign)
+        with stopping_threads():
+            return await run_graph(unit, self.resources.instruments(), progress)
+
+    async def aexplain_many(
+        self,
+        neurons: Iterable[AnyNeuron],
+        *,
+        out: str | Path | None = None,
+        checkpoints: str | Path | BaseCheckpointSaver[Any] | None = "auto",
+        parallel: int = 8,
+        engine: str | RayEngine = "local",
+        progress: Progress = None,
+    ) -> AsyncGenerator[NeuronExplanation, None]:
+        """Explain many neurons, several at a time, and yield each result as it is finished.
+
+        `aexplain_many` is iterated with `async for`, `explain_many` with `for`, also inside a running event loop. With
+        `out`, an equal call goes on where this one was stopped: see `explain_neurons`.
+
+        Args:
+            neurons: which: `Neuron` objects, `(layer, index)`, `(layer, index, sign)`, or text such as `"9/740"`; also
+                rows of arrays and tables, with the columns "layer" and "neuron".
+            out: the run's folder, made if it is missing; None keeps nothing.
+            checkpoints: where the steps of neurons under way are kept: "auto" is a file in `out`; a file; the URL of a
+                Postgres database; a LangGraph checkpointer; or None.
+            parallel: neurons under way at once.
+            engine: `"local"`, or `"ray"` for the workers of a Ray cluster.
+            progress: whether to show what is going on; or a function that gets every `ProgressEvent`.
+
+        Raises:
+            ConfigurationError: an argument makes no sense, or `out` belongs to a run with other settings.
+            NeuronScopeError: there is no such neuron. What fails for one neuron is no exception: its result is partial.
+        """
+        from neuronscope.runs.run import explain_many
+
+        chosen = [self.neuron(each) for each in as_neurons(neurons)]
+        results = explain_many(
+            self.resources,
+            chosen,
+            out=out,
+            checkpoints=checkpoints,
+            parallel=parallel,
+            engine=engine,
+            progress=progress,
+        )
+        async with aclosing(results) as stream:
+            async for result in stream:
+                yield result
+
+    explain_many = blocking.blocking_iterator(aexplain_many)
+    """`aexplain_many` for scripts and notebooks: it waits."""
+
+    async def aevaluate(
+        self,
+        explanations: Explanations,
+        neuron: AnyNeuron | None = None,
+        metrics: Sequence[str] | Literal["all"] = "all",
+        *,
+        config: ExplainConfig | None = None,
+        firing_share: float = FIRING_SHARE,
+        n_bootstrap: int = 1000,
+        seed: int = 0,
+    ) -> Evaluation:
+        """Measure explanations of one neuron by many metrics, on the same held-out sequences: see `ns.evaluate`.
+
+        Beside the simulator and the embeddings the session's language model judges, if it has one: of a mapping the
+        one of "judge", or else of "default".
+
+        Args:
+            explanations: a sentence, several, a mode, or a whole result with its modes.
+            neuron: the neuron; None is the result's own.
+            metrics: families of metrics, or "all" that can be had here.
+            config: sizes and seed of the held-out sets; None is the result's own, or else the session's.
+            firing_share: a token fires above this share of the neuron's largest activation, 0 to 1.
+            n_bootstrap: draws behind each interval.
+            seed: seeds the draws.
+
+        Raises:
+            ConfigurationError: an argument makes no sense, or a metric that was named cannot be had.
+            NeuronScopeError: there is no such neuron, or the session does not have its layer.
+        """
+        from neuronscope.evaluation import Request, measure
+
+        request = Request.of(
+            explanations, neuron, metrics, config=config, firing_share=firing_share, n_bootstrap=n_bootstrap, seed=seed
+        )
+        self.neuron(request.neuron)
+        with stopping_threads():
+            return await measure(request, self.resources)
+
+    evaluate = blocking.blocking(aevaluate)
+    """`aevaluate` for scripts and notebooks: it waits."""
+
+    def neuron(self, layer: Index | AnyNeuron | None, neuron: Index | AnyNeuron | None = None, sign: int = 1) -> Neuron:
+        """The neuron that people mean by `(9, 740)`, `ns.Neuron(9, 740)` or `"9/740"`.
+
+        Raises:
+            NeuronScopeError: there is no such neuron, or the session does not have its layer.
+        """
+        unit, subject = one_neuron(layer, neuron, sign), self.resources.subject
+        self._check_layer(unit.layer)
+        if subject is not None:
+            check_neuron(subject, unit)
+        return unit
+
+    def _check_layer(self, layer: int) -> None:
+        if self.layers is not None and layer not in self.layers:
+            has = f"layer{'s' if len(self.layers) > 1 else ''} {', '.join(map(str, self.layers))}"
+            raise ConfigurationError(
+                f"This session has {has}, not layer {layer}. Open one that has it: open(layers=[{layer}])"
+                f"{', with a store of that layer.' if self._open and self._open.setup.store is not None else '.'}"
+            )

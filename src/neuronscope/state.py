@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import add
-from typing import Annotated, Literal, Protocol, TypedDict
+from typing import Annotated, Literal, Protocol
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AnyMessage
+from typing_extensions import TypedDict  # pydantic makes a JSON schema of it before Python 3.12, too
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError

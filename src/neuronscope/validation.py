@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, ValidationInfo, field_validator
+from pydantic_core import CoreSchema, core_schema
 
 from neuronscope.arguments import did_you_mean, plain, short
 from neuronscope.errors import ConfigurationError
@@ -48,7 +51,7 @@ class Settings(BaseModel):
             try:
                 super().__init__(**settings)
             except ValidationError as error:
-                found = problems(error, lambda _: type(self).model_fields)
+                found = problems(error, partial(fields_at, type(self)))
                 raise ConfigurationError(f"{type(self).__name__}: {together(found)}") from error
 
         __init__.__pydantic_base_init__ = True  # else validation of other models would call it, and lose the place
@@ -63,6 +66,33 @@ class Settings(BaseModel):
             if bool not in kinds and kinds & {int, float}:
                 raise ValueError("expected a number")
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class NameOf:
+    """Marks a field that takes a name where it is read from JSON, and in Python an object as well.
+
+    Objects are taken as they are and looked at where they are used, so that their libraries need not be imported here.
+    """
+
+    names: Any
+    """The type that the name has in JSON."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Pydantic's hook."""
+        return core_schema.json_or_python_schema(
+            json_schema=handler.generate_schema(self.names), python_schema=core_schema.any_schema()
+        )
+
+
+def fields_at(model: type[BaseModel], location: Location) -> Iterable[str]:
+    """The fields that there are at a place of a model's settings: its own, or those of settings within it."""
+    for name in location:
+        inner = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ()
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def problems(

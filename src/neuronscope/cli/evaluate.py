@@ -10,18 +10,14 @@ import typer
 from neuronscope.cli.options import (
     LAYER,
     NEURON,
-    CacheOption,
-    CorpusOption,
-    EmbeddingsOption,
     SignOption,
-    SimulatorOption,
     SubjectArgument,
 )
 from neuronscope.cli.output import DebugFlag, JsonFlag, load_result, prepare, print_json
-from neuronscope.cli.settings import config_from, with_settings
+from neuronscope.cli.settings import config_from, setup_from, with_setup
 
 
-@with_settings
+@with_setup
 def evaluate(
     context: typer.Context,
     subject: SubjectArgument,
@@ -37,18 +33,14 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option(help="all, or some of correlation,r2,detection,fuzzing,retrieval,intruder,concept.")
     ] = "all",
-    corpus: CorpusOption = "builtin",
     llm: Annotated[
         str, typer.Option(help='Who judges beside the simulator, such as "openai:gpt-4o"; "offline" for nobody.')
     ] = "offline",
-    embeddings: EmbeddingsOption = "auto",
-    simulator: SimulatorOption = "auto",
     firing_share: Annotated[
         float, typer.Option(min=0, max=1, help="A token fires above this share of the neuron's largest activation.")
     ] = 0.25,
     n_bootstrap: Annotated[int, typer.Option(min=1, help="Draws behind each interval.")] = 1000,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Save the table as JSON.")] = None,
-    cache_dir: CacheOption = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
     **settings: str | None,
@@ -60,7 +52,7 @@ def evaluate(
         raise typer.BadParameter("Give either --explanation, once or more, or --result.")
     if result is None and (layer is None or neuron is None):
         raise typer.BadParameter("--explanation needs --layer and --neuron.")
-    config = config_from(settings, paper=False) if any(value is not None for value in settings.values()) else None
+    config = config_from(settings)
     saved = None if result is None else load_result(result)
     prepare(out)
     table = ns.evaluate(
@@ -68,15 +60,12 @@ def evaluate(
         None if layer is None or neuron is None else ns.Neuron(layer, neuron, sign),
         "all" if metrics == "all" else [name.strip() for name in metrics.split(",")],
         subject=subject,
-        corpus=corpus,
         llm=llm,
-        embeddings=embeddings,
-        simulator=simulator,
         config=config,
         firing_share=firing_share,
         n_bootstrap=n_bootstrap,
         seed=0 if config is None else config.seed,
-        cache_dir=cache_dir,
+        **setup_from(settings),
     )
     if out is not None:
         table.save(out)

@@ -1,4 +1,4 @@
-"""The options that say which language model to ask, where, and for how much."""
+"""The option that says which language model to ask, or which for each agent."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from typing import Annotated
 
 import typer
 
+from neuronscope.cli.settings import option_help
+
 LLMOption = Annotated[
     list[str] | None,
     typer.Option(
-        help='A model such as "openai:gpt-4o", "llamacpp:model.gguf", "offline" for none, or "auto" (default: auto). '
-        "Repeat it for a model per agent: --llm refinement=openai:gpt-4o --llm default=offline."
+        help=f"{option_help('llm')} Repeat it for a model per agent: --llm refinement=openai:gpt-4o --llm "
+        "default=offline."
     ),
 ]
-BaseURLOption = Annotated[
-    str | None, typer.Option(help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8080/v1.")
-]
-BudgetOption = Annotated[
-    str | None, typer.Option(help='What the language model may cost: "5$" or "200k tokens".', metavar="AMOUNT")
-]
 
 
-def llm_from(given: list[str] | None) -> str | dict[str, str]:
-    """One model's name, or a mapping from agent to name.
+def llm_from(given: list[str] | None) -> str | dict[str, str] | None:
+    """One model's name, or a mapping from agent to name; None if none is given.
 
     Raises:
         typer.BadParameter: several models, of which some are nobody's.
@@ -30,7 +26,7 @@ def llm_from(given: list[str] | None) -> str | dict[str, str]:
     from neuronscope.llm.models import DEFAULT_ROLE, OTHER_ROLES, ROLES
 
     if not given:
-        return "auto"
+        return None
     parts = [one.partition("=") for one in given]
     roles = (*ROLES, *OTHER_ROLES, DEFAULT_ROLE)
     if len(given) == 1 and parts[0][0] not in roles:

@@ -13,23 +13,21 @@ import typer
 from typer.core import TyperGroup
 
 from neuronscope.cli.evaluate import evaluate
-from neuronscope.cli.llm import BaseURLOption, BudgetOption, LLMOption, llm_from
+from neuronscope.cli.llm import LLMOption, llm_from
 from neuronscope.cli.options import (
     ENGINE,
     CacheOption,
     CorpusOption,
-    EmbeddingsOption,
     HtmlOption,
     LayerOption,
     NeuronOption,
     OutOption,
     SignOption,
-    SimulatorOption,
     SubjectArgument,
 )
 from neuronscope.cli.output import DebugFlag, JsonFlag, load_result, prepare, print_json
 from neuronscope.cli.run import run
-from neuronscope.cli.settings import config_from, with_settings
+from neuronscope.cli.settings import config_from, setup_from, with_setup
 from neuronscope.cli.signals import INTERRUPTED, MESSAGE, interrupted, is_watched, leaving_on_signals
 from neuronscope.cli.simulator import simulator_app
 from neuronscope.cli.store import store_app
@@ -125,7 +123,7 @@ def collect(
     import neuronscope as ns
     from neuronscope.cluster import ray_engine
     from neuronscope.corpus.sources import open_corpus
-    from neuronscope.session import check_before_loading
+    from neuronscope.resources import check_before_loading
 
     ray_engine(engine)
     texts = open_corpus(corpus)
@@ -153,46 +151,28 @@ def collect(
 
 
 @app.command()
-@with_settings
+@with_setup
 def explain(
     context: typer.Context,
     subject: SubjectArgument,
     layer: LayerOption,
     neuron: NeuronOption,
     sign: SignOption = 1,
-    corpus: CorpusOption = "builtin",
     llm: LLMOption = None,
-    base_url: BaseURLOption = None,
-    budget: BudgetOption = None,
-    embeddings: EmbeddingsOption = "auto",
-    simulator: SimulatorOption = "auto",
     out: OutOption = None,
     html: HtmlOption = None,
-    cache_dir: CacheOption = None,
     paper: Annotated[bool, typer.Option("--paper", help="Start from what the paper says of the method.")] = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
     **settings: str | None,
 ) -> None:
     """Explain one neuron: every meaning, each with its score on held-out text."""
+    setup = setup_from({**settings, "llm": llm_from(llm)})
     config = config_from(settings, paper)
     prepare(out, html)
     import neuronscope as ns
 
-    explanation = ns.explain_neuron(
-        subject,
-        layer=layer,
-        neuron=neuron,
-        sign=sign,
-        corpus=corpus,
-        llm=llm_from(llm),
-        base_url=base_url,
-        budget=budget,
-        embeddings=embeddings,
-        simulator=simulator,
-        config=config,
-        cache_dir=cache_dir,
-    )
+    explanation = ns.explain_neuron(subject, layer=layer, neuron=neuron, sign=sign, config=config, **setup)
     if out is not None:
         explanation.save(out)
         _say(f"Saved {out}")

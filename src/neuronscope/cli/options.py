@@ -9,26 +9,15 @@ from typing import Annotated
 import typer
 
 from neuronscope.arguments import did_you_mean
+from neuronscope.cli.settings import option_help
 
 SubjectArgument = Annotated[
     str, typer.Argument(help="The model: smollm2-135m, a Hugging Face id, a folder, or a .gguf file.")
 ]
-CorpusOption = Annotated[
-    str,
-    typer.Option(
-        help="builtin, paper, a file (text, JSONL, Parquet) or folder, a dataset (hf:owner/name?split=train), or a "
-        "mixture (mix:0.5*hf:owner/name,0.5*builtin)."
-    ),
-]
+CorpusOption = Annotated[str, typer.Option(help=option_help("corpus"))]
+CacheOption = Annotated[Path | None, typer.Option(file_okay=False, help=option_help("cache_dir"))]
 OutOption = Annotated[Path | None, typer.Option(dir_okay=False, help="Save the result as JSON.")]
 HtmlOption = Annotated[Path | None, typer.Option(dir_okay=False, help="Write the result as a web page.")]
-CacheOption = Annotated[
-    Path | None, typer.Option(file_okay=False, help="Where exemplars are kept; else in the user's cache folder.")
-]
-EmbeddingsOption = Annotated[str, typer.Option(help='"minilm", "openai:text-embedding-3-small", or "auto".')]
-SimulatorOption = Annotated[
-    str, typer.Option(help='"transluce", "prompted:<model>", "chat", "hybrid", which needs no LLM, or "auto".')
-]
 
 
 def one_index(text: str) -> int:

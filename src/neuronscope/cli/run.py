@@ -27,7 +27,7 @@ def run(
 ) -> None:
     """Explain many neurons as a file describes; start it again to go on where it was interrupted."""
     import neuronscope as ns
-    from neuronscope.runs.costs import Cost
+    from neuronscope.display.costs import Cost
 
     given = {"out": out, "budget": budget, "parallel": parallel, "engine": engine}
     changes = {name: value for name, value in given.items() if value is not None}

@@ -14,11 +14,11 @@ from rich.text import Text
 from neuronscope.bars import NotebookPicture
 from neuronscope.display.choice import Progress as Wish
 from neuronscope.display.choice import place_of
+from neuronscope.display.costs import Cost
 from neuronscope.display.words import score, visible
 from neuronscope.events import NeuronProgress, ProgressEvent
 from neuronscope.llm.usage import UsageTracker
 from neuronscope.results import NeuronExplanation, Usage
-from neuronscope.runs.costs import Cost
 from neuronscope.types import Neuron
 
 logger = logging.getLogger(__name__)

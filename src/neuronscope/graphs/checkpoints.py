@@ -6,11 +6,13 @@ import sqlite3
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Checkpointer
 
 from neuronscope import results, state
 from neuronscope import types as core_types
@@ -60,9 +62,28 @@ class Checked(JsonPlusSerializer):
 _CHECKSUM = "+crc32:"
 
 
-def serializer() -> JsonPlusSerializer:
-    """How states are written: as data, never as pickles, and with no types but LangChain's and ours."""
-    return Checked(pickle_fallback=False, allowed_msgpack_modules=_OWN)
+def serializer(*types: type) -> JsonPlusSerializer:
+    """How states are written: as data, never as pickles, and with no types but LangChain's, ours and some of yours.
+
+    Args:
+        types: yours, for a state with keys of your own: `InMemorySaver(serde=serializer(Remark))`.
+    """
+    return Checked(pickle_fallback=False, allowed_msgpack_modules=[*_OWN, *types])
+
+
+def knowing_our_types(checkpointer: Checkpointer) -> Checkpointer:
+    """The same checkpointer, over the same storage, which reads the types of our states without a warning.
+
+    One that takes any type, with a warning for each, as LangGraph makes it, takes those of `serializer` from now on.
+    """
+    if not isinstance(checkpointer, BaseCheckpointSaver):
+        return checkpointer
+    serde = checkpointer.serde
+    if type(serde) is JsonPlusSerializer and serde.with_msgpack_allowlist(_OWN) is serde:  # it has no list to add to
+        checkpointer = copy(checkpointer)
+        checkpointer.serde = JsonPlusSerializer(allowed_msgpack_modules=_OWN)
+        return checkpointer
+    return checkpointer.with_allowlist(_OWN)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, Command
 
 from neuronscope.errors import NeuronScopeError
+from neuronscope.graphs.checkpoints import knowing_our_types
 from neuronscope.graphs.conclude import conclude as default_conclude
 from neuronscope.graphs.observe import observe as default_observe
 from neuronscope.graphs.refine import Agent, build_refinement_graph
@@ -118,4 +119,4 @@ def build_neuron_graph(
         refinement=refinement,
         conclude=conclude,
     )
-    return beginning_afresh(graph.compile(checkpointer=checkpointer, name="neuron"))
+    return beginning_afresh(graph.compile(checkpointer=knowing_our_types(checkpointer), name="neuron"))

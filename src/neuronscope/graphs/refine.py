@@ -25,6 +25,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Checkpointer, Overwrite, Send
 
 from neuronscope.errors import NeuronScopeError
+from neuronscope.graphs.checkpoints import knowing_our_types
 from neuronscope.graphs.objective import proposals_of
 from neuronscope.graphs.probe import Prober
 from neuronscope.graphs.reconcile import reconcile
@@ -232,4 +233,4 @@ def build_refinement_graph(*, refinement: Agent | None = None, checkpointer: Che
         checkpointer: LangGraph's; as a subgraph it inherits the parent's.
     """
     graph = refinement_graph_builder(refinement=refinement)
-    return beginning_afresh(graph.compile(checkpointer=checkpointer, name="refine"))
+    return beginning_afresh(graph.compile(checkpointer=knowing_our_types(checkpointer), name="refine"))

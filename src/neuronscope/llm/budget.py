@@ -38,6 +38,7 @@ class Budget:
         self._spent_dollars = 0.0
         self._spent_tokens = 0
         self._uncounted = False
+        self._carried_over: set[str] = set()
         self._lock = Lock()
 
     @classmethod
@@ -88,6 +89,13 @@ class Budget:
             self._spent_tokens += tokens or 0
             self._spent_dollars += dollars or 0.0
             self._uncounted |= (tokens if self.dollars is None else dollars) is None
+
+    def carries_over(self, run: str) -> bool:
+        """Whether what a run has cost before is yet to be counted: once for each run, by its name."""
+        with self._lock:
+            is_new = run not in self._carried_over
+            self._carried_over.add(run)
+            return is_new
 
     def check(self, agent: str, model: str, *, cost_is_known: bool = True) -> None:
         """Refuse a request once the budget is spent, or where it cannot be kept.

@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.config import FIRING_SHARE as FIRING_SHARE
 from neuronscope.llm.embeddings import unit_length
 from neuronscope.types import Exemplar
-
-FIRING_SHARE = 0.25
-"""A token fires above this share of the neuron's largest activation, as in `ExemplarStore.frequency`."""
 
 ROUND_SIZE = 5
 """Texts of an intruder round, the intruder included."""

@@ -1,4 +1,4 @@
-"""Many neurons side by side in this process: each with its own graph, all with the same models."""
+"""Neurons in this process: one, or many side by side, each in its own graph, all with the same models."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from contextlib import aclosing
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from neuronscope.config import Progress
+from neuronscope.display.choice import watching
 from neuronscope.display.run import Board
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.graphs.conclude import provenance, usage_of
 from neuronscope.graphs.stream import stream_events
+from neuronscope.resources import Resources
 from neuronscope.results import Failure, NeuronExplanation
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.prefetch import groups, prefetch
-from neuronscope.session import Equipment
 from neuronscope.state import Instruments
 from neuronscope.stopping import stoppable_context
 from neuronscope.types import Neuron
@@ -30,6 +32,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+async def run_graph(neuron: Neuron, instruments: Instruments, progress: Progress = None) -> NeuronExplanation:
+    """Run the default graph on one neuron, and show how it goes."""
+    with watching(progress, neuron) as listener:
+        async for item in stream_events(build_neuron_graph(), neuron, instruments):
+            if isinstance(item, NeuronExplanation):
+                explanation = item  # the last item of every stream
+            else:
+                listener(item)
+    return explanation
+
+
 class Runner:
     """Explains neurons, several at a time.
 
@@ -37,7 +50,7 @@ class Runner:
     share one limit, their requests to the simulator one queue.
 
     Args:
-        equipment: what they share.
+        resources: what they share.
         board: told of everything that happens.
         folder: where results are written and costs are kept, if anywhere.
         checkpointer: keeps the steps of the neurons under way, if given.
@@ -46,20 +59,20 @@ class Runner:
 
     def __init__(
         self,
-        equipment: Equipment,
+        resources: Resources,
         board: Board,
         *,
         folder: RunFolder | None = None,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
         parallel: int = 8,
     ) -> None:
-        self._equipment = equipment
+        self._resources = resources
         self._board = board
         self._folder = folder
         self._checkpointer = checkpointer
         self._graph = build_neuron_graph(checkpointer=checkpointer)
         self._parallel = parallel
-        origins = json.dumps(provenance(equipment.shared), sort_keys=True, default=str)
+        origins = json.dumps(provenance(resources.instruments()), sort_keys=True, default=str)
         self._name = blake2b(origins.encode(), digest_size=12).hexdigest()
 
     async def explain(self, neurons: Sequence[Neuron]) -> AsyncGenerator[NeuronExplanation, None]:
@@ -92,7 +105,7 @@ class Runner:
         """Compute the activations of the next neurons while the ones before are at work."""
         ready: Sequence[Neuron] = []
         for group in groups(neurons, self._parallel):
-            computing = asyncio.create_task(asyncio.to_thread(prefetch, group, self._equipment.shared))
+            computing = asyncio.create_task(asyncio.to_thread(prefetch, group, self._resources.instruments()))
             for neuron in ready:
                 await waiting.put(neuron)
             await computing
@@ -104,8 +117,8 @@ class Runner:
 
     async def _work(self, waiting: asyncio.Queue[Neuron | None], done: asyncio.Queue[NeuronExplanation | None]) -> None:
         while (neuron := await waiting.get()) is not None:
-            budget = self._equipment.budget
-            if budget is not None and budget.is_spent and self._equipment.asks_models:
+            budget = self._resources.budget
+            if budget is not None and budget.is_spent and self._resources.asks_models:
                 self._board.put_off(neuron)
                 continue
             result = await self._attempt(neuron)
@@ -119,7 +132,7 @@ class Runner:
     async def _attempt(self, neuron: Neuron) -> NeuronExplanation:
         """Explain a neuron; what goes wrong with one, whatever it is, must not end a night's run of a thousand."""
         page = None if self._folder is None else self._folder.ledger.page(str(neuron))
-        instruments = self._equipment.instruments(page)
+        instruments = self._resources.instruments(page)
         self._board.started(neuron, instruments.usage)
         try:
             return await self._explain(neuron, instruments)

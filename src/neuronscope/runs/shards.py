@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuronscope import blocking
 from neuronscope.cluster import RayEngine, RayWorkers
+from neuronscope.config import AnySimulator, Setup
+from neuronscope.display.costs import Cost
 from neuronscope.display.run import Board
 from neuronscope.errors import ConfigurationError, StoreError
 from neuronscope.exemplars.identity import identify
@@ -19,11 +22,10 @@ from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.interfaces import ExemplarSource
 from neuronscope.llm import Budget
 from neuronscope.llm.usage_log import Entry
+from neuronscope.resources import Resources, open_resources
 from neuronscope.results import NeuronExplanation
-from neuronscope.runs.costs import Cost
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.runner import Runner
-from neuronscope.session import Equipment, equip
 from neuronscope.subject.portable import PortableSubject, portable
 from neuronscope.types import Neuron
 
@@ -36,7 +38,8 @@ class _Workplace(NamedTuple):
     subject: PortableSubject
     identity: dict[str, str]
     store: Path | ExemplarSource
-    settings: dict[str, Any]
+    setup: Setup
+    """Without the subject, the store and the corpus, which travel in other forms or not at all."""
     checkpoints: str | None
     parallel: int
 
@@ -52,8 +55,7 @@ class _Shard(NamedTuple):
 async def explain_on_ray(
     engine: RayEngine,
     neurons: Sequence[Neuron],
-    equipment: Equipment,
-    settings: dict[str, Any],
+    resources: Resources,
     board: Board,
     folder: RunFolder | None,
     checkpoints: Any,
@@ -69,36 +71,37 @@ async def explain_on_ray(
             be sent to them.
         StoreError: a worker cannot open the store.
     """
-    store = equipment.shared.store
+    subject, store = resources.instruments().subject, resources.store
+    elsewhere = {"subject": None, "store": None, "corpus": "builtin", "budget": None}
     place = _Workplace(
-        portable(equipment.shared.subject),
-        identify(equipment.shared.subject),
+        portable(subject),
+        identify(subject),
         store.path if isinstance(store, ExemplarStore) else store,
-        {**settings, "config": equipment.shared.config, "simulator": _simulator(settings["simulator"], equipment)},
+        resources.setup.model_copy(update={**elsewhere, "simulator": _simulator(resources)}),
         _shared(checkpoints),
         parallel,
     )
-    budget = equipment.budget if equipment.asks_models else None
+    budget = resources.budget if resources.asks_models else None
     shards = _shards(neurons, engine.shard_size or parallel, budget, board)
     with await asyncio.to_thread(RayWorkers, engine, partial(_get_ready, place)) as workers:
         finished = workers.map(_explain, shards)
         while (texts := await asyncio.to_thread(next, finished, _END)) is not _END:
             for text in texts:
                 result = NeuronExplanation.from_json(text)
-                _count(result, equipment, folder)
+                _count(result, resources, folder)
                 if folder is not None:
                     folder.save(result)
                 board.finished(result)
                 yield result
 
 
-def _simulator(wanted: Any, equipment: Equipment) -> Any:
+def _simulator(resources: Resources) -> AnySimulator:
     """What all workers use: "auto" is decided once, here, so that no two machines decide otherwise."""
     from neuronscope.simulators import HybridSimulator
 
-    if wanted != "auto":
+    if (wanted := resources.setup.simulator) != "auto":
         return wanted
-    return "hybrid" if isinstance(equipment.shared.simulator, HybridSimulator) else "transluce"
+    return "hybrid" if isinstance(resources.simulator, HybridSimulator) else "transluce"
 
 
 def _shared(checkpoints: Any) -> str | None:
@@ -122,11 +125,11 @@ def _shards(neurons: Sequence[Neuron], size: int, budget: Budget | None, board: 
         yield _Shard(some, *((None, None) if budget is None else budget.left))
 
 
-def _count(result: NeuronExplanation, equipment: Equipment, folder: RunFolder | None) -> None:
+def _count(result: NeuronExplanation, resources: Resources, folder: RunFolder | None) -> None:
     """Charge a worker's neuron to the budget, and write it down."""
     cost = Cost.of(result.usage)
-    if equipment.budget is not None and cost.requests:
-        equipment.budget.spend(cost.tokens, cost.dollars)
+    if resources.budget is not None and cost.requests:
+        resources.budget.spend(cost.tokens, cost.dollars)
     if folder is not None:
         for agent, row in result.usage.by_agent.items():
             entry = Entry(
@@ -138,15 +141,15 @@ def _count(result: NeuronExplanation, equipment: Equipment, folder: RunFolder | 
 class _Ready(NamedTuple):
     """A worker that is ready."""
 
-    equipment: Equipment
+    resources: Resources
     place: _Workplace
 
 
 def _get_ready(place: _Workplace, device: str) -> _Ready:
     """Load everything; in a worker."""
     subject = load_same(place.subject, place.identity, device)
-    equipment = equip(subject, [], store=_opened(place.store), **place.settings)
-    return _Ready(equipment, place)
+    setup = place.setup.model_copy(update={"subject": subject, "store": _opened(place.store)})
+    return _Ready(open_resources(setup, layers=[]), place)
 
 
 def _opened(store: Path | ExemplarSource) -> ExemplarSource:
@@ -163,13 +166,13 @@ def _opened(store: Path | ExemplarSource) -> ExemplarSource:
 
 def _explain(ready: _Ready, shard: _Shard) -> list[str]:
     """Explain some neurons; in a worker."""
-    equipment = ready.equipment
     limited = shard.dollars is not None or shard.tokens is not None
-    equipment.budget = Budget(dollars=shard.dollars, tokens=shard.tokens) if limited else None
-    return blocking.run(partial(_explain_all, equipment, ready.place, shard.neurons))
+    budget = Budget(dollars=shard.dollars, tokens=shard.tokens) if limited else None
+    resources = replace(ready.resources, budget=budget)
+    return blocking.run(partial(_explain_all, resources, ready.place, shard.neurons))
 
 
-async def _explain_all(equipment: Equipment, place: _Workplace, neurons: Sequence[Neuron]) -> list[str]:
+async def _explain_all(resources: Resources, place: _Workplace, neurons: Sequence[Neuron]) -> list[str]:
     from neuronscope.graphs.checkpoints import open_checkpoints
 
     async with AsyncExitStack() as stack:
@@ -177,5 +180,5 @@ async def _explain_all(equipment: Equipment, place: _Workplace, neurons: Sequenc
         if place.checkpoints is not None:
             saver = await stack.enter_async_context(open_checkpoints(place.checkpoints))
         board = Board(len(neurons), progress=False)
-        runner = Runner(equipment, board, checkpointer=saver, parallel=place.parallel)
+        runner = Runner(resources, board, checkpointer=saver, parallel=place.parallel)
         return [result.to_json() async for result in runner.explain(neurons)]

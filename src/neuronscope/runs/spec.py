@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from neuronscope.arguments import short
-from neuronscope.config import ExplainConfig
+from neuronscope.config import ExplainConfig, Setup
 from neuronscope.errors import ConfigurationError
+from neuronscope.interfaces import ExemplarSource
 from neuronscope.llm.budget import Budget
 from neuronscope.runs.yaml_file import read_yaml
-from neuronscope.session import neuron_place
 from neuronscope.types import Neuron
-from neuronscope.validation import Location, Problem, Settings, as_sentence, problems
-
-if TYPE_CHECKING:
-    from neuronscope.exemplars.store import ExemplarStore
+from neuronscope.validation import Location, Problem, Settings, as_sentence, fields_at, problems
 
 _MANUAL = "See docs/runs.md for the fields."
 
@@ -38,6 +37,21 @@ class Selection(Settings):
     """For the random ones."""
 
 
+@runtime_checkable
+class RanksNeurons(Protocol):
+    """A source that knows which of its neurons do most, as an `ExemplarStore` does."""
+
+    def top_neurons(
+        self,
+        layer: int,
+        n: int = 200,
+        by: Literal["frequency", "max", "random"] = "frequency",
+        sign: int = 1,
+        seed: int = 0,
+    ) -> list[Neuron]:
+        """`n` neurons of a layer."""
+
+
 def _one_or_many(value: Any) -> str:
     return "<many>" if isinstance(value, (list, tuple)) else "<selection>"
 
@@ -46,40 +60,18 @@ def _named_or_chosen(value: Any) -> str:
     return "<selection>" if isinstance(value, (dict, Selection)) else "<name>"
 
 
-def _name_or_agents(value: Any) -> str:
-    return "<agents>" if isinstance(value, dict) else "<name>"
-
-
 _Selection = Annotated[Selection, Tag("<selection>")]
 _Each = Annotated[Annotated[str, Tag("<name>")] | _Selection, Discriminator(_named_or_chosen)]
 
 
-class RunSpec(Settings):
-    """Everything that `neuronscope run` reads from its file; what is left out is as for `explain_neurons`."""
+class RunSpec(Setup):
+    """A setup, and what is to be done with it: everything that `neuronscope run` reads from its file."""
 
-    subject: str
-    """The model: an alias, a Hugging Face id, a folder, a GGUF file."""
     neurons: Annotated[_Selection | Annotated[list[_Each], Tag("<many>")], Discriminator(_one_or_many)]
     """A selection; or a list of neurons by their written names (9/740, 9/740/-, sae:9/740), and of selections; or one
     neuron."""
-    corpus: str = "builtin"
-    """The text to look at."""
-    llm: Annotated[
-        Annotated[str, Tag("<name>")] | Annotated[dict[str, str], Tag("<agents>")], Discriminator(_name_or_agents)
-    ] = "auto"
-    """A model's name, or one per agent."""
-    base_url: str | None = None
-    """Address of an OpenAI-compatible server that has the model."""
-    embeddings: str = "auto"
-    """For the clustering."""
-    simulator: str = "auto"
-    """What predicts activations from explanations."""
-    budget: str | None = None
-    """What the language models may cost, over all starts of the run: "5$" or "200k tokens"."""
-    paper: bool = False
-    """Start from what the paper says of the method instead of the defaults."""
-    config: dict[str, Any] = Field(default_factory=dict)
-    """Settings: the fields of `ExplainConfig`."""
+    papers_config: bool = Field(False, alias="paper", strict=True)
+    """In a file `paper`: where `config` says nothing, what the paper says of the method counts, not the defaults."""
     out: Path
     """The run's folder, from the current one."""
     checkpoints: str | None = "auto"
@@ -89,8 +81,17 @@ class RunSpec(Settings):
     """Neurons under way at once."""
     engine: Literal["local", "ray"] = "local"
     """This process, or the workers of a Ray cluster."""
-    cache_dir: Path | None = None
-    """Where collected exemplars are kept."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _papers_settings(cls, given: Any) -> Any:
+        """With `paper`, the paper's settings below those that are given."""
+        config = given.get("config") if isinstance(given, dict) and given.get("paper") is True else ()
+        if isinstance(config, ExplainConfig):
+            config = config.model_dump(exclude_unset=True)
+        if not isinstance(config, (dict, NoneType)):
+            return given
+        return {**given, "config": {**ExplainConfig.paper().model_dump(), **(config or {})}}
 
     @field_validator("neurons", mode="before")
     @classmethod
@@ -136,11 +137,10 @@ class RunSpec(Settings):
         """The description, if its fields fit; and everything that is wrong, of what they name also."""
         spec, wrong = None, []
         try:
-            spec = cls.model_validate(document)
+            spec = cls.model_validate_json(json.dumps(document, default=str))  # as JSON, where a name is a name
         except ValidationError as error:
             wrong += problems(error, _fields)
         given = document if isinstance(document, dict) else {}
-        wrong += _config_problems(given.get("config"))
         neurons, budget = _listed(given.get("neurons")), given.get("budget")
         for number, each in enumerate(neurons if isinstance(neurons, list) else []):
             if isinstance(each, str) and (complaint := _complaint(Neuron.parse, each)):
@@ -149,29 +149,29 @@ class RunSpec(Settings):
             wrong.append(Problem(("budget",), complaint))
         return spec, wrong
 
-    def settings(self) -> ExplainConfig:
-        """The settings, over the defaults or the paper's."""
-        base = ExplainConfig.paper() if self.paper else ExplainConfig()
-        return ExplainConfig.model_validate({**base.model_dump(), **self.config})
-
     def _listed(self) -> list[str | Selection]:
         return [self.neurons] if isinstance(self.neurons, Selection) else list(self.neurons)
 
     @property
     def layers(self) -> list[int]:
         """Every layer that the neurons are in."""
-        return sorted({layer for layer, _ in self.places})
+        selections = [each for each in self._listed() if isinstance(each, Selection)]
+        named = (neuron.layer for neuron in self.named)
+        return sorted({*named, *(layer for each in selections for layer in each.layers)})
 
     @property
-    def places(self) -> list[tuple[int, int]]:
-        """The neurons by layer and index; of a selection each layer's first."""
-        return [place for each in self._listed() for place in _places(each)]
+    def named(self) -> list[Neuron]:
+        """The neurons that are named; those of selections are known once there is a store."""
+        return [Neuron.parse(each) for each in self._listed() if isinstance(each, str)]
 
-    def chosen(self, store: ExemplarStore) -> list[Neuron]:
+    def chosen(self, store: ExemplarSource) -> list[Neuron]:
         """The neurons, each once.
 
         Args:
             store: with all layers of the run, for selections.
+
+        Raises:
+            ConfigurationError: there is a selection, and the store has no order to select by.
         """
         return list(dict.fromkeys(neuron for each in self._listed() for neuron in _chosen(each, store)))
 
@@ -182,19 +182,7 @@ def _listed(neurons: Any) -> Any:
 
 def _fields(location: Location) -> Iterable[str]:
     """The fields that there are at a place."""
-    if not location:
-        return RunSpec.model_fields
-    return Selection.model_fields if location[0] == "neurons" else ExplainConfig.model_fields
-
-
-def _config_problems(config: Any) -> list[Problem]:
-    if not isinstance(config, dict):
-        return []
-    try:
-        ExplainConfig.model_validate(config)
-    except ValidationError as error:
-        return problems(error, _fields, ("config",))
-    return []
+    return Selection.model_fields if location[:1] == ("neurons",) else fields_at(RunSpec, location)
 
 
 def _complaint(check: Callable[[str], object], text: str) -> str:
@@ -215,15 +203,13 @@ def _in_a_line(name: str, wrong: Sequence[Problem], line_of: Callable[[Location]
     return f"{name} has {len(placed)} faults: {as_sentence(said)} {_MANUAL}"
 
 
-def _places(each: str | Selection) -> Sequence[tuple[int, int]]:
-    if isinstance(each, Selection):
-        return [(layer, 0) for layer in each.layers]
-    return [neuron_place(Neuron.parse(each))]
-
-
-def _chosen(each: str | Selection, store: ExemplarStore) -> list[Neuron]:
+def _chosen(each: str | Selection, store: ExemplarSource) -> list[Neuron]:
     if isinstance(each, str):
         return [Neuron.parse(each)]
+    if not isinstance(store, RanksNeurons):
+        raise ConfigurationError(
+            f"A {type(store).__name__} cannot select neurons: it has no top_neurons, as a store has. Name them."
+        )
     return [
         neuron
         for layer in each.layers
