@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import neuronscope as ns
 from neuronscope.corpus import Window
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.statistics_pass import Collection
-from neuronscope.graphs.tools import _capture
+from neuronscope.exemplars.written import exemplars_of
 from neuronscope.subject import sites
 from neuronscope.subject.capture import capture, visit
 from neuronscope.subject.sites import activations_at, check_neuron
@@ -365,8 +364,7 @@ def test_units_at_a_site_are_explained(subject: Any, tmp_path: Path) -> None:
 
 def test_texts_of_an_agents_own_are_measured_at_the_site(subject: Any) -> None:
     neuron = ns.Neuron(1, 3, site="resid")
-    runtime = SimpleNamespace(context=SimpleNamespace(subject=subject), state={"neuron": neuron})
-    (measured,) = _capture(["a red house"], runtime)
+    (measured,) = exemplars_of(["a red house"], subject, neuron, 256)
     ids = subject.tokenizer("a red house", add_special_tokens=False)["input_ids"]
     expected = np.maximum(hidden_states(subject, ids)[2][:, 3], 0)
     np.testing.assert_allclose(measured.activations, expected, atol=1e-4)

@@ -16,7 +16,7 @@ from neuronscope.saved import SavedForm, read_saved
 from neuronscope.text import shortened
 from neuronscope.types import Neuron
 
-_SAVED = SavedForm("explanation", "Explain the neuron again", frozenset({"probes"}))
+_SAVED = SavedForm("explanation", "Explain the neuron again")
 
 Score = Annotated[float, Interval(ge=-1.0, le=1.0)]
 """A Pearson correlation."""

@@ -15,8 +15,8 @@ from neuronscope.text import shortened
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
-"""Version of every saved form; a file of another one is refused. neuronscope 0.1 wrote 1; 2 was never released."""
+SCHEMA_VERSION = 4
+"""Version of every saved form; a file of another one is refused. 0.1 wrote form 1; 2 and 3 were never released."""
 MAX_DEPTH = 64
 """How deeply lists and objects may be nested: what is saved has no more than ten levels."""
 MAX_DIGITS = 40
@@ -30,8 +30,6 @@ class SavedForm(NamedTuple):
     """Such as "explanation"."""
     again: str
     """What to do to get one of this version, such as "Explain the neuron again"."""
-    later: frozenset[str] = frozenset()
-    """Names of fields that this version did not have at first: a file that lacks one is older than it."""
 
     def to_json(self, saved: Any) -> str:
         """An object as JSON text, with the version in front.
@@ -51,8 +49,8 @@ class SavedForm(NamedTuple):
     def from_json(self, kind: type[T], text: str | bytes) -> T:
         """Read what `to_json` wrote of an object of this kind: every field, of its type and within its range.
 
-        A default stands for no field that is missing, save for those in `later`: a score that was lost in a file is not
-        one that was never measured.
+        A default stands for no field that is missing: a score that was lost in a file is not one that was never
+        measured.
 
         A field that the kind does not have, which a later version may, is ignored with a warning.
 
@@ -62,7 +60,7 @@ class SavedForm(NamedTuple):
         document = self._parsed(text)
         read = self._read(kind, document)
         unknown = []
-        for place, problem in _differences(document, _plain(kind, read), self.later):
+        for place, problem in _differences(document, _plain(kind, read)):
             if problem is not None:
                 raise ResultError(f"The saved {self.noun} is damaged at {shortened(place, 120)}: {problem}.")
             unknown.append(place)
@@ -191,7 +189,7 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(part, f"{place}.{key}" if place else str(key))
 
 
-def _differences(given: Any, read: Any, later: frozenset[str], place: str = "") -> Iterator[tuple[str, str | None]]:
+def _differences(given: Any, read: Any, place: str = "") -> Iterator[tuple[str, str | None]]:
     """Where a document is not what would be saved of the object read from it: a place, and what is wrong there.
 
     Nothing is wrong with a field that is not known (None); a field that is missing, or was converted to the type that
@@ -202,13 +200,13 @@ def _differences(given: Any, read: Any, later: frozenset[str], place: str = "") 
         for key in read:
             below = f"{place}.{key}" if place else str(key)
             if key in given:
-                yield from _differences(given[key], read[key], later, below)
-            elif key not in later:
+                yield from _differences(given[key], read[key], below)
+            else:
                 yield below, "it is missing"
         yield from ((f"{place}.{key}" if place else str(key), None) for key in sorted(given.keys() - read.keys()))
     elif isinstance(given, list) and isinstance(read, list) and len(given) == len(read):
         for number, (one, other) in enumerate(zip(given, read, strict=True)):
-            yield from _differences(one, other, later, f"{place}.{number}" if place else str(number))
+            yield from _differences(one, other, f"{place}.{number}" if place else str(number))
     elif isinstance(given, bool) is not isinstance(read, bool) or isinstance(given, str) is not isinstance(read, str):
         yield here, f"expected {_name(read)}, got {_name(given)}"
     elif given != read:
