@@ -19,6 +19,7 @@ what `collect_exemplars` does, 400 of train and 100 of the others. Checkpoints a
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
@@ -40,6 +41,8 @@ from neuronscope.exemplars.statistics_pass import CHUNK_SEQUENCES, Collection
 from neuronscope.subject import LoadedSubject
 
 BATCH_TOKENS = 32 * 64
+FILLING = 3 * CHUNK_SEQUENCES
+"""Sequences that are collected first: then every list is full, and fewer enter."""
 
 
 class _Deep(Exception):  # noqa: N818 - a signal, not an error
@@ -117,26 +120,27 @@ def compare(
     sequences: int,
     rounds: Iterable[int],
     clock: Callable[[], float] = time.perf_counter,
+    warm_up: int = 1,
 ) -> Comparison:
     """Time floor, strict floor and every collector one after the other, in each round on the same new chunk.
 
     Args:
-        collections: what collects; chunks that are not timed fill their lists.
+        collections: what collects.
         corpus: whatever `open_corpus` takes.
         sequences: of a round.
         rounds: one item for each round.
         clock: in seconds.
+        warm_up: how many first chunks fill the lists, and are not timed.
     """
     subject, deepest = collections[0].subject, max(point.layer for point in collections[0].accumulators)
     assert isinstance(subject, LoadedSubject)
     for_floor, *streams = (stream(subject, corpus, sequences) for _ in range(1 + len(collections)))
     run_floor(subject, inputs(subject, next(for_floor)), deepest)  # its first pass is slower
-    for collection, chunks in zip(collections, streams, strict=True):
-        collection.add_chunk(next(chunks))
-    while not all(map(_is_full, collections)):
+    for _ in range(warm_up - 1):
         next(for_floor)
-        for collection, chunks in zip(collections, streams, strict=True):
-            collection.add_chunk(next(chunks))
+    for collection, chunks in zip(collections, streams, strict=True):
+        for chunk in islice(chunks, warm_up):
+            collection.add_chunk(chunk)
     floor: list[float] = []
     strict: list[float] = []
     collectors: list[list[float]] = [[] for _ in collections]
@@ -155,18 +159,12 @@ def compare(
     )
 
 
-def _is_full(collection: Collection) -> bool:
-    """Whether the lists are full, beyond which fewer sequences enter them."""
-    layer = next(iter(collection.accumulators.values()))
-    return all(collection.pool.n_sequences[split] >= k for split, k in layer.top_k.items())
-
-
 def measure(
     subject: LoadedSubject, corpus: str, layers: list[int], sequences: int, rounds: int, clock: Callable[[], float]
 ) -> None:
     """Print one line of the table, and what a checkpoint costs."""
     collections = [Collection(subject, layers, (1, -1), k, BATCH_TOKENS) for k in (100, DEFAULT_TOP_K)]
-    found = compare(collections, corpus, sequences, range(rounds), clock)
+    found = compare(collections, corpus, sequences, range(rounds), clock, math.ceil(FILLING / sequences))
     gathered = collections[-1]
     speeds = "".join(f"  {found.speed(each):>9,.0f}" for each in (found.floor, found.strict, *found.collectors))
     ratios = "".join(f"  {each / floor:>8.3f}" for floor in (found.floor, found.strict) for each in found.collectors)

@@ -60,6 +60,7 @@ CAUSES = Mode(
     score=0.58,
     val_score=0.61,
     subset_score=0.71,
+    strength=8.3,
     unrefined_score=0.44,
     history=[
         Attempt(0, "This neuron activates when the text gives a reason.", 0.42),
@@ -573,6 +574,14 @@ def test_the_terminal_tells_scores_and_explanations() -> None:
     text = terminal(explained(), width=100)
     for expected in ("Layer 9, neuron 421", "smollm2-135m", "0.44 → 0.58", "0.71", "This neuron activates on"):
         assert expected in text
+
+
+def test_a_strength_stands_beside_the_explanation_where_one_was_fitted() -> None:
+    lines = terminal(explained(), width=120).splitlines()
+    (head,) = [line for line in lines if "Strength" in line]
+    assert head.index("Explanation") < head.index("Strength") < head.index("Test score")
+    assert [line.split()[-5] for line in lines if "→" in line] == ["8.3", "–"]
+    assert Sanitised(explained().to_html()).text.count("Strength where it applies, of 10") == 1
 
 
 def test_the_terminal_tells_the_generation_score_and_the_texts_that_it_counts() -> None:

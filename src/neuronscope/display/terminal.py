@@ -76,6 +76,7 @@ def _table(explanation: NeuronExplanation) -> Table:
     table = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False)
     table.add_column("#", justify="right", style="dim")
     table.add_column("Explanation", ratio=1, overflow="fold")
+    table.add_column("Strength", justify="right")
     table.add_column("Test score", justify="right", style="bold")
     table.add_column("Subset", justify="right")
     tested = any(mode.generation_score is not None for mode in explanation.modes)
@@ -83,8 +84,9 @@ def _table(explanation: NeuronExplanation) -> Table:
         table.add_column("Generation", justify="right")
     for position, mode in enumerate(explanation.modes, 1):
         score = f"{words.number(mode.unrefined_score)} → {words.number(mode.score)}"
-        cells = [words.visible(mode.explanation), score, words.number(mode.subset_score)]
-        table.add_row(str(position), *map(Text, [*cells, words.share(mode.generation_score)][: 4 if tested else 3]))
+        cells = [words.visible(mode.explanation), words.number(mode.strength, 1), score]
+        cells += [words.number(mode.subset_score), *([words.share(mode.generation_score)] if tested else [])]
+        table.add_row(str(position), *map(Text, cells))
     return table
 
 
