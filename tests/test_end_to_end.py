@@ -51,7 +51,7 @@ def test_a_whole_graph_runs_through_a_real_llm(
     x = ns.explain_neuron(smollm2, layer=LAYER, neuron=lively.index, store=store, llm=local_llm, config=SMALL)
 
     assert len(x.hypotheses) >= 1
-    assert x.usage.requests["hypothesis"] == SMALL.n_hypotheses
+    assert x.usage.requests["hypothesis"] in (SMALL.n_hypotheses, 2 * SMALL.n_hypotheses)  # once more for what is left
     assert x.usage.input_tokens["hypothesis"] > 100
     assert x.usage.output_tokens["hypothesis"] > 0
     assert x.usage.requests["decomposition"] >= 1 or x.status == "partial"

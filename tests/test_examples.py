@@ -81,7 +81,7 @@ async def test_a_graph_without_decomposition_clusters_its_hypotheses() -> None:
     steps = []
     async for update in graph.astream({"neuron": BOTH}, context=instruments(), stream_mode="updates"):
         steps += update
-    assert steps == ["observe", "hypothesis", "clustering", "refine", "unexplained", "conclude"]
+    assert steps == ["observe", "hypothesis", "clustering", "refine", "conclude"]
     x = await explain(graph, instruments())
     assert {mode.explanation for mode in x.modes} == {BETTER_COLOURS, BETTER_ANIMALS}
     assert x.atoms == []

@@ -31,7 +31,7 @@ BOTH = {"layer": 0, "index": 0}
 
 
 def planted_instruments(setup: ns.Setup, neuron: ns.Neuron) -> Instruments:
-    return instruments(config=ns.ExplainConfig(draft_again=False))
+    return instruments()
 
 
 def planted(agents: dict[str, Any] | None = None, **options: Any) -> AnyGraph:
@@ -107,7 +107,7 @@ def test_forms_are_plain_json() -> None:
     assert set(schema["$defs"]["ExplainConfig"]["properties"]) == set(ns.ExplainConfig.model_fields)
     assert neuron_graph().get_input_jsonschema()["required"] == ["neuron"]
     assert refinement_graph().get_input_jsonschema()["required"] == ["neuron", "modes"]
-    assert set(refinement_graph().get_output_jsonschema()["properties"]) == {"modes", "failures"}
+    assert set(refinement_graph().get_output_jsonschema()["properties"]) == {"modes", "failures", "unexplained"}
     json.dumps([schema, neuron_graph().get_output_jsonschema()])
 
 
