@@ -70,8 +70,10 @@ async def measure(candidates: Candidates, state: RefinementState, instruments: I
         NeuronScopeError: the simulator or the store failed on all of them.
     """
     modes, wanted = {mode.representative: mode for mode in state["modes"]}, [*filter(itemgetter(1), candidates.items())]
+    together = await _Together.of(state, instruments) if instruments.config.objective == "joint" else None
     outcomes = await asyncio.gather(
-        *(_measure(modes.get(name), texts, state, instruments) for name, texts in wanted), return_exceptions=True
+        *(_measure(modes.get(name), texts, state, instruments, together) for name, texts in wanted),
+        return_exceptions=True,
     )
     found: list[Measured] = []
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -87,14 +89,18 @@ async def measure(candidates: Candidates, state: RefinementState, instruments: I
 
 
 async def _measure(
-    mode: Mode | None, texts: Sequence[str], state: RefinementState, instruments: Instruments
+    mode: Mode | None,
+    texts: Sequence[str],
+    state: RefinementState,
+    instruments: Instruments,
+    together: _Together | None,
 ) -> list[Measured]:
     """Score one mode's candidates: by successive halving if the settings allow, and there is an attempt to beat."""
     neuron, scorer = state["neuron"], instruments.scorer
     sequences = await sequences_of(mode, state, instruments)
     seen = dict.fromkeys(texts, len(sequences))
     if instruments.config.racing and mode is not None and mode.history and sequences:
-        contest = await _Contest.of(mode, sequences, state, instruments)
+        contest = await _Contest.of(mode, sequences, state, instruments, together)
         truth = [exemplar.activations for exemplar in await scorer.exemplars(neuron, sequences)]
         standings = await race(contest.predict, texts, truth, await contest.reference())
         seen = {text: standing.sequences for text, standing in zip(texts, standings, strict=True)}
@@ -110,43 +116,69 @@ def _measured(text: str, score: Correlation | None, sequences: int) -> Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class _Together:
+    """What the modes predict as they are now, each by its strength."""
+
+    strengths: Mapping[str, float]
+    """By representative, of the modes that have a score."""
+    predicted: Mapping[str, Predictions]
+    """Of the same modes, per validation sequence shape `(tokens,)`."""
+
+    @classmethod
+    async def of(cls, state: RefinementState, instruments: Instruments) -> _Together:
+        neuron, ids = state["neuron"], state["exemplars"]
+        present = [mode for mode in state["modes"] if mode.val_score is not None]
+        if not present:
+            return cls({}, {})
+        names, texts = [mode.representative for mode in present], [mode.explanation for mode in present]
+        strengths = await strengths_of(texts, neuron, ids, instruments)
+        rows = await instruments.scorer.predict(neuron, texts, [*ids.validation, *ids.validation_random])
+        predicted = {
+            name: [row[place] * np.float32(strength) for row in rows]
+            for place, (name, strength) in enumerate(zip(names, strengths, strict=True))
+        }
+        return cls(dict(zip(names, strengths, strict=True)), predicted)
+
+    def others(self, mode: Mode) -> Predictions:
+        """The largest prediction of the other modes, per sequence; empty where there are none."""
+        rest = [rows for name, rows in self.predicted.items() if name != mode.representative]
+        return [np.maximum.reduce(rows) for rows in zip(*rest, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
 class _Contest:
     """What the candidates of one mode are compared by: their own predictions, or those of all modes with them."""
 
     neuron: Neuron
     sequences: Sequence[int]
     best: str
-    others: Sequence[str]
     strength: float
     """Of the mode."""
-    strengths: Sequence[float]
-    """Of the others."""
+    others: Predictions
+    """What the other modes predict together, per sequence shape `(tokens,)`; empty where that does not matter."""
     instruments: Instruments
 
     @classmethod
     async def of(
-        cls, mode: Mode, sequences: Sequence[int], state: RefinementState, instruments: Instruments
+        cls,
+        mode: Mode,
+        sequences: Sequence[int],
+        state: RefinementState,
+        instruments: Instruments,
+        together: _Together | None,
     ) -> _Contest:
-        joint = instruments.config.objective == "joint"
-        present = [other for other in state["modes"] if other is not mode and other.val_score is not None]
-        others = [other.explanation for other in present] if joint else []
-        explanations = [mode.explanation, *others]
-        fitted = await strengths_of(explanations, state["neuron"], state["exemplars"], instruments)
-        own = fitted[0] or await strength_alone(mode.explanation, state, instruments)
-        return cls(state["neuron"], sequences, mode.explanation, others, own, fitted[1:], instruments)
+        if together is None:
+            return cls(state["neuron"], sequences, mode.explanation, SCALE, [], instruments)
+        own = together.strengths.get(mode.representative) or await strength_alone(mode.explanation, state, instruments)
+        return cls(state["neuron"], sequences, mode.explanation, own, together.others(mode), instruments)
 
     async def predict(self, texts: Sequence[str], places: Sequence[int]) -> Predictions:
         """What each text predicts on these sequences, together with the other modes."""
-        sequences = [self.sequences[place] for place in places]
-        own = await self.instruments.scorer.predict(self.neuron, texts, sequences)
+        own = await self.instruments.scorer.predict(self.neuron, texts, [self.sequences[place] for place in places])
         if not self.others:
             return own
-        rest = await self.instruments.scorer.predict(self.neuron, self.others, sequences)
-        weights = np.asarray(self.strengths, dtype=np.float32)[:, None]
-        return [
-            np.maximum(rows * np.float32(self.strength), (other * weights).max(axis=0))
-            for rows, other in zip(own, rest, strict=True)
-        ]
+        factor = np.float32(self.strength)
+        return [np.maximum(rows * factor, self.others[place]) for rows, place in zip(own, places, strict=True)]
 
     async def reference(self) -> list[Floats]:
         """What the mode's explanation so far predicts, in the same way."""

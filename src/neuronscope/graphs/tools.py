@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from typing import Annotated, Any, cast
 
 import numpy as np
@@ -89,11 +90,13 @@ TOOLS = [score_explanations, capture_activations]
 
 def artifacts(messages: Sequence[ToolMessage], tool_name: str, kind: Any) -> list[Any]:
     """What a tool's messages carry, read as this kind: from a checkpoint it comes back as plain data."""
-    return [
-        TypeAdapter(kind).validate_python(message.artifact)
-        for message in messages
-        if message.name == tool_name and message.status != "error"
-    ]
+    found = [message.artifact for message in messages if message.name == tool_name and message.status != "error"]
+    return [_reader(kind).validate_python(artifact) for artifact in found]
+
+
+@cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 async def errors_to_messages(

@@ -111,7 +111,7 @@ class Scorer:
             if self._worker is None or self._worker.done():
                 self._worker = asyncio.create_task(self._serve())
             await done
-        return [np.stack([known[text, number] for text in explanations]) for number in sequence_ids]
+        return [np.array([known[text, number] for text in explanations]) for number in sequence_ids]
 
     async def score(
         self, neuron: Neuron, explanations: Sequence[str], sequence_ids: Sequence[int]
