@@ -506,6 +506,18 @@ async def test_modes_that_have_become_one_are_merged():
     assert len(alone) == 2
 
 
+@pytest.mark.parametrize(("objective", "of_others"), [("joint", False), ("neuron", True)])
+async def test_what_another_mode_predicts_is_no_error_of_a_mode(objective, of_others):
+    config = ExplainConfig(max_iterations=0, objective=objective)
+    colours, animals = await together([COLOUR_MODE, BETTER_ANIMALS], {}, config)
+    missed = {error.token.strip() for error in colours.best.errors if error.actual > error.predicted}
+    assert "blue" in missed
+    assert bool(missed & set(ANIMALS)) is of_others
+    missed = {error.token.strip() for error in animals.best.errors if error.actual > error.predicted}
+    assert "blue" in missed
+    assert ("red" in missed) is of_others
+
+
 async def test_a_mode_without_which_the_others_predict_no_worse_is_dropped():
     modes = await together([BETTER_COLOURS, BETTER_ANIMALS, on("the")], {}, ExplainConfig(max_iterations=0))
     assert [mode.explanation for mode in modes] == [BETTER_COLOURS, BETTER_ANIMALS]

@@ -8,7 +8,6 @@ worse is dropped. With `"neuron"` and `"mode"` nothing happens but the choice of
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,8 +23,9 @@ from neuronscope.graphs.objective import correlations, pooled, strength_alone, s
 from neuronscope.graphs.probe import read_probes
 from neuronscope.graphs.tools import artifacts, score_explanations
 from neuronscope.graphs.unexplained import unexplained_by
+from neuronscope.metrics.correlation import largest_errors, on_scale
 from neuronscope.metrics.joint import scaled
-from neuronscope.results import Attempt, Failure, Measured, Mode, sortable
+from neuronscope.results import Attempt, Failure, Measured, Mode, PredictionError, sortable
 from neuronscope.state import Instruments, RefinementState
 
 SAME_PREDICTION = 0.95
@@ -88,7 +88,7 @@ async def _reconciled(
             modes = await _needed(modes, state, instruments)
             unexplained = await unexplained_by(modes, state, instruments)
     if config.feedback == "errors":
-        modes = await asyncio.gather(*(_with_errors(mode, state, instruments) for mode in modes))
+        modes = await _with_errors(modes, state, instruments)
     update = _update(modes, settled, failures, state)
     return {**update, "unexplained": unexplained} if unexplained else update
 
@@ -229,13 +229,48 @@ async def _needed(modes: list[Mode], state: RefinementState, instruments: Instru
     return modes
 
 
-async def _with_errors(mode: Mode, state: RefinementState, instruments: Instruments) -> Mode:
-    """Note on the mode's best attempt where it fails most on feedback text."""
-    ids = state["exemplars"]
+async def _with_errors(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
+    """Note on each mode's best attempt where it fails most on feedback text.
+
+    With `objective="joint"` nothing counts as missed that another mode predicts: else each mode would be told to take
+    over what the others explain.
+    """
+    ids, neuron, scorer = state["exemplars"], state["neuron"], instruments.scorer
     sequences = [*ids.feedback, *ids.feedback_random]
-    if mode.best is None or mode.best.val_score is None or mode.best.errors or not sequences:
-        return mode
-    errors = await instruments.scorer.errors(state["neuron"], mode.explanation, sequences, ids.maximum)
+    measured = {
+        mode.representative: mode.explanation for mode in modes if mode.best and mode.best.val_score is not None
+    }
+    if not sequences or not measured:
+        return modes
+    exemplars = await scorer.exemplars(neuron, sequences)
+    found = await scorer.predict(neuron, list(measured.values()), sequences)
+    predicted: list[Floats] = [rows.astype(np.float64) for rows in found]
+    if instruments.config.objective == "joint":
+        strengths = await strengths_of(list(measured.values()), neuron, ids, instruments)
+        predicted = [
+            _not_of_others(scaled(rows, strengths), on_scale(exemplar.activations, ids.maximum))
+            for rows, exemplar in zip(predicted, exemplars, strict=True)
+        ]
+    errors = {
+        name: largest_errors([rows[place] for rows in predicted], exemplars, ids.maximum)
+        for place, name in enumerate(measured)
+    }
+    return [_noting(mode, errors[mode.representative]) if mode.representative in errors else mode for mode in modes]
+
+
+def _not_of_others(rows: Floats, actual: Floats) -> Floats:
+    """The prediction that each mode's errors are told by: all modes' together, with the mistakes of others left out.
+
+    Args:
+        rows: shape `(modes, tokens)`, each by its strength.
+        actual: shape `(tokens,)`, on the same scale.
+    """
+    together = np.broadcast_to(rows.max(axis=0), rows.shape)
+    by_another = (together > actual) & (rows < together)
+    return np.where(by_another, actual, together)
+
+
+def _noting(mode: Mode, errors: tuple[PredictionError, ...]) -> Mode:
     best = mode.best
     history = [replace(attempt, errors=errors) if attempt is best else attempt for attempt in mode.history]
     return replace(mode, history=history)

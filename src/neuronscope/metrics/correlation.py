@@ -139,19 +139,17 @@ def largest_errors(
         n: at most this many each way, largest first; one text of a token appears once each way.
         at_least: smaller differences are no mistakes.
     """
+    if not exemplars:
+        return ()
     actual = [on_scale(exemplar.activations, maximum) for exemplar in exemplars]
-    differences = [prediction - truth for prediction, truth in zip(predicted, actual, strict=True)]
-    flat = [
-        (float(difference), number, position)
-        for number, row in enumerate(differences)
-        for position, difference in enumerate(row)
-        if abs(difference) >= at_least
-    ]
+    differences = np.concatenate(predicted) - np.concatenate(actual)
+    places = [(number, position) for number, row in enumerate(actual) for position in range(len(row))]
     errors: list[PredictionError] = []
     for sign in (-1, 1):
-        worst = sorted((item for item in flat if item[0] * sign > 0), key=lambda item: -abs(item[0]))
+        size = sign * differences
+        worst = np.argsort(-size, kind="stable")
         seen: set[str] = set()
-        for _, number, position in worst:
+        for number, position in (places[each] for each in worst if size[each] >= at_least):
             tokens = exemplars[number].tokens
             if len(seen) == n:
                 break

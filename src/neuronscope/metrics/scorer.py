@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.interfaces import BatchSimulator, ExemplarSource, Simulator
-from neuronscope.metrics.correlation import SCALE, Correlation, assign_exemplars, largest_errors, pearson_rows
-from neuronscope.results import PredictionError
+from neuronscope.metrics.correlation import SCALE, Correlation, assign_exemplars, pearson_rows
 from neuronscope.types import Exemplar, Neuron
 
 Predictions = list[NDArray[np.float32]]
@@ -136,14 +135,6 @@ class Scorer:
         predictions = await self.predict(neuron, explanations, sequence_ids)
         exemplars = await self.exemplars(neuron, sequence_ids)
         return assign_exemplars(predictions, [exemplar.activations for exemplar in exemplars])
-
-    async def errors(
-        self, neuron: Neuron, explanation: str, sequence_ids: Sequence[int], maximum: float
-    ) -> tuple[PredictionError, ...]:
-        """Where an explanation fails most on these sequences (see `largest_errors`)."""
-        predictions = await self.predict(neuron, [explanation], sequence_ids)
-        exemplars = await self.exemplars(neuron, sequence_ids)
-        return largest_errors([prediction[0] for prediction in predictions], exemplars, maximum)
 
     def simulated_tokens(self, neuron: Neuron) -> int:
         """Explanation-token pairs that the simulator has predicted for this neuron."""
