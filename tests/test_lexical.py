@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import neuronscope as ns
 from agent_helpers import runtime
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.llm.embeddings import MiniLM
+from neuronscope.llm.minilm import MiniLM
 from neuronscope.offline.agents import LexicalDecomposition, LexicalHypothesis, LexicalRefinement
 from neuronscope.offline.conditions import Condition
 from neuronscope.offline.english import quotable, read, write
