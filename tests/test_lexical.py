@@ -137,6 +137,24 @@ async def test_drafts_are_the_same_every_time():
     assert first == second
 
 
+async def again(*explanations):
+    """What is drafted the second time, when some modes have been refined."""
+    second = state(modes=[Mode(text) for text in explanations], hypotheses=["the first"], unexplained=[0, 3, 6])
+    hypotheses = (await LexicalHypothesis()(second, running()))["hypotheses"]
+    assert hypotheses[0] == "the first"
+    return said(" ".join(hypotheses[1:]))
+
+
+async def test_a_second_time_they_are_of_the_meaning_that_no_mode_has():
+    assert await again(write([Condition(word, (), 10.0) for word in COLOURS])) == set(MONTHS)
+
+
+async def test_leftovers_of_the_modes_are_no_meaning_of_their_own():
+    most = [*COLOURS, *MONTHS[1:]]
+    assert await again(write([Condition(word, (), 10.0) for word in most])) == set()
+    assert await again(*(write([Condition(word, (), 10.0) for word in words]) for words in (COLOURS, MONTHS))) == set()
+
+
 # Decomposition
 
 letters = st.characters(exclude_categories=("C", "Zl", "Zp"), exclude_characters="`") | st.just("\n")
