@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering
 
 from neuronscope.agents.distinguishing import FRAME, in_one_frame, telling_words
-from neuronscope.llm.embeddings import MiniLM, embed
+from neuronscope.llm.embeddings import embed
+from neuronscope.llm.minilm import MiniLM
 from neuronscope.offline.conditions import Condition
 from neuronscope.offline.english import write
 

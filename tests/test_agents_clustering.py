@@ -16,7 +16,7 @@ from agent_helpers import runtime
 from neuronscope.agents import ClusteringAgent
 from neuronscope.agents.clustering import cluster_atoms, principal_points
 from neuronscope.agents.distinguishing import in_one_frame, telling_words
-from neuronscope.llm.embeddings import MiniLM
+from neuronscope.llm.minilm import MiniLM
 from neuronscope.results import Cluster
 
 PREFIX = "This neuron activates when "

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import neuronscope as ns
 from agent_helpers import runtime
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.llm.embeddings import MiniLM
+from neuronscope.llm.minilm import MiniLM
 from neuronscope.offline.agents import LexicalDecomposition, LexicalHypothesis, LexicalRefinement
 from neuronscope.offline.conditions import Condition
 from neuronscope.offline.english import quotable, read, write
@@ -135,6 +135,24 @@ async def test_without_any_train_text_there_are_no_drafts():
 async def test_drafts_are_the_same_every_time():
     first, second = [await LexicalHypothesis()(state(), running()) for _ in range(2)]
     assert first == second
+
+
+async def again(*explanations):
+    """What is drafted the second time, when some modes have been refined."""
+    second = state(modes=[Mode(text) for text in explanations], hypotheses=["the first"], unexplained=[0, 3, 6])
+    hypotheses = (await LexicalHypothesis()(second, running()))["hypotheses"]
+    assert hypotheses[0] == "the first"
+    return said(" ".join(hypotheses[1:]))
+
+
+async def test_a_second_time_they_are_of_the_meaning_that_no_mode_has():
+    assert await again(write([Condition(word, (), 10.0) for word in COLOURS])) == set(MONTHS)
+
+
+async def test_leftovers_of_the_modes_are_no_meaning_of_their_own():
+    most = [*COLOURS, *MONTHS[1:]]
+    assert await again(write([Condition(word, (), 10.0) for word in most])) == set()
+    assert await again(*(write([Condition(word, (), 10.0) for word in words]) for words in (COLOURS, MONTHS))) == set()
 
 
 # Decomposition

@@ -25,7 +25,8 @@ from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
 from neuronscope.llm import UsageTracker, ask, ask_blocking, local, model_name, request_failure, resolve_llm
 from neuronscope.llm import models as backends
-from neuronscope.llm.embeddings import MiniLM, resolve_embeddings
+from neuronscope.llm.embeddings import resolve_embeddings
+from neuronscope.llm.minilm import MiniLM
 from neuronscope.llm.models import backend_of
 from neuronscope.results import Usage
 
@@ -375,3 +376,12 @@ def test_minilm_gives_unit_vectors_in_the_order_asked_and_remembers_them(capfd: 
     assert len(minilm._vectors) == 2
     assert minilm.model is MiniLM().model
     assert "%" not in capfd.readouterr().err  # no progress bar
+
+
+def test_minilm_gives_a_text_the_same_vector_whatever_it_is_embedded_with() -> None:
+    words = [str(number) + word for word in ["", " ships", " law courts of appeal", " r", "!"] for number in range(40)]
+    together = dict(zip(words, MiniLM().embed_documents(words), strict=True))
+    for some in (words[:1], words[3::7], words[::-2]):
+        assert MiniLM().embed_documents(some) == [together[word] for word in some]
+    assert len(MiniLM().embed_query("a very long text " * 500)) == 384
+    assert MiniLM().embed_query("") == MiniLM().embed_query(" ")

