@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from neuronscope.llm.usage import UsageTracker
+    from neuronscope.metrics.data import Material
+    from neuronscope.metrics.evaluator import Bench
+    from neuronscope.metrics.table import Measurement
     from neuronscope.types import Exemplar, Neuron
 
 
@@ -182,3 +185,36 @@ class ExemplarSource(Protocol):
 
     def by_id(self, neuron: Neuron, sequence_ids: Sequence[int]) -> list[Exemplar]:
         """Exemplars of given sequences, in the order asked."""
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A kind of score, of one row or several: `@neuronscope.metrics.metric` makes one of a function."""
+
+    @property
+    def name(self) -> str:
+        """What `metrics=` calls it."""
+
+    @property
+    def rows(self) -> Sequence[str]:
+        """The names of its rows, `Measurement.metric`."""
+
+    @property
+    def tells(self) -> str:
+        """The question that it answers."""
+
+    @property
+    def chance(self) -> str:
+        """What knowing nothing gets."""
+
+    @property
+    def needs(self) -> Mapping[str, str]:
+        """What it cannot do without, "llm" or "subject", and what that does for it."""
+
+    @property
+    def near_misses(self) -> bool:
+        """Whether it looks at near misses, which are searched for only then."""
+
+    @property
+    def measure(self) -> Callable[[Material, Bench], Awaitable[list[Measurement]]]:
+        """Takes the held-out sequences with their predictions, and what is at hand; gives rows of the table."""

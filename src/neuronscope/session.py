@@ -7,7 +7,7 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from neuronscope import blocking
 from neuronscope.arguments import integers
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neuronscope.cluster import RayEngine
     from neuronscope.evaluation import Explanations
     from neuronscope.llm import Budget
+    from neuronscope.metrics.registry import AnyMetrics
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
     from neuronscope.state import Instruments
@@ -281,7 +282,7 @@ class Session:
         self,
         explanations: Explanations,
         neuron: AnyNeuron | None = None,
-        metrics: Sequence[str] | Literal["all"] = "all",
+        metrics: AnyMetrics = "all",
         *,
         config: ExplainConfig | None = None,
         firing_share: float = FIRING_SHARE,
@@ -296,7 +297,7 @@ class Session:
         Args:
             explanations: a sentence, several, a mode, or a whole result with its modes.
             neuron: the neuron; None is the result's own.
-            metrics: families of metrics, or "all" that can be had here.
+            metrics: names of metrics and metrics of your own, or "all" named ones that can be had here.
             config: sizes and seed of the held-out sets; None is the result's own, or else the session's.
             firing_share: a token fires above this share of the neuron's largest activation, 0 to 1.
             n_bootstrap: draws behind each interval.
