@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from neuronscope.cluster import RayEngine
     from neuronscope.evaluation import Explanations
+    from neuronscope.graphs.explainer import Scored
+    from neuronscope.interfaces import Explainer
     from neuronscope.llm import Budget
     from neuronscope.metrics.registry import AnyMetrics
     from neuronscope.metrics.table import Evaluation
@@ -229,6 +231,36 @@ class Session:
         unit = self.neuron(layer, neuron, sign)
         with stopping_threads():
             return await run_graph(unit, self.resources.instruments(), progress)
+
+    async def ascore_explainer(
+        self,
+        explainer: Explainer,
+        layer: Index | AnyNeuron | None = None,
+        neuron: Index | AnyNeuron | None = None,
+        *,
+        sign: int = 1,
+    ) -> Scored:
+        """Have a baseline, or a method of your own, explain one neuron, and score it as `explain` scores its modes.
+
+        The exemplars, the simulator and the scores are those of `explain` with the same settings.
+
+        Args:
+            explainer: one of `neuronscope.baselines`, or anything with a `name` and `explain` (`interfaces.Explainer`).
+            layer: the neuron, or its layer: as for `explain`.
+            neuron: the index within the layer.
+            sign: of the index.
+
+        Raises:
+            NeuronScopeError: there is no such neuron, or the explainer, its model or the simulator failed.
+        """
+        from neuronscope.graphs.explainer import score_explainer
+
+        unit = self.neuron(layer, neuron, sign)
+        with stopping_threads():
+            return await score_explainer(explainer, unit, self.resources.instruments())
+
+    score_explainer = blocking.blocking(ascore_explainer)
+    """`ascore_explainer` for scripts and notebooks: it waits."""
 
     async def aexplain_many(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 import neuronscope as ns
-from neuronscope.baselines.token_lookup import TokenLookup
+from neuronscope.baselines import LookupTable
 from neuronscope.graphs.observe import draw_exemplars
 from neuronscope.results import mean_of
 
@@ -80,7 +80,7 @@ def explain_and_compare(
     train = store.exemplars(neuron, "train", LOOKUP_EXEMPLARS)
     drawn = draw_exemplars(store, neuron, config)
     test = store.by_id(neuron, [*drawn.test, *drawn.test_random])
-    ten, unlimited = TokenLookup(train, LIMITED), TokenLookup(train)
+    ten, unlimited = LookupTable(train, LIMITED), LookupTable(train)
     return Row(explanation, ten.score(test), unlimited.score(test))
 
 
