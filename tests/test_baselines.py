@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,16 @@ async def test_a_dead_neuron_is_explained_by_nobody() -> None:
 async def test_what_cannot_be_scored_is_refused(explainer: Own, message: str) -> None:
     with pytest.raises(ns.ConfigurationError, match=message):
         await score_explainer(explainer, BOTH, instruments())
+
+
+async def test_the_documents_own_method_works() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class LongestToken" in block)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    scored = await score_explainer(names["LongestToken"](), BOTH, instruments())
+    assert scored.explanation is not None
+    assert scored.explanation.modes[0].explanation == 'This neuron activates on "stood".'
 
 
 # The look-up table

@@ -374,6 +374,16 @@ def test_a_metric_of_ones_own_stands_after_those_that_have_a_name() -> None:
         evaluated(RIGHT, metrics=[print])
 
 
+def test_the_documents_own_metric_works() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "@metric(" in block)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    table = evaluated([RIGHT, WRONG], metrics=["correlation", names["peak_match"]])
+    assert [only(table, "peak_match", text).value for text in (RIGHT, WRONG)] == [1, 0]
+    assert evaluated(RIGHT, DEAD, metrics=[names["peak_match"]]).measurements[0].note == "nothing fires"
+
+
 def test_the_documents_table_is_that_of_the_metrics_and_they_give_those_rows() -> None:
     page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
     section = page.split("## The metrics")[1].split("\n### ")[0]
