@@ -17,8 +17,12 @@ from typer.testing import CliRunner
 
 import neuronscope as ns
 from agent_helpers import answering
+from neuronscope import metrics
 from neuronscope.cli.main import app
 from neuronscope.graphs import build_neuron_graph
+from neuronscope.metrics import named
+from neuronscope.metrics.bootstrap import Estimate
+from neuronscope.metrics.table import measurement
 from neuronscope.results import Mode, NeuronExplanation
 from planted import (
     AGENTS,
@@ -322,6 +326,74 @@ def test_without_a_subject_concepts_are_refused_if_named_and_listed_if_not() -> 
     with pytest.raises(ns.ConfigurationError, match="Pass subject="):
         evaluated(RIGHT, metrics=["concept"], llm=llm, store=own)
     assert "subject" in evaluated(RIGHT, llm=llm, store=own).unavailable["concept"]
+
+
+# Names, and metrics of one's own
+
+NEW_METRIC = """
+from neuronscope.metrics import metric
+from neuronscope.metrics.bootstrap import Estimate
+from neuronscope.metrics.table import measurement
+
+
+@metric("length", rows=["length_words"], tells="how long is it?", chance="none")
+async def length(material, bench):
+    return [
+        measurement("length_words", text, Estimate(n, n, n), n=1, chance=None, judge=f"seed {bench.seed}")
+        for text in material.explanations
+        for n in [len(text.split())]
+    ]
+"""
+
+
+def test_a_new_metric_with_a_name_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "length.py").write_text(NEW_METRIC)
+    monkeypatch.setattr(named, "__path__", [*named.__path__, str(tmp_path)])
+    everything = evaluated([WRONG])
+    assert everything.measurements[-1].metric == "length_words"
+    (row,) = evaluated([WRONG], metrics=["length"], seed=3).measurements
+    assert (row.value, row.judge) == (len(WRONG.split()), "seed 3")
+    with pytest.raises(ns.ConfigurationError, match=r"Did you mean 'length'\?.*retrieval.*length; or 'all'"):
+        evaluated([WRONG], metrics=["lenght"])
+    help_text = CliRunner().invoke(app, ["evaluate", "--help"], env={"COLUMNS": "200"}).stdout
+    assert ", ".join(named.named_metrics()) in " ".join(help_text.replace("│", " ").split())
+
+
+def test_a_metric_of_ones_own_stands_after_those_that_have_a_name() -> None:
+    @metrics.metric("mine", rows=["mine"], tells="?", chance="?", near_misses=True)
+    async def mine(material: Any, bench: Any) -> list[ns.Measurement]:
+        n = len(material.near_misses.exemplars)
+        return [measurement("mine", None, Estimate(1.0, 1.0, 1.0), n=n, chance=0.0, judge=bench.embeddings.name)]
+
+    embeddings = FiringWords()
+    embeddings.name = "firing words"
+    table = evaluated(RIGHT, metrics=[mine, "r2"], embeddings=embeddings)
+    assert [row.metric for row in table.measurements] == ["r2", "mine"]
+    assert table.measurements[-1].n == len(table.provenance["sequences"]["near_misses"]) > 0
+    with pytest.raises(ns.ConfigurationError, match="no metric: put `@metric"):
+        evaluated(RIGHT, metrics=[print])
+
+
+def test_the_documents_own_metric_works() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "@metric(" in block)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    table = evaluated([RIGHT, WRONG], metrics=["correlation", names["peak_match"]])
+    assert [only(table, "peak_match", text).value for text in (RIGHT, WRONG)] == [1, 0]
+    assert evaluated(RIGHT, DEAD, metrics=[names["peak_match"]]).measurements[0].note == "nothing fires"
+
+
+def test_the_documents_table_is_that_of_the_metrics_and_they_give_those_rows() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    section = page.split("## The metrics")[1].split("\n### ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")][1:]
+    known = named.named_metrics().values()
+    rows = [", ".join(f"`{row}`" for row in each.rows) for each in known]
+    assert lines == [f"| `{m.name}` | {row} | {m.tells} | {m.chance} |" for m, row in zip(known, rows, strict=True)]
+    everything = evaluated([RIGHT], llm=answering(knows_the_answer))
+    given = dict.fromkeys(row.metric for row in everything.measurements)
+    assert list(given) == [row for each in known for row in each.rows]
 
 
 # What may be evaluated

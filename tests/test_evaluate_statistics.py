@@ -12,11 +12,14 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import bootstrap
 from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score, roc_auc_score
 
-from neuronscope.metrics.agreement import Line, correlation, fit_line, quantiles, variance_explained
+from neuronscope.metrics.auc import auc
 from neuronscope.metrics.bootstrap import Estimate, Resampling, draw_weights, estimate
-from neuronscope.metrics.classification import accuracy, always_yes, classify, confusion, fit_threshold
+from neuronscope.metrics.classification import always_yes, classify, confusion, fit_threshold
 from neuronscope.metrics.correlation import pearson
-from neuronscope.metrics.retrieval import auc, mean_difference, odd_one_out
+from neuronscope.metrics.named.concept import mean_difference
+from neuronscope.metrics.named.correlation import correlation, quantiles
+from neuronscope.metrics.named.intruder import accuracy, odd_one_out
+from neuronscope.metrics.named.r2 import Line, fit_line, variance_explained
 
 FEW = Resampling(n=40, seed=0)
 MANY = Resampling(n=4000, seed=0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuronscope as ns
-from neuronscope.baselines.token_lookup import TokenLookup
+from neuronscope.baselines import LookupTable
 from neuronscope.experiments.offline import Row, random_neurons, table
 
 sequences = st.lists(
@@ -39,19 +39,19 @@ def test_a_lookup_predicts_each_tokens_mean(train, test, limit):
     predicted = [np.mean(seen[token]) if token in kept else 0.0 for token, _ in pairs]
     actual = [activation for _, activation in pairs]
     if np.ptp(actual) == 0:
-        assert TokenLookup(exemplars(train), limit).score(exemplars(test)) is None
+        assert LookupTable(exemplars(train), limit).score(exemplars(test)) is None
         return
     expected = correlation(predicted, actual)
-    assert TokenLookup(exemplars(train), limit).score(exemplars(test)) == pytest.approx(expected, abs=1e-6)
+    assert LookupTable(exemplars(train), limit).score(exemplars(test)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_lookup_of_its_own_exemplars_is_perfect_where_tokens_decide():
     known = exemplars([[(1, 5), (2, 0), (3, 2)], [(3, 2), (1, 5)]])
-    assert TokenLookup(known).score(known) == pytest.approx(1.0)
+    assert LookupTable(known).score(known) == pytest.approx(1.0)
 
 
 def test_a_lookup_made_of_nothing_scores_0():
-    assert TokenLookup([]).score(exemplars([[(1, 5), (2, 0)]])) == 0.0
+    assert LookupTable([]).score(exemplars([[(1, 5), (2, 0)]])) == 0.0
 
 
 def test_random_neurons_are_distinct_and_the_same_every_time():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from neuronscope.arguments import integer, real
 from neuronscope.config import FIRING_SHARE, ExplainConfig, Setup
@@ -18,7 +18,9 @@ from neuronscope.results import Mode, NeuronExplanation
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
+    from neuronscope.interfaces import Metric
     from neuronscope.llm.types import AnyLLM
+    from neuronscope.metrics.registry import AnyMetrics
 
 Explanations = str | Mode | NeuronExplanation | Sequence[str | Mode]
 
@@ -33,7 +35,7 @@ class Request:
     texts: list[str]
     """The explanations as sentences, each once."""
     neuron: Neuron
-    metrics: Sequence[str] | Literal["all"]
+    metrics: AnyMetrics
     config: ExplainConfig | None
     """Sizes and seed of the held-out sets, if they are not those of whom it is asked."""
     firing_share: float
@@ -44,7 +46,7 @@ class Request:
         cls,
         explanations: Explanations,
         neuron: AnyNeuron | None = None,
-        metrics: Sequence[str] | Literal["all"] = "all",
+        metrics: AnyMetrics = "all",
         *,
         config: ExplainConfig | None = None,
         firing_share: float = FIRING_SHARE,
@@ -66,15 +68,15 @@ class Request:
             resampling=Resampling(integer(n_bootstrap, "n_bootstrap", least=1), integer(seed, "seed")),
         )
 
-    def families(self, judge: AnyLLM, has_subject: bool) -> tuple[list[str], dict[str, str]]:
-        """The families of metrics that can be had, and why others cannot.
+    def chosen(self, judge: AnyLLM, has_subject: bool) -> tuple[list[Metric], dict[str, str]]:
+        """The metrics that can be had, and why others cannot.
 
         Raises:
             ConfigurationError: a metric that was named cannot be had, or there is none of that name.
         """
-        from neuronscope.metrics.evaluator import available
+        from neuronscope.metrics.named import choose
 
-        return available(self.metrics, has_llm=judge != "offline", has_subject=has_subject)
+        return choose(self.metrics, has_llm=judge != "offline", has_subject=has_subject)
 
 
 def check_request(request: Request, setup: Setup) -> None:
@@ -84,7 +86,7 @@ def check_request(request: Request, setup: Setup) -> None:
         ConfigurationError: it has not.
     """
     has_subject = setup.subject is not None or subject_of(setup.store) is not None
-    request.families(judge_of(setup), has_subject)
+    request.chosen(judge_of(setup), has_subject)
     if setup.subject is None and setup.store is None:
         raise ConfigurationError(_NOTHING)
 
@@ -116,7 +118,7 @@ async def measure(request: Request, resources: Resources) -> Evaluation:
     from neuronscope.metrics.evaluator import Bench
 
     model = judge_of(resources.setup)
-    families, unavailable = request.families(model, resources.subject is not None)
+    metrics, unavailable = request.chosen(model, resources.subject is not None)
     usage = resources.usage_tracker()
     bench = Bench(
         neuron=request.neuron,
@@ -130,8 +132,8 @@ async def measure(request: Request, resources: Resources) -> Evaluation:
         resampling=request.resampling,
     )
     ids = await asyncio.to_thread(draw_exemplars, bench.store, bench.neuron, bench.config)
-    material = await bench.gather(ids, request.texts, families)
-    measurements = [row for family in families for row in await bench.measure(family, material)]
+    material = await bench.gather(ids, request.texts, any(metric.near_misses for metric in metrics))
+    measurements = [row for metric in metrics for row in await metric.measure(material, bench)]
     provenance = bench.provenance(material) | {"usage": dict(usage.counts())}
     provenance |= _explained_elsewhere(request.explanations, provenance["subject"])
     return Evaluation(bench.neuron, request.texts, measurements, unavailable, provenance)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from neuronscope import blocking
 from neuronscope.config import FIRING_SHARE, ExplainConfig, Progress, Setup
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from neuronscope.cluster import RayEngine
     from neuronscope.config import AnyBudget, AnyCorpus, AnyEmbeddings, AnySimulator, AnyStore, AnySubject, LLMs
     from neuronscope.evaluation import Explanations
+    from neuronscope.metrics.registry import AnyMetrics
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
     from neuronscope.runs.spec import RunSpec
@@ -230,7 +231,7 @@ run = blocking.blocking_iterator(arun)
 async def aevaluate(
     explanations: Explanations,
     neuron: AnyNeuron | None = None,
-    metrics: Sequence[str] | Literal["all"] = "all",
+    metrics: AnyMetrics = "all",
     *,
     subject: AnySubject | None = None,
     llm: LLMs = "offline",
@@ -248,9 +249,9 @@ async def aevaluate(
     Args:
         explanations: a sentence, several, a mode, or a whole result with its modes.
         neuron: the neuron, or `(layer, index)`, or text such as `"9/740"`; None is the result's own.
-        metrics: families among correlation, r2, detection, fuzzing, retrieval, intruder and concept (`docs/metrics.md`
-            says what each means), or "all": those that cannot be had here are then listed in the table's
-            `unavailable`, with the reason.
+        metrics: names of metrics (`docs/metrics.md` has them all and what each means), and metrics of your own; or
+            "all" that have a name: those that cannot be had here are then listed in the table's `unavailable`, with the
+            reason.
         subject: the model: anything `load_subject` takes, or a subject. It may be left out if the store has one bound,
             or knows all activations itself.
         llm: who judges detection, fuzzing and intruders beside the simulator and the embeddings, and writes the texts

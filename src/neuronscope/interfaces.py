@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -12,7 +13,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from neuronscope.llm.usage import UsageTracker
-    from neuronscope.types import Exemplar, Neuron
+    from neuronscope.metrics.data import Material
+    from neuronscope.metrics.evaluator import Bench
+    from neuronscope.metrics.table import Measurement
+    from neuronscope.results import Usage
+    from neuronscope.state import Instruments
+    from neuronscope.types import Exemplar, ExemplarIds, Neuron
+
+    Predict = Callable[[Sequence[Exemplar]], Sequence[NDArray[np.floating[Any]]]]
+    """From exemplars without activations to arrays of shape `(tokens,)`, on any scale."""
 
 
 @runtime_checkable
@@ -182,3 +191,70 @@ class ExemplarSource(Protocol):
 
     def by_id(self, neuron: Neuron, sequence_ids: Sequence[int]) -> list[Exemplar]:
         """Exemplars of given sequences, in the order asked."""
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A kind of score, of one row or several: `@neuronscope.metrics.metric` makes one of a function."""
+
+    @property
+    def name(self) -> str:
+        """What `metrics=` calls it."""
+
+    @property
+    def rows(self) -> Sequence[str]:
+        """The names of its rows, `Measurement.metric`."""
+
+    @property
+    def tells(self) -> str:
+        """The question that it answers."""
+
+    @property
+    def chance(self) -> str:
+        """What knowing nothing gets."""
+
+    @property
+    def needs(self) -> Mapping[str, str]:
+        """What it cannot do without, "llm" or "subject", and what that does for it."""
+
+    @property
+    def near_misses(self) -> bool:
+        """Whether it looks at near misses, which are searched for only then."""
+
+    @property
+    def measure(self) -> Callable[[Material, Bench], Awaitable[list[Measurement]]]:
+        """Takes the held-out sequences with their predictions, and what is at hand; gives rows of the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What an `Explainer` has found out: sentences, or predictions, or both."""
+
+    sentences: Sequence[str] = ()
+    """Explanations, one for each thing that the neuron responds to; the simulator makes predictions of them."""
+    predict: Predict | None = None
+    """Its own predictions: from exemplars without activations to arrays of shape `(tokens,)`, on any scale."""
+    usage: Usage | None = None
+    """What it cost; None is what the instruments have counted."""
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """A baseline, or a method of one's own: `Session.score_explainer` scores it as `explain_neuron` is scored."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    async def explain(self, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments) -> Explained:
+        """Find out what a neuron responds to.
+
+        Args:
+            neuron: the neuron.
+            exemplars: which sequences may be used for what: train is to be read, validation only to select, and the
+                test sequences are not told. `await instruments.scorer.exemplars(neuron, exemplars.train)` gets them.
+            instruments: the model, the store, the simulator, the language model, the settings, and the scorer.
+
+        Raises:
+            NeuronScopeError: it cannot.
+        """

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from neuronscope import blocking
 from neuronscope.arguments import integers
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from neuronscope.cluster import RayEngine
     from neuronscope.evaluation import Explanations
+    from neuronscope.graphs.explainer import Scored
+    from neuronscope.interfaces import Explainer
     from neuronscope.llm import Budget
+    from neuronscope.metrics.registry import AnyMetrics
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
     from neuronscope.state import Instruments
@@ -229,6 +232,36 @@ class Session:
         with stopping_threads():
             return await run_graph(unit, self.resources.instruments(), progress)
 
+    async def ascore_explainer(
+        self,
+        explainer: Explainer,
+        layer: Index | AnyNeuron | None = None,
+        neuron: Index | AnyNeuron | None = None,
+        *,
+        sign: int = 1,
+    ) -> Scored:
+        """Have a baseline, or a method of your own, explain one neuron, and score it as `explain` scores its modes.
+
+        The exemplars, the simulator and the scores are those of `explain` with the same settings.
+
+        Args:
+            explainer: one of `neuronscope.baselines`, or anything with a `name` and `explain` (`interfaces.Explainer`).
+            layer: the neuron, or its layer: as for `explain`.
+            neuron: the index within the layer.
+            sign: of the index.
+
+        Raises:
+            NeuronScopeError: there is no such neuron, or the explainer, its model or the simulator failed.
+        """
+        from neuronscope.graphs.explainer import score_explainer
+
+        unit = self.neuron(layer, neuron, sign)
+        with stopping_threads():
+            return await score_explainer(explainer, unit, self.resources.instruments())
+
+    score_explainer = blocking.blocking(ascore_explainer)
+    """`ascore_explainer` for scripts and notebooks: it waits."""
+
     async def aexplain_many(
         self,
         neurons: Iterable[AnyNeuron],
@@ -281,7 +314,7 @@ class Session:
         self,
         explanations: Explanations,
         neuron: AnyNeuron | None = None,
-        metrics: Sequence[str] | Literal["all"] = "all",
+        metrics: AnyMetrics = "all",
         *,
         config: ExplainConfig | None = None,
         firing_share: float = FIRING_SHARE,
@@ -296,7 +329,7 @@ class Session:
         Args:
             explanations: a sentence, several, a mode, or a whole result with its modes.
             neuron: the neuron; None is the result's own.
-            metrics: families of metrics, or "all" that can be had here.
+            metrics: names of metrics and metrics of your own, or "all" named ones that can be had here.
             config: sizes and seed of the held-out sets; None is the result's own, or else the session's.
             firing_share: a token fires above this share of the neuron's largest activation, 0 to 1.
             n_bootstrap: draws behind each interval.

@@ -1,5 +1,7 @@
-"""What explanations are held against, scored by the same scorer on the same exemplars."""
+"""What explanations are held against: an `Explainer` each, scored as `explain_neuron` is, on the same exemplars."""
 
-from neuronscope.baselines.token_lookup import TokenLookup
+from neuronscope.baselines.best_of_k import BestOfK
+from neuronscope.baselines.single_pass import SinglePass
+from neuronscope.baselines.token_lookup import LookupTable, TokenLookup
 
-__all__ = ["TokenLookup"]
+__all__ = ["BestOfK", "LookupTable", "SinglePass", "TokenLookup"]

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from neuronscope.interfaces import Explained
 from neuronscope.metrics.correlation import pearson
 from neuronscope.types import Exemplar
 
+if TYPE_CHECKING:
+    from neuronscope.state import Instruments
+    from neuronscope.types import ExemplarIds, Neuron
+
 
 class TokenLookup:
+    """Each token's mean activation over the neuron's top train exemplars: predictions, and no sentence.
+
+    Args:
+        entries: keep only this many tokens, so that the table is of the size of an explanation; None keeps all.
+        n_exemplars: how many exemplars the means are taken over.
+    """
+
+    def __init__(self, entries: int | None = None, n_exemplars: int = 100) -> None:
+        self.entries = entries
+        self.n_exemplars = n_exemplars
+
+    @property
+    def name(self) -> str:
+        """With the number of entries."""
+        return "token_lookup" if self.entries is None else f"token_lookup:{self.entries}"
+
+    async def explain(self, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments) -> Explained:
+        """Make the table."""
+        train = await asyncio.to_thread(instruments.store.exemplars, neuron, "train", self.n_exemplars)
+        return Explained(predict=LookupTable(train, self.entries).predict)
+
+
+class LookupTable:
     """Each token's mean activation over some exemplars; 0 for tokens that are not among them.
 
     Args:
@@ -30,6 +61,13 @@ class TokenLookup:
         kept = sorted(means, key=lambda token: -means[token] * total[token])[:limit]
         self._means = {token: means[token] for token in kept}
 
+    def predict(self, exemplars: Sequence[Exemplar]) -> list[NDArray[np.float32]]:
+        """The activation of each token, shape `(tokens,)` per exemplar, in the neuron's own scale."""
+        return [
+            np.array([self._means.get(token, 0.0) for token in exemplar.token_ids], dtype=np.float32)
+            for exemplar in exemplars
+        ]
+
     def score(self, exemplars: Sequence[Exemplar]) -> float | None:
         """Pearson correlation with the activations over all tokens of the exemplars, pooled; None if they are constant.
 
@@ -37,6 +75,5 @@ class TokenLookup:
         """
         if not exemplars:
             return None
-        predicted = [self._means.get(token, 0.0) for exemplar in exemplars for token in exemplar.token_ids]
         actual = np.concatenate([exemplar.activations for exemplar in exemplars])
-        return pearson(np.asarray(predicted), actual).value
+        return pearson(np.concatenate(self.predict(exemplars)), actual).value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from neuronscope.cli.options import (
     LAYER,
@@ -15,6 +16,19 @@ from neuronscope.cli.options import (
 )
 from neuronscope.cli.output import DebugFlag, JsonFlag, load_result, prepare, print_json
 from neuronscope.cli.settings import config_from, setup_from, with_setup
+
+
+class EvaluateCommand(TyperCommand):
+    """Names the metrics there are when help is asked for, and not before: to find them takes NumPy."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        from neuronscope.metrics.named import named_metrics
+
+        for parameter in self.params:
+            if parameter.name == "metrics":
+                parameter.help = f"all, or some of {', '.join(named_metrics())}."  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
 
 @with_setup
@@ -30,9 +44,7 @@ def evaluate(
     layer: Annotated[int | None, LAYER] = None,
     neuron: Annotated[int | None, NEURON] = None,
     sign: SignOption = 1,
-    metrics: Annotated[
-        str, typer.Option(help="all, or some of correlation,r2,detection,fuzzing,retrieval,intruder,concept.")
-    ] = "all",
+    metrics: Annotated[str, typer.Option(help="all, or names with commas between.")] = "all",
     llm: Annotated[
         str, typer.Option(help='Who judges beside the simulator, such as "openai:gpt-4o"; "offline" for nobody.')
     ] = "offline",
@@ -45,7 +57,7 @@ def evaluate(
     debug: DebugFlag = False,
     **settings: str | None,
 ) -> None:
-    """Measure explanations of a neuron: correlation, detection, fuzzing, retrieval, intruders, concepts."""
+    """Measure explanations of a neuron by many metrics: see --metrics."""
     import neuronscope as ns
 
     if (result is None) == (not explanation):

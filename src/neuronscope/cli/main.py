@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from neuronscope.cli.evaluate import evaluate
+from neuronscope.cli.evaluate import EvaluateCommand, evaluate
 from neuronscope.cli.llm import LLMOption, llm_from
 from neuronscope.cli.options import (
     ENGINE,
@@ -62,7 +62,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app)
 app.command()(run)
-app.command()(evaluate)
+app.command(cls=EvaluateCommand)(evaluate)
 app.add_typer(simulator_app)
 
 

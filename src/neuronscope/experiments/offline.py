@@ -17,13 +17,11 @@ import numpy as np
 import typer
 
 import neuronscope as ns
-from neuronscope.baselines.token_lookup import TokenLookup
-from neuronscope.graphs.observe import draw_exemplars
+from neuronscope.baselines import TokenLookup
 from neuronscope.results import mean_of
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
-    from neuronscope.interfaces import Subject
     from neuronscope.subject import LoadedSubject
 
 LOOKUP_EXEMPLARS = 100
@@ -57,31 +55,20 @@ def draw(
     return subject, store, [each for layer in numbers for each in random_neurons(subject.width(layer), layer, n, seed)]
 
 
-def explain_and_compare(
-    subject: Subject, store: ExemplarStore, neuron: ns.Neuron, config: ns.ExplainConfig, out: Path
-) -> Row:
-    """Explain one neuron offline, or read its saved result, and score the look-up tables on its test set."""
+def explain_and_compare(lab: ns.Session, neuron: ns.Neuron, out: Path) -> Row:
+    """Explain one neuron, or read its saved result, and score the look-up tables on the same test set."""
     path = out / f"{neuron.file_name}.json"
     if path.exists():
         explanation = ns.NeuronExplanation.load(path)
     else:
-        explanation = ns.explain_neuron(
-            subject,
-            layer=neuron.layer,
-            neuron=neuron.index,
-            store=store,
-            llm="offline",
-            embeddings="minilm",
-            simulator="hybrid",
-            config=config,
-            progress=False,
-        )
+        explanation = lab.explain(neuron, progress=False)
         explanation.save(path)
-    train = store.exemplars(neuron, "train", LOOKUP_EXEMPLARS)
-    drawn = draw_exemplars(store, neuron, config)
-    test = store.by_id(neuron, [*drawn.test, *drawn.test_random])
-    ten, unlimited = TokenLookup(train, LIMITED), TokenLookup(train)
-    return Row(explanation, ten.score(test), unlimited.score(test))
+    limited, unlimited = TokenLookup(LIMITED, LOOKUP_EXEMPLARS), TokenLookup(None, LOOKUP_EXEMPLARS)
+    return Row(
+        explanation,
+        lab.score_explainer(limited, neuron).score,
+        lab.score_explainer(unlimited, neuron).score,
+    )
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -121,9 +108,17 @@ def main(
     from rich.progress import track
 
     loaded, store, chosen = draw(subject, layers, neurons, seed, n_tokens)
-    config = ns.ExplainConfig(n_tokens=n_tokens)
+    setup = ns.Setup(
+        subject=loaded,
+        store=store,
+        llm="offline",
+        embeddings="minilm",
+        simulator="hybrid",
+        config=ns.ExplainConfig(n_tokens=n_tokens),
+    )
     shown = track(chosen, description="Explaining", console=Console(stderr=True))
-    typer.echo(table([explain_and_compare(loaded, store, neuron, config, out) for neuron in shown]))
+    with setup.open() as lab:
+        typer.echo(table([explain_and_compare(lab, neuron, out) for neuron in shown]))
 
 
 if __name__ == "__main__":

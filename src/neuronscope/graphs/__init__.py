@@ -1,6 +1,7 @@
 """The graphs, their nodes and their states, for running as they are and for composing your own."""
 
 from neuronscope.graphs.conclude import conclude
+from neuronscope.graphs.explainer import Scored, score_explainer
 from neuronscope.graphs.neuron import (
     NeuronGraph,
     after_clustering,
@@ -43,6 +44,7 @@ __all__ = [
     "RefinementInput",
     "RefinementOutput",
     "RefinementState",
+    "Scored",
     "Tools",
     "after_clustering",
     "after_observe",
@@ -60,6 +62,7 @@ __all__ = [
     "observe",
     "reconcile",
     "refinement_graph_builder",
+    "score_explainer",
     "score_explanations",
     "stream_events",
 ]

@@ -4,7 +4,8 @@ from neuronscope.metrics.bootstrap import Estimate, Resampling
 from neuronscope.metrics.correlation import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
 from neuronscope.metrics.data import Material, Sequences
 from neuronscope.metrics.halving import Standing, race
-from neuronscope.metrics.judged import Judge
+from neuronscope.metrics.judge import Judge
+from neuronscope.metrics.registry import metric
 from neuronscope.metrics.scorer import Scorer
 from neuronscope.metrics.table import Evaluation, Measurement
 
@@ -21,6 +22,7 @@ __all__ = [
     "Standing",
     "assign_exemplars",
     "largest_errors",
+    "metric",
     "pearson",
     "pearson_rows",
     "race",

@@ -2,6 +2,9 @@
 
 A statistic is a function of weights: how often each sequence counts. With all weights 1 it gives the value itself;
 with the counts of draws with replacement, the values that other samples of the same kind might have given.
+
+SciPy's `bootstrap`, to whose intervals the tests hold ours, is not used: it takes no group of one sequence and no draw
+for which a statistic is undefined, and hands on values in place of weights.
 """
 
 from __future__ import annotations
@@ -80,3 +83,9 @@ def draw_weights(strata: NDArray[Any], resampling: Resampling) -> Floats:
         even = np.full(len(members), 1 / len(members))
         weights[:, members] = generator.multinomial(len(members), even, size=resampling.n)
     return weights
+
+
+def ratio(above: Floats, below: Floats) -> Floats:
+    """The quotient; NaN where there is nothing to divide by: a millionth of a standard deviation is rounding."""
+    defined = below > 1e-12
+    return np.where(defined, above / np.where(defined, below, 1.0), np.nan)

@@ -1,4 +1,8 @@
-"""Yes or no: does a sequence fire, are the marks right? Thresholds, balanced accuracy, F1, accuracy."""
+"""Yes or no: does a sequence fire, are the marks right? Thresholds, balanced accuracy, F1.
+
+Balanced accuracy and F1 are ours and not scikit-learn's, to which the tests hold them: a thousand draws take those
+one to two seconds a number, and these a few thousandths, since a draw is a few sums with other weights.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate
+from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate, ratio
+from neuronscope.metrics.correlation import SCALE
+from neuronscope.metrics.data import Material
+from neuronscope.metrics.stimuli import FIRING_SHARE
+from neuronscope.metrics.table import Measurement, measurement
 
 Booleans = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Answers = Sequence[bool | None] | Booleans
+"""One to each question; None is an answer that could not be had."""
 
 ONE_CLASS = "all of these sequences have the same true answer"
+
+FALLBACK_THRESHOLD = FIRING_SHARE * SCALE
+"""What a prediction must exceed where validation does not say."""
+UNFITTED = f"validation cannot tell what prediction means firing; {FALLBACK_THRESHOLD:g} of {SCALE:g} was taken"
 
 
 def confusion(truth: Booleans, answers: Booleans) -> Floats:
@@ -33,7 +47,7 @@ def balanced_accuracy(counts: Floats) -> Floats:
         counts: true positives, false negatives, false positives, true negatives along the last axis.
     """
     hit, missed, alarm, rest = np.moveaxis(counts, -1, 0)
-    return (_share(hit, hit + missed) + _share(rest, rest + alarm)) / 2
+    return (ratio(hit, hit + missed) + ratio(rest, rest + alarm)) / 2
 
 
 def f1(counts: Floats) -> Floats:
@@ -42,7 +56,7 @@ def f1(counts: Floats) -> Floats:
     Without negatives it is 1 for whoever always says yes, so it says nothing.
     """
     hit, missed, alarm, rest = np.moveaxis(counts, -1, 0)
-    value = _share(2 * hit, 2 * hit + missed + alarm)
+    value = ratio(2 * hit, 2 * hit + missed + alarm)
     return np.where((hit + missed > 0) & (rest + alarm > 0), value, np.nan)
 
 
@@ -68,20 +82,6 @@ def classify(
     return (balanced, 0.5), (harmonic, trivial)
 
 
-def accuracy(right: Booleans, chance: float, resampling: Resampling, why: str) -> Estimate:
-    """The share of right answers, with its interval.
-
-    Args:
-        right: whether each answer is right, shape `(n,)`.
-        chance: the value of a guess.
-        resampling: how many draws, and their seed.
-        why: the note where there is no answer.
-    """
-    values = right.astype(float)
-    even = np.zeros(len(right))
-    return estimate(lambda weights: _share(weights @ values, weights.sum(axis=1)), even, chance, resampling, why)
-
-
 def fit_threshold(scores: Sequence[float] | Floats, truth: Booleans) -> float | None:
     """The threshold whose "score > threshold" has the best balanced accuracy; of equals the widest gap's middle.
 
@@ -98,13 +98,44 @@ def fit_threshold(scores: Sequence[float] | Floats, truth: Booleans) -> float | 
     levels = np.unique(values)
     if len(levels) < 2 or truth.all() or not truth.any():
         return None
-    middles, gaps = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
-    above = values[None, :] > middles[:, None]
-    quality = (above[:, truth].mean(axis=1) + (~above[:, ~truth]).mean(axis=1)) / 2
+    from sklearn.metrics import roc_curve
+
+    alarms, hits, _ = roc_curve(truth, values, drop_intermediate=False)  # a point per level: "at least as large"
+    quality = (hits - alarms)[-2:0:-1]  # but for the ends, where all answers are the same; from the lowest level up
     best = np.flatnonzero(quality >= quality.max() - 1e-12)
+    middles, gaps = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
     return float(middles[best[np.argmax(gaps[best])]])
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
-    defined = whole > 0
-    return np.where(defined, part / np.where(defined, whole, 1.0), np.nan)
+def classified(
+    material: Material,
+    metric: str,
+    explanation: str,
+    counts: NDArray[np.float64],
+    strata: NDArray[Any],
+    judge: str,
+    abstentions: int,
+    note: str,
+    negatives: str = "",
+) -> list[Measurement]:
+    """Rows of balanced accuracy and F1; the counts and strata are those of `classify`."""
+    balanced, harmonic = classify(counts, strata, material.resampling)
+    return [
+        measurement(
+            f"{metric}_{name}",
+            explanation,
+            found if found.note else found._replace(note=note),
+            n=len(counts),
+            chance=chance if len(counts) else None,
+            judge=judge,
+            negatives=negatives,
+            abstentions=abstentions,
+        )
+        for name, (found, chance) in (("balanced_accuracy", balanced), ("f1", harmonic))
+    ]
+
+
+def threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, str]:
+    """The threshold that fits best, or the stated one and the note that says so."""
+    fitted = fit_threshold(scores, truth)
+    return (FALLBACK_THRESHOLD, UNFITTED) if fitted is None else (fitted, "")

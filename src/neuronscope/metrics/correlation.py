@@ -1,4 +1,8 @@
-"""How well predictions agree with the truth: plain functions of arrays."""
+"""How well predictions agree with the truth: plain functions of arrays.
+
+Pearson's r is ours and not SciPy's, to which the tests hold it: for a constant row `pearsonr` gives NaN, and for one
+that is constant but for rounding it correlates the rounding.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,12 @@ from neuronscope.types import Exemplar, ExemplarIds, Neuron
 NEAR_MISS_POOL = 100
 """Random test sequences among which near misses are looked for."""
 
+Rows = Sequence[NDArray[np.floating[Any]]]
+"""Per sequence, shape `(tokens,)`."""
+
+SILENT = "the neuron does the same on all of these tokens"
+NO_SEQUENCES = "there are no such sequences"
+
 Embed = Callable[[Sequence[str]], Awaitable[NDArray[np.floating[Any]]]]
 """From texts to vectors of shape `(texts, dimensions)`."""
 

@@ -1,0 +1,46 @@
+"""Many drafts, and validation picks one: what choosing alone brings, without refinement and without modes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from neuronscope.arguments import integer
+from neuronscope.baselines.single_pass import draft
+from neuronscope.interfaces import Explained
+from neuronscope.results import sortable
+
+if TYPE_CHECKING:
+    from neuronscope.state import Instruments
+    from neuronscope.types import ExemplarIds, Neuron
+
+
+class BestOfK:
+    """The sentence with the best validation score of k drafts; of equals the earliest.
+
+    Args:
+        k: how many drafts, each a request of its own.
+
+    Raises:
+        ConfigurationError: k is not a number from 1.
+    """
+
+    def __init__(self, k: int = 8) -> None:
+        self.k = integer(k, "k", least=1)
+
+    @property
+    def name(self) -> str:
+        """With the number of drafts."""
+        return f"best_of_k:{self.k}"
+
+    async def explain(self, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments) -> Explained:
+        """Write the drafts and take the best.
+
+        Raises:
+            LLMError: no draft succeeded.
+            NeuronScopeError: the simulator failed.
+        """
+        drafts = await draft(self.k, self.name, neuron, exemplars, instruments)
+        validation = [*exemplars.validation, *exemplars.validation_random]
+        scores = await instruments.scorer.score(neuron, drafts, validation)
+        ranked = sorted(zip(drafts, scores, strict=True), key=lambda pair: -sortable(pair[1].value))
+        return Explained(sentences=[sentence for sentence, _ in ranked[:1]])
