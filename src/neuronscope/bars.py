@@ -70,7 +70,6 @@ class Bar:
         description: the line's beginning.
         total: how much there is to do, if that is known.
         show: whether to draw; None draws in a terminal and in a notebook.
-        start: whether the clock runs from the beginning.
         fields: what the columns show besides.
     """
 
@@ -80,12 +79,11 @@ class Bar:
         description: str,
         total: float | None,
         show: bool | None,
-        start: bool = True,
         **fields: Any,
     ) -> None:
         place = place_of(show)
         self._progress = Progress(*columns, console=Console(stderr=True), disable=place != "terminal")
-        self._task = self._progress.add_task(description, total=total, start=start, **fields)
+        self._task = self._progress.add_task(description, total=total, **fields)
         self._picture = NotebookPicture(lambda: self._progress) if place == "notebook" else None
 
     def __enter__(self) -> Self:
@@ -100,10 +98,6 @@ class Bar:
         self._progress.stop()
         if self._picture is not None:
             self._picture.show()
-
-    def begin(self) -> None:
-        """Let the clock run."""
-        self._progress.start_task(self._task)
 
     def update(self, **changes: Any) -> None:
         """Change what `rich.progress.Progress.update` can change: total, completed, advance, or a field."""

@@ -29,7 +29,6 @@ from neuronscope.cli.output import DebugFlag, JsonFlag, load_result, prepare, pr
 from neuronscope.cli.run import run
 from neuronscope.cli.settings import config_from, setup_from, with_setup
 from neuronscope.cli.signals import INTERRUPTED, MESSAGE, interrupted, is_watched, leaving_on_signals
-from neuronscope.cli.simulator import simulator_app
 from neuronscope.cli.store import store_app
 from neuronscope.errors import NeuronScopeError
 from neuronscope.results import NeuronExplanation
@@ -63,7 +62,6 @@ app = typer.Typer(
 app.add_typer(store_app)
 app.command()(run)
 app.command(cls=EvaluateCommand)(evaluate)
-app.add_typer(simulator_app)
 
 
 def main() -> None:

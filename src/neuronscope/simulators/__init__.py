@@ -10,16 +10,12 @@ if TYPE_CHECKING:
     from neuronscope.simulators.finetuned import FinetunedSimulator
     from neuronscope.simulators.hybrid import HybridSimulator
     from neuronscope.simulators.prompted import PromptedSimulator
-    from neuronscope.simulators.training import TrainingReport, TrainingSettings, train_simulator
 
 _MODULE_OF = {
     "ChatSimulator": "chat",
     "FinetunedSimulator": "finetuned",
     "HybridSimulator": "hybrid",
     "PromptedSimulator": "prompted",
-    "TrainingReport": "training",
-    "TrainingSettings": "training",
-    "train_simulator": "training",
 }
 
 __all__ = [
@@ -27,10 +23,7 @@ __all__ = [
     "FinetunedSimulator",
     "HybridSimulator",
     "PromptedSimulator",
-    "TrainingReport",
-    "TrainingSettings",
     "resolve_simulator",
-    "train_simulator",
 ]
 
 

@@ -43,8 +43,8 @@ class FinetunedSimulator(CausalSimulator):
     the token itself. The special tokens of `TWINS` are replaced by their doubled twins throughout, the BOS included, if
     the checkpoint has the twins: in its tokenizer's vocabulary, or as the first rows by which its embedding is larger
     than that vocabulary, after one for `PADDING`. That is how Transluce's own code reads a checkpoint; rows beyond
-    these, such as those that round their number up to a multiple of 64, have no token. A checkpoint that was trained
-    here says that it has no twins.
+    these, such as those that round their number up to a multiple of 64, have no token. A checkpoint of
+    `examples/train_simulator` says that it has no twins.
 
     An exemplar keeps the subject's token ids if they mean the same to the simulator. Otherwise its text is read with
     the simulator's tokenizer, and a token takes the largest value of the simulator's tokens that overlap it.
@@ -72,7 +72,7 @@ class FinetunedSimulator(CausalSimulator):
             raise SimulatorError(
                 f"{model.name} is no simulator checkpoint: it has {n_embeddings} embeddings and {model.n_rows} outputs "
                 f"for the {n_tokens} tokens of its tokenizer and {N_LEVELS} levels. Give Transluce's checkpoint, "
-                "or a folder that `neuronscope simulator train` has written."
+                "or a folder that examples/train_simulator has written."
             )
         super().__init__(model, range(N_LEVELS), range(N_LEVELS))
         has_twins = getattr(model.model.config, ALIAS_TOKENS, True)

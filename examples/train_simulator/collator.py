@@ -16,18 +16,15 @@ from numpy.typing import NDArray
 from neuronscope.errors import SimulatorError
 from neuronscope.simulators.alignment import Aligned, align
 from neuronscope.simulators.finetuned import N_LEVELS, PROMPT
-from neuronscope.simulators.packing import pack
-from neuronscope.simulators.training.material import ExplainedNeuron
 from neuronscope.subject.tokens import bos_id
 from neuronscope.types import Exemplar
+from train_simulator.data import ExplainedNeuron
 
 IGNORED = -100
-"""The target of tokens whose level is not learnt; torch's cross-entropy leaves it out."""
-_BUCKET = 32
-"""Rows whose lengths differ by less than this many tokens are as good as equally long."""
+"""The label of tokens whose level is not trained; torch's cross-entropy and the Trainer leave it out."""
 
 
-class Passage(NamedTuple):
+class Sample(NamedTuple):
     """An exemplar as the simulator reads it."""
 
     token_ids: list[int]
@@ -35,34 +32,16 @@ class Passage(NamedTuple):
     """0 to 10, one for each of the simulator's tokens."""
 
 
-class Lesson(NamedTuple):
-    """An explanation with all exemplars to learn from."""
-
-    explanation_ids: list[int]
-    passages: list[Passage]
-
-
 class Row(NamedTuple):
     """An explanation with the exemplars that share one reading of it."""
 
     explanation_ids: list[int]
-    passages: list[Passage]
+    samples: list[Sample]
 
     @property
     def n_tokens(self) -> int:
         """How long it is."""
-        return len(self.explanation_ids) + sum(len(passage.token_ids) for passage in self.passages)
-
-
-class Batch(NamedTuple):
-    """What the model reads at once; all of shape `(rows, tokens)`, but for the mask."""
-
-    input_ids: torch.Tensor
-    position_ids: torch.Tensor
-    mask: torch.Tensor
-    """Shape `(rows, 1, tokens, tokens)`, added to attention: 0 where a token may look, else hugely negative."""
-    targets: torch.Tensor
-    """Levels, and `IGNORED` where there is none."""
+        return len(self.explanation_ids) + sum(len(sample.token_ids) for sample in self.samples)
 
 
 class Encoder:
@@ -80,8 +59,8 @@ class Encoder:
         self._context = context
         self._aligned: dict[tuple[tuple[str, ...], tuple[int, ...]], Aligned] = {}
 
-    def encode(self, neuron: ExplainedNeuron) -> Lesson:
-        """A neuron's explanation, and its exemplars to learn from.
+    def encode(self, neuron: ExplainedNeuron) -> Row:
+        """A neuron's explanation, and all its exemplars to train on.
 
         Raises:
             SimulatorError: explanation and longest exemplar, unseen ones included, are more than the simulator reads.
@@ -89,19 +68,19 @@ class Encoder:
         bos = bos_id(self._tokenizer)
         written = self._tokenizer(PROMPT.format(explanation=neuron.explanation), add_special_tokens=False)["input_ids"]
         explanation_ids = [*([] if bos is None else [bos]), *written]
-        lengths = [len(self._align(exemplar).token_ids) for exemplar in (*neuron.learnt, *neuron.unseen)]
+        lengths = [len(self._align(exemplar).token_ids) for exemplar in (*neuron.trained, *neuron.unseen)]
         longest = len(explanation_ids) + max(lengths, default=0)
         if self._context is not None and longest > self._context:
             raise SimulatorError(
                 f"The base reads at most {self._context} tokens at once; the explanation of {neuron.name} and its "
                 f"longest exemplar have {longest}. Shorten the explanation, or use a base that reads more."
             )
-        passages = [self._passage(exemplar, neuron.maximum) for exemplar in neuron.learnt]
-        return Lesson(explanation_ids, [passage for passage in passages if passage.token_ids])
+        samples = [self._sample(exemplar, neuron.maximum) for exemplar in neuron.trained]
+        return Row(explanation_ids, [sample for sample in samples if sample.token_ids])
 
-    def _passage(self, exemplar: Exemplar, maximum: float) -> Passage:
+    def _sample(self, exemplar: Exemplar, maximum: float) -> Sample:
         aligned = self._align(exemplar)
-        return Passage(aligned.token_ids, carry(aligned, levels_of(exemplar.activations, maximum)).tolist())
+        return Sample(aligned.token_ids, carry(aligned, levels_of(exemplar.activations, maximum)).tolist())
 
     def _align(self, exemplar: Exemplar) -> Aligned:
         key = tuple(exemplar.tokens), tuple(exemplar.token_ids)
@@ -129,41 +108,58 @@ def carry(aligned: Aligned, values: NDArray[np.int64]) -> NDArray[np.int64]:
     return carried
 
 
-def plan(lessons: Sequence[Lesson], exemplars_per_row: int, batch_tokens: int, seed: Sequence[int]) -> list[list[Row]]:
-    """Divide all exemplars into batches of rows of similar length, in random order."""
+def divide(encoded: Sequence[Row], exemplars_per_row: int, seed: int) -> list[Row]:
+    """Divide the exemplars of each neuron into rows, at random."""
     generator = np.random.default_rng(seed)
     rows: list[Row] = []
-    for lesson in lessons:
-        order = generator.permutation(len(lesson.passages))
-        for start in range(0, len(order), exemplars_per_row):
-            chosen = [lesson.passages[i] for i in order[start : start + exemplars_per_row]]
-            rows.append(Row(lesson.explanation_ids, chosen))
-    rows = [rows[i] for i in generator.permutation(len(rows))]
-    lengths = [-(-row.n_tokens // _BUCKET) * _BUCKET for row in rows]
-    batches = pack(lengths, range(len(rows)), batch_tokens)
-    return [[rows[i] for i in batches[number]] for number in generator.permutation(len(batches))]
+    for explanation_ids, samples in encoded:
+        order = generator.permutation(len(samples))
+        parts = (order[start : start + exemplars_per_row] for start in range(0, len(order), exemplars_per_row))
+        rows += [Row(explanation_ids, [samples[i] for i in part]) for part in parts]
+    return rows
 
 
-def collate(rows: Sequence[Row], padding_id: int) -> Batch:
-    """Put rows side by side, padded on the right."""
-    shape = len(rows), max(row.n_tokens for row in rows)
-    ids = torch.full(shape, padding_id)
-    positions = torch.zeros(shape, dtype=torch.long)
-    targets = torch.full(shape, IGNORED)
-    part = torch.full(shape, -1)
-    for number, row in enumerate(rows):
-        start = n_shared = len(row.explanation_ids)
-        ids[number, :start] = torch.tensor(row.explanation_ids)
-        positions[number, :start] = torch.arange(start)
-        part[number, :start] = 0
-        for rank, passage in enumerate(row.passages, start=1):
-            here = slice(start, start + len(passage.token_ids))
-            ids[number, here] = torch.tensor(passage.token_ids)
-            positions[number, here] = torch.arange(n_shared, n_shared + len(passage.token_ids))
-            targets[number, here] = torch.tensor(passage.levels)
-            part[number, here] = rank
-            start = here.stop
-    return Batch(ids, positions, _mask(part), targets)
+class Collator:
+    """Puts rows side by side, padded on the right.
+
+    Args:
+        padding_id: the tokenizer's.
+        dtype: what the model computes in, which the mask has to be of.
+    """
+
+    def __init__(self, padding_id: int, dtype: torch.dtype = torch.float32) -> None:
+        self._padding_id = padding_id
+        self._dtype = dtype
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """What the model is called with: all `(rows, tokens)`, but for the mask, `(rows, 1, tokens, tokens)`."""
+        shape = len(rows), max(row.n_tokens for row in rows)
+        ids = torch.full(shape, self._padding_id)
+        positions = torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, IGNORED)
+        part = torch.full(shape, -1)
+        for number, row in enumerate(rows):
+            start = n_shared = len(row.explanation_ids)
+            ids[number, :start] = torch.tensor(row.explanation_ids)
+            positions[number, :start] = torch.arange(start)
+            part[number, :start] = 0
+            for rank, sample in enumerate(row.samples, start=1):
+                here = slice(start, start + len(sample.token_ids))
+                ids[number, here] = torch.tensor(sample.token_ids)
+                positions[number, here] = torch.arange(n_shared, n_shared + len(sample.token_ids))
+                labels[number, here] = torch.tensor(sample.levels)
+                part[number, here] = rank
+                start = here.stop
+        mask = _mask(part).to(self._dtype)
+        return {"input_ids": ids, "position_ids": positions, "attention_mask": mask, "labels": labels}
+
+
+def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+    """Cross-entropy of the levels, each read at its own token: the labels are not shifted, as those of texts are."""
+    logits = outputs.logits.float().flatten(0, 1)
+    flat = labels.to(logits.device).flatten()
+    total = torch.nn.functional.cross_entropy(logits, flat, ignore_index=IGNORED, reduction="sum")
+    return total / (num_items_in_batch if num_items_in_batch is not None else (flat != IGNORED).sum())
 
 
 def _mask(part: torch.Tensor) -> torch.Tensor:

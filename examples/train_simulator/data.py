@@ -1,4 +1,4 @@
-"""What a simulator learns from: explanations beside what their neurons really did.
+"""What a simulator is trained on: explanations with what their neurons really did.
 
 Every neuron belongs to one side, by a hash of its name, and every document too: the test split. So adding neurons moves
 none to the other side, and the report is about neurons and documents that the simulator has not seen.
@@ -19,14 +19,13 @@ from neuronscope.corpus.documents import digest_of, split_of
 from neuronscope.errors import ConfigurationError, first_problem
 from neuronscope.exemplars.sampling import split_seed
 from neuronscope.results import NeuronExplanation
-from neuronscope.simulators.training.settings import TrainingSettings
 from neuronscope.types import SPLITS, Exemplar, Neuron, Split
 
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
 
-LEARNT: tuple[Split, ...] = ("train", "feedback", "validation")
-"""Documents that a simulator may learn from; the others are for the report."""
+TRAINED: tuple[Split, ...] = ("train", "feedback", "validation")
+"""Documents that a simulator may be trained on; the others are for the report."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +38,10 @@ class ExplainedNeuron:
     """What the neuron responds to, all of it: the explanations of several modes are one text."""
     maximum: float
     """The neuron's largest activation, which is level 10."""
-    learnt: Sequence[Exemplar]
-    """From documents to learn from."""
+    trained: Sequence[Exemplar]
+    """From documents to train on."""
     unseen: Sequence[Exemplar]
-    """From documents that no simulator learns from."""
+    """From documents that no simulator is trained on."""
 
 
 def is_held_out(name: str, share: float) -> bool:
@@ -51,7 +50,7 @@ def is_held_out(name: str, share: float) -> bool:
 
 
 def read_results(
-    folder: str | os.PathLike[str], store: ExemplarStore, settings: TrainingSettings
+    folder: str | os.PathLike[str], store: ExemplarStore, *, top: int = 20, random: int = 20, seed: int = 0
 ) -> list[ExplainedNeuron]:
     """Take the saved explanations of a folder, with exemplars of the store that their neurons are in.
 
@@ -62,7 +61,9 @@ def read_results(
     Args:
         folder: with files that `NeuronExplanation.save` has written, at its top level.
         store: of the subject that was explained.
-        settings: how many exemplars, and the seed.
+        top: top sequences of each neuron and split.
+        random: random sequences of each neuron and split.
+        seed: for drawing them.
 
     Raises:
         ConfigurationError: the folder holds no explanation with a mode.
@@ -73,38 +74,40 @@ def read_results(
     results = [result for result in map(NeuronExplanation.load, files) if result.modes]
     if not results:
         raise ConfigurationError(
-            f"The folder {folder} holds no explanation to learn from: {len(files)} JSON files, none with a mode. "
+            f"The folder {folder} holds no explanation to train on: {len(files)} JSON files, none with a mode. "
             "Give a folder of results that `neuronscope explain --out` has saved."
         )
     texts: dict[int, Exemplar] = {}
-    return [_from_store(result, store, settings, texts) for result in results]
+
+    def sequences(neuron: Neuron, split: Split) -> list[int]:
+        """Top and random ones; the seed is made as for explaining, so that the store knows their activations."""
+        first = store.top_ids(neuron, split, top)
+        drawn = store.random_ids(neuron, split, random, split_seed(seed, split))
+        return [*first, *(number for number in drawn if number not in first)]
+
+    return [
+        _from_store(result, store, {split: sequences(result.neuron, split) for split in SPLITS}, texts)
+        for result in results
+    ]
 
 
 def _from_store(
-    result: NeuronExplanation, store: ExemplarStore, settings: TrainingSettings, texts: dict[int, Exemplar]
+    result: NeuronExplanation, store: ExemplarStore, ids: dict[Split, list[int]], texts: dict[int, Exemplar]
 ) -> ExplainedNeuron:
     """One neuron; its exemplars share the texts of those in `texts`, since neurons have most sequences in common."""
     neuron = result.neuron
-    ids = {split: _sequences(store, neuron, split, settings) for split in SPLITS}
     exemplars = {}
     for exemplar in store.by_id(neuron, [number for split in SPLITS for number in ids[split]]):
         known = texts.setdefault(exemplar.sequence_id, exemplar)
         exemplars[exemplar.sequence_id] = replace(exemplar, tokens=known.tokens, token_ids=known.token_ids)
     return ExplainedNeuron(
-        # Kept as it always was: a hash of it holds neurons out, and must hold the same ones out of old checkpoints.
+        # Not str(neuron): a hash of the name holds neurons out, and must hold the same ones out as it did before.
         name=f"{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}",
         explanation=" ".join(mode.explanation for mode in result.modes),
         maximum=float(store.max_activation(neuron.layer, neuron.sign)[neuron.index]),
-        learnt=[exemplars[number] for split in LEARNT for number in ids[split]],
-        unseen=[exemplars[number] for split in SPLITS if split not in LEARNT for number in ids[split]],
+        trained=[exemplars[number] for split in TRAINED for number in ids[split]],
+        unseen=[exemplars[number] for split in SPLITS if split not in TRAINED for number in ids[split]],
     )
-
-
-def _sequences(store: ExemplarStore, neuron: Neuron, split: Split, settings: TrainingSettings) -> list[int]:
-    """Top and random ones; the seed is made as for explaining, so that the store knows their activations."""
-    seed = split_seed(settings.seed, split)
-    top = store.top_ids(neuron, split, settings.top)
-    return [*top, *(i for i in store.random_ids(neuron, split, settings.random, seed) if i not in top)]
 
 
 class _Line(BaseModel):
@@ -116,8 +119,8 @@ class _Line(BaseModel):
 def read_jsonl(path: str | os.PathLike[str]) -> list[ExplainedNeuron]:
     """Read lines of `{"explanation": ..., "tokens": [...], "activations": [...]}`.
 
-    Lines with the same explanation are of one neuron, whose largest activation is level 10; negative ones are silence.
-    A line's text, by its hash, decides whether it is learnt.
+    Lines with the same explanation are of one neuron, whose largest activation is level 10; negative ones count as 0.
+    A line's text, by its hash, decides whether it is trained on.
 
     Raises:
         ConfigurationError: the file cannot be read, a line is not of this form, or there is none.
@@ -156,7 +159,7 @@ def _lines(path: Path) -> Iterator[tuple[int, _Line]]:
 
 
 def _from_lines(explanation: str, exemplars: Sequence[Exemplar]) -> ExplainedNeuron:
-    learnt = [exemplar for exemplar in exemplars if split_of(exemplar.text) in LEARNT]
-    unseen = [exemplar for exemplar in exemplars if split_of(exemplar.text) not in LEARNT]
+    trained = [exemplar for exemplar in exemplars if split_of(exemplar.text) in TRAINED]
+    unseen = [exemplar for exemplar in exemplars if split_of(exemplar.text) not in TRAINED]
     maximum = max(float(exemplar.activations.max()) for exemplar in exemplars)
-    return ExplainedNeuron(explanation, explanation, maximum, learnt, unseen)
+    return ExplainedNeuron(explanation, explanation, maximum, trained, unseen)

@@ -1,6 +1,6 @@
 """A simulator of one's own beside the hybrid one and its untrained base, on neurons and documents it never saw.
 
-    python -m neuronscope.experiments.simulators runs/explanations --store <store> --checkpoint runs/simulator \
+    python -m train_simulator.compare runs/explanations --store <store> --checkpoint runs/simulator \
         --base smollm2-135m --plot loss.png
 
 prints the table of `docs/results/simulators.md`. The neurons are those that the training with the same share and names
@@ -23,8 +23,7 @@ from neuronscope.errors import ConfigurationError
 from neuronscope.interfaces import Simulator
 from neuronscope.io import write_atomically
 from neuronscope.metrics.correlation import pearson, varies
-from neuronscope.simulators.training import ExplainedNeuron, TrainingSettings, read_results
-from neuronscope.simulators.training.material import is_held_out
+from train_simulator.data import ExplainedNeuron, is_held_out, read_results
 
 Floats = NDArray[np.floating[Any]]
 RESAMPLES = 10_000
@@ -62,11 +61,12 @@ def correlations(predictions: Sequence[Floats], neurons: Sequence[ExplainedNeuro
 
     NaN for a neuron that does the same on all of them.
     """
-    found = [pearson(p, _truth(neuron)).value for p, neuron in zip(predictions, neurons, strict=True)]
+    found = [pearson(p, true_activations(neuron)).value for p, neuron in zip(predictions, neurons, strict=True)]
     return np.array([np.nan if value is None else value for value in found])
 
 
-def _truth(neuron: ExplainedNeuron) -> NDArray[np.float32]:
+def true_activations(neuron: ExplainedNeuron) -> NDArray[np.float32]:
+    """Those on the unseen exemplars, one after the other."""
     return np.concatenate([exemplar.activations for exemplar in neuron.unseen])
 
 
@@ -80,7 +80,7 @@ def table(scores: dict[str, NDArray[np.float64]], reference: str) -> str:
 
 
 def plot_loss(checkpoint: Path, path: Path) -> None:
-    """Draw the loss that a training logged, step by step and as a moving average.
+    """Draw the loss that a training reports, step by step and as a moving average.
 
     Raises:
         ConfigurationError: matplotlib is not installed.
@@ -91,16 +91,16 @@ def plot_loss(checkpoint: Path, path: Path) -> None:
         raise ConfigurationError(
             "Plots need matplotlib, which is not installed: pip install 'neuronscope[report]'."
         ) from error
-    lines = [json.loads(line) for line in (checkpoint / "training" / "log.jsonl").read_text("utf-8").splitlines()]
-    tokens = np.array([line["tokens"] for line in lines]) / 1000
+    lines = json.loads((checkpoint / "report.json").read_text("utf-8"))["losses"]
+    steps = np.array([line["step"] for line in lines])
     losses = np.array([line["loss"] for line in lines])
     window = max(1, len(losses) // 10)
     figure = Figure(figsize=(6, 3), dpi=80, layout="constrained")
     axes = figure.subplots()
-    axes.plot(tokens, losses, color="0.8", linewidth=1, label="step")
+    axes.plot(steps, losses, color="0.8", linewidth=1, label="step")
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-    axes.plot(tokens[window - 1 :], smooth, label=f"mean of {window} steps")
-    axes.set(xlabel="thousands of tokens learnt", ylabel="cross-entropy", ylim=(0, None))
+    axes.plot(steps[window - 1 :], smooth, label=f"mean of {window} steps")
+    axes.set(xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     axes.legend(frameon=False)
     figure.savefig(path)
 
@@ -120,11 +120,10 @@ def main(
     from neuronscope.simulators.finetuned import FinetunedSimulator
     from neuronscope.simulators.hybrid import HybridSimulator
 
-    settings = TrainingSettings(top=top, random=random)
     held_out = [
         neuron
-        for neuron in read_results(explanations, ns.open_store(store), settings)
-        if is_held_out(neuron.name, heldout) and neuron.unseen and varies(_truth(neuron))
+        for neuron in read_results(explanations, ns.open_store(store), top=top, random=random)
+        if is_held_out(neuron.name, heldout) and neuron.unseen and varies(true_activations(neuron))
     ]
     simulators: dict[str, Simulator] = {
         "hybrid": HybridSimulator(),
@@ -136,7 +135,7 @@ def main(
         (one + other) / 2 for one, other in zip(predictions["hybrid"], predictions["trained"], strict=True)
     ]
     scores = {name: correlations(predicted, held_out) for name, predicted in predictions.items()}
-    typer.echo(f"{len(held_out)} neurons, {sum(len(_truth(neuron)) for neuron in held_out):,} tokens\n")
+    typer.echo(f"{len(held_out)} neurons, {sum(len(true_activations(neuron)) for neuron in held_out):,} tokens\n")
     typer.echo(table(scores, "hybrid"))
     if out is not None:
         names = [neuron.name for neuron in held_out]
