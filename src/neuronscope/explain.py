@@ -12,6 +12,7 @@ from neuronscope import blocking
 from neuronscope.config import FIRING_SHARE, ExplainConfig, Progress, Setup
 from neuronscope.neurons import AnyNeuron, as_neurons, one_neuron
 from neuronscope.results import NeuronExplanation
+from neuronscope.stopping import stopping_threads
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -267,7 +268,7 @@ async def aevaluate(
         ConfigurationError: an argument is missing or makes no sense, or a metric that was named cannot be had.
         NeuronScopeError: something cannot be found, loaded or reached.
     """
-    from neuronscope.evaluation import Request, check_request
+    from neuronscope.evaluation import Request, check_request, measure
 
     asked = Request.of(
         explanations,
@@ -281,15 +282,8 @@ async def aevaluate(
     made = Setup(subject=subject, llm=llm, config=asked.config, **setup)
     check_request(asked, made)
     async with await made.aopen(neurons=[asked.neuron]) as session:
-        return await session.aevaluate(
-            explanations,
-            asked.neuron,
-            metrics,
-            config=made.config,
-            firing_share=firing_share,
-            n_bootstrap=n_bootstrap,
-            seed=seed,
-        )
+        with stopping_threads():
+            return await measure(asked, session.resources)
 
 
 evaluate = blocking.blocking(aevaluate)

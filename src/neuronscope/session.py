@@ -192,7 +192,7 @@ class Session:
 
     # What it does
 
-    def explain(
+    async def aexplain(
         self,
         layer: Index | AnyNeuron | None = None,
         neuron: Index | AnyNeuron | None = None,
@@ -202,7 +202,7 @@ class Session:
     ) -> NeuronExplanation:
         """Find what one neuron responds to: `explain(9, 740)`, or `explain(ns.Neuron(9, 740))`.
 
-        It waits, in scripts and inside a running event loop (Jupyter) alike; `aexplain` is awaited.
+        `explain` waits, in scripts and inside a running event loop (Jupyter) alike; `aexplain` is awaited.
 
         Args:
             layer: the layer, from 0; or the whole neuron: `ns.Neuron(9, 740)`, `(9, 740)`, `"9/740"`.
@@ -215,22 +215,14 @@ class Session:
             NeuronScopeError: there is no such neuron, or the session does not have its layer. An agent that fails is no
                 exception: the result has the status "partial" and says what happened.
         """
-        return blocking.run(partial(self.aexplain, layer, neuron, sign=sign, progress=progress))
-
-    async def aexplain(
-        self,
-        layer: Index | AnyNeuron | None = None,
-        neuron: Index | AnyNeuron | None = None,
-        *,
-        sign: int = 1,
-        progress: Progress = None,
-    ) -> NeuronExplanation:
-        """`explain` for `await`."""
         from neuronscope.runs.runner import run_graph
 
         unit = self.neuron(layer, neuron, sign)
         with stopping_threads():
             return await run_graph(unit, self.resources.instruments(), progress)
+
+    explain = blocking.blocking(aexplain)
+    """`aexplain` for scripts and notebooks: it waits."""
 
     async def ascore_explainer(
         self,

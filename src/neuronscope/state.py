@@ -7,7 +7,7 @@ checkpoint stays small; models and arrays live in `Instruments`, the graphs' con
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import add
 from typing import Annotated, Literal, Protocol
 
@@ -113,15 +113,6 @@ class Instruments:
             if isinstance(simulator, CountedSimulator):  # it asks a language model
                 simulator = simulator.counted_by(self.usage)
             object.__setattr__(self, "scorer", Scorer(simulator, self.store))
-
-    def counted_by(self, usage: UsageTracker) -> Instruments:
-        """The same instruments for another neuron, whose costs this tracker counts.
-
-        A simulator that asks a language model is counted with the neuron that it works for, so such neurons have a
-        scorer each. All others share this one, where their requests are batched together.
-        """
-        scorer = None if isinstance(self.simulator, CountedSimulator) else self.scorer
-        return replace(self, usage=usage, scorer=scorer)  # type: ignore[arg-type]  # None makes one
 
     def llm_for(self, agent: str) -> AnyLLM:
         """The model of one agent: in a mapping its own, or that of "default".

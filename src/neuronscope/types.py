@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from neuronscope.arguments import integer
 from neuronscope.errors import ConfigurationError
@@ -19,6 +19,8 @@ Split = Literal["train", "feedback", "validation", "test"]
 """Every document belongs to exactly one: agents see train, the errors that refinement is shown are of feedback,
 validation only selects, reported scores are test."""
 
+SCALE = 10.0
+"""Predictions live on 0-10; the neuron's largest activation is 10."""
 SPLITS: tuple[Split, ...] = ("train", "feedback", "validation", "test")
 
 MLP = "mlp"
@@ -164,7 +166,26 @@ class ExemplarIds:
     maximum: float = 0.0
     """The neuron's largest activation in the whole corpus, of its sign: 10 on the 0-10 scale."""
 
+    def of(self, split: Split) -> list[int]:
+        """Those of a split, the top ones first."""
+        match split:
+            case "train":
+                return [*self.train, *self.train_others]
+            case "feedback":
+                return [*self.feedback, *self.feedback_random]
+            case "validation":
+                return [*self.validation, *self.validation_random]
+            case "test":
+                return [*self.test, *self.test_random]
+
     def all_ids(self) -> list[int]:
         """All of them, of every split."""
-        train, feedback = [*self.train, *self.train_others], [*self.feedback, *self.feedback_random]
-        return [*train, *feedback, *self.validation, *self.validation_random, *self.test, *self.test_random]
+        return [number for split in SPLITS for number in self.of(split)]
+
+
+def normalise(activations: NDArray[np.floating[Any]], maximum: float) -> NDArray[np.float64]:
+    """Activations on the scale 0-10, where 10 is the neuron's largest one."""
+    import numpy as np
+
+    values = np.asarray(activations, dtype=np.float64)
+    return np.clip(values * (SCALE / maximum), 0.0, SCALE) if maximum > 0 else np.zeros_like(values)

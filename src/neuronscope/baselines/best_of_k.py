@@ -40,7 +40,7 @@ class BestOfK:
             NeuronScopeError: the simulator failed.
         """
         drafts = await draft(self.k, self.name, neuron, exemplars, instruments)
-        validation = [*exemplars.validation, *exemplars.validation_random]
+        validation = exemplars.of("validation")
         scores = await instruments.scorer.score(neuron, drafts, validation)
         ranked = sorted(zip(drafts, scores, strict=True), key=lambda pair: -sortable(pair[1].value))
         return Explained(sentences=[sentence for sentence, _ in ranked[:1]])

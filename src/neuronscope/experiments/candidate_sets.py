@@ -98,7 +98,7 @@ class Recorder:
     ) -> CandidateSet:
         scorer, neuron, best = instruments.scorer, state["neuron"], state["mode"].explanation
         ids = await asyncio.to_thread(draw_exemplars, instruments.store, neuron, instruments.config)
-        sequences, drawn = [*ids.validation, *ids.validation_random], set(ids.validation_random)
+        sequences, drawn = ids.of("validation"), set(ids.validation_random)
         exemplars = await scorer.exemplars(neuron, sequences)
         sequences = [one.sequence_id for one in exemplars if one.sequence_id in drawn or one.activations.max() > 0]
         return CandidateSet(

@@ -15,18 +15,18 @@ from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.objective import own_sequences, strengths_of
 from neuronscope.llm import model_name
 from neuronscope.metrics import Scorer, assign_exemplars, pearson
-from neuronscope.metrics.correlation import on_scale, varies
+from neuronscope.metrics.correlation import varies
 from neuronscope.metrics.joint import joint_prediction
 from neuronscope.results import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage, mean_of, sortable
 from neuronscope.state import Instruments, NeuronState
-from neuronscope.types import Exemplar, ExemplarIds, Neuron
+from neuronscope.types import Exemplar, ExemplarIds, Neuron, normalise
 
 EXCERPTS = 5
 """Test exemplars that a mode shows."""
 
 NO_TEXT = (
-    "{what}: the corpus has no {split} document (every document belongs to train, validation or test, by a hash of its "
-    "text). Collect exemplars from more documents."
+    "{what}: the corpus has no {split} document (every document belongs to train, feedback, validation or test, "
+    "by a hash of its text). Collect exemplars from more documents."
 )
 NO_VARIATION = (
     "{what}: the neuron does the same on all {n} {split} sequences, so nothing can be correlated with it. Collect "
@@ -81,8 +81,8 @@ async def _gaps(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, state: NeuronS
         return [] if state.get("failures") else [Failure("clustering", NO_MODE)]
     gaps = []
     for agent, split, what, sequences in (
-        ("refinement", "validation", "Nothing was refined", [*ids.validation, *ids.validation_random]),
-        ("conclude", "test", "There are no test scores", [*ids.test, *ids.test_random]),
+        ("refinement", "validation", "Nothing was refined", ids.of("validation")),
+        ("conclude", "test", "There are no test scores", ids.of("test")),
     ):
         if not sequences:
             gaps.append(Failure(agent, NO_TEXT.format(what=what, split=split)))
@@ -102,7 +102,7 @@ class _Examined:
 
 async def _examine(instruments: Instruments, neuron: Neuron, ids: ExemplarIds, modes: Sequence[Mode]) -> _Examined:
     """Predict every mode, and its representative, on the test set, and score what could be predicted."""
-    scorer, sequences = instruments.scorer, [*ids.test, *ids.test_random]
+    scorer, sequences = instruments.scorer, ids.of("test")
     if not modes or not sequences:
         return _Examined(list(modes), None, [])
     answers = await asyncio.gather(
@@ -166,7 +166,7 @@ def _score(
 def _excerpt(exemplar: Exemplar, predicted: NDArray[np.float32], maximum: float) -> Excerpt:
     return Excerpt(
         tokens=list(exemplar.tokens),
-        activations=on_scale(exemplar.activations, maximum).round(2).tolist(),
+        activations=normalise(exemplar.activations, maximum).round(2).tolist(),
         predicted=predicted.astype(float).round(2).tolist(),
         sequence_id=exemplar.sequence_id,
         source=exemplar.source,

@@ -14,6 +14,7 @@ from neuronscope.graphs.conclude import conclude, usage_of
 from neuronscope.graphs.observe import observe
 from neuronscope.interfaces import Explained, Explainer
 from neuronscope.metrics import pearson
+from neuronscope.metrics.scorer import without_truth
 from neuronscope.results import Attempt, Mode, NeuronExplanation, Usage, mean_of
 from neuronscope.state import Instruments
 from neuronscope.types import ExemplarIds, Neuron
@@ -77,10 +78,10 @@ async def score_explainer(explainer: Explainer, neuron: Neuron, instruments: Ins
         explanation = replace(ended["explanation"], provenance=provenance)
     score, joint_score = (None, None) if explanation is None else (explanation.score, explanation.joint_score)
     if found.predict is not None:
-        test = [*ids.test, *ids.test_random]
+        test = ids.of("test")
         joint_score = await _score_predictions(explainer, found.predict, neuron, test, instruments)
         if explanation is None:
-            validation = [*ids.validation, *ids.validation_random]
+            validation = ids.of("validation")
             val_score = await _score_predictions(explainer, found.predict, neuron, validation, instruments)
             score = joint_score
     return _scored(explainer, neuron, instruments, found, explanation, score, joint_score, val_score)
@@ -111,7 +112,7 @@ def _scored(
 
 async def _attempts(sentences: list[str], neuron: Neuron, ids: ExemplarIds, instruments: Instruments) -> list[Attempt]:
     """Each sentence with its validation score."""
-    scores = await instruments.scorer.score(neuron, sentences, [*ids.validation, *ids.validation_random])
+    scores = await instruments.scorer.score(neuron, sentences, ids.of("validation"))
     return [Attempt(0, sentence, score.value) for sentence, score in zip(sentences, scores, strict=True)]
 
 
@@ -122,7 +123,7 @@ async def _score_predictions(
     if not sequences:
         return None
     exemplars = await instruments.scorer.exemplars(neuron, sequences)
-    shown = [replace(each, activations=np.zeros_like(each.activations)) for each in exemplars]
+    shown = [without_truth(each) for each in exemplars]
     predicted = [np.asarray(row, dtype=np.float64) for row in await asyncio.to_thread(predict, shown)]
     if [row.shape for row in predicted] != [each.activations.shape for each in exemplars]:
         raise ConfigurationError(

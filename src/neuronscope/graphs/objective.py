@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError
-from neuronscope.metrics.correlation import SCALE, Correlation, on_scale, pearson_rows
+from neuronscope.metrics.correlation import Correlation, pearson_rows
 from neuronscope.metrics.halving import race
 from neuronscope.metrics.joint import fit_strengths
 from neuronscope.metrics.scorer import Predictions
 from neuronscope.results import Measured, Mode
 from neuronscope.state import Instruments, RefinementState
-from neuronscope.types import ExemplarIds, Neuron
+from neuronscope.types import SCALE, ExemplarIds, Neuron, normalise
 
 Floats = NDArray[np.floating[Any]]
 
@@ -132,7 +132,7 @@ class _Together:
             return cls({}, {})
         names, texts = [mode.representative for mode in present], [mode.explanation for mode in present]
         strengths = await strengths_of(texts, neuron, ids, instruments)
-        rows = await instruments.scorer.predict(neuron, texts, [*ids.validation, *ids.validation_random])
+        rows = await instruments.scorer.predict(neuron, texts, ids.of("validation"))
         predicted = {
             name: [row[place] * np.float32(strength) for row in rows]
             for place, (name, strength) in enumerate(zip(names, strengths, strict=True))
@@ -192,7 +192,7 @@ async def sequences_of(mode: Mode | None, state: RefinementState, instruments: I
     representatives do, and the random ones: representatives do not change, so neither does the assignment.
     """
     ids = state["exemplars"]
-    everything = [*ids.validation, *ids.validation_random]
+    everything = ids.of("validation")
     if instruments.config.objective != "mode" or mode is None or not everything:
         return everything
     names = [one.representative for one in state["modes"]]
@@ -216,12 +216,12 @@ async def strengths_of(
     Raises:
         NeuronScopeError: the simulator or the store failed.
     """
-    sequences = [*ids.train, *ids.train_others]
+    sequences = ids.of("train")
     if not sequences or not explanations:
         return [SCALE] * len(explanations)
     predicted = await pooled(explanations, neuron, sequences, instruments)
     actual = await instruments.scorer.truth(neuron, sequences)
-    fitted = fit_strengths(predicted, on_scale(actual, ids.maximum))
+    fitted = fit_strengths(predicted, normalise(actual, ids.maximum))
     seen = predicted.max(axis=1) >= LEAST_SEEN
     return [strength if is_seen else SCALE for strength, is_seen in zip(fitted, seen, strict=True)]
 

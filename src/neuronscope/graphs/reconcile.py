@@ -23,10 +23,11 @@ from neuronscope.graphs.objective import correlations, pooled, strength_alone, s
 from neuronscope.graphs.probe import read_probes
 from neuronscope.graphs.tools import artifacts, score_explanations
 from neuronscope.graphs.unexplained import unexplained_by
-from neuronscope.metrics.correlation import largest_errors, on_scale
-from neuronscope.metrics.joint import scaled
+from neuronscope.metrics.correlation import largest_errors
+from neuronscope.metrics.joint import joint_prediction, scaled
 from neuronscope.results import Attempt, Failure, Measured, Mode, PredictionError, sortable
 from neuronscope.state import Instruments, RefinementState
+from neuronscope.types import normalise
 
 SAME_PREDICTION = 0.95
 """Modes whose predictions on validation text correlate more than this say the same."""
@@ -150,7 +151,7 @@ async def _improve_together(
     modes: list[Mode], candidates: Sequence[Sequence[Measured]], state: RefinementState, instruments: Instruments
 ) -> list[Mode]:
     """Give each mode, one after another, the candidate that adds most to the prediction of all modes together."""
-    sequences = _validation(state)
+    sequences = state["exemplars"].of("validation")
     measured = [place for place, own in enumerate(candidates) if own]
     if not sequences or not measured:
         return modes
@@ -190,7 +191,7 @@ async def _improve_together(
 
 async def _merged(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
     """Make one of modes whose predictions have become one; the better keeps its name and takes the other's atoms."""
-    sequences = _validation(state)
+    sequences = state["exemplars"].of("validation")
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
     rows = await pooled([mode.explanation for mode in modes], state["neuron"], sequences, instruments)
@@ -209,23 +210,24 @@ async def _merged(modes: list[Mode], state: RefinementState, instruments: Instru
 
 async def _needed(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
     """Drop, one by one, the mode that the others miss least, as long as they predict no worse without it."""
-    sequences = _validation(state)
-    if not sequences or any(mode.val_score is None for mode in modes):
+    sequences = state["exemplars"].of("validation")
+    if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
     truth = await instruments.scorer.truth(state["neuron"], sequences)
 
     async def reached(some: Sequence[Mode]) -> float:
         texts = [mode.explanation for mode in some]
         strengths = await strengths_of(texts, state["neuron"], state["exemplars"], instruments)
-        rows = scaled(await pooled(texts, state["neuron"], sequences, instruments), strengths)
-        return sortable(correlations(rows.max(axis=0)[None], truth)[0])
+        together = joint_prediction(await pooled(texts, state["neuron"], sequences, instruments), strengths)
+        return sortable(correlations(together[None], truth)[0])
 
+    now = await reached(modes)
     while len(modes) > 1:
         without = [await reached([*modes[:place], *modes[place + 1 :]]) for place in range(len(modes))]
         place = max(range(len(modes)), key=without.__getitem__)
-        if without[place] < await reached(modes):
+        if without[place] < now:
             break
-        modes = [*modes[:place], *modes[place + 1 :]]
+        modes, now = [*modes[:place], *modes[place + 1 :]], without[place]
     return modes
 
 
@@ -236,7 +238,7 @@ async def _with_errors(modes: list[Mode], state: RefinementState, instruments: I
     over what the others explain.
     """
     ids, neuron, scorer = state["exemplars"], state["neuron"], instruments.scorer
-    sequences = [*ids.feedback, *ids.feedback_random]
+    sequences = ids.of("feedback")
     measured = {
         mode.representative: mode.explanation for mode in modes if mode.best and mode.best.val_score is not None
     }
@@ -248,7 +250,7 @@ async def _with_errors(modes: list[Mode], state: RefinementState, instruments: I
     if instruments.config.objective == "joint":
         strengths = await strengths_of(list(measured.values()), neuron, ids, instruments)
         predicted = [
-            _not_of_others(scaled(rows, strengths), on_scale(exemplar.activations, ids.maximum))
+            _not_of_others(scaled(rows, strengths), normalise(exemplar.activations, ids.maximum))
             for rows, exemplar in zip(predicted, exemplars, strict=True)
         ]
     errors = {
@@ -274,7 +276,3 @@ def _noting(mode: Mode, errors: tuple[PredictionError, ...]) -> Mode:
     best = mode.best
     history = [replace(attempt, errors=errors) if attempt is best else attempt for attempt in mode.history]
     return replace(mode, history=history)
-
-
-def _validation(state: RefinementState) -> list[int]:
-    return [*state["exemplars"].validation, *state["exemplars"].validation_random]

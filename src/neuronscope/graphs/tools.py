@@ -23,11 +23,10 @@ from neuronscope.agents.prober import CAPTURE, CAPTURE_DESCRIPTION, CaptureArgum
 from neuronscope.errors import NeuronScopeError
 from neuronscope.exemplars.written import exemplars_of
 from neuronscope.graphs.objective import candidates_of, measure
-from neuronscope.metrics.correlation import SCALE, on_scale
 from neuronscope.metrics.stimuli import FIRING_SHARE
 from neuronscope.results import Failure, Measured, ProbeText, sortable
 from neuronscope.state import Instruments, RefinementState
-from neuronscope.types import Exemplar
+from neuronscope.types import SCALE, Exemplar, normalise
 
 SHOWN = ("explanation", "score", "constant", "sequences")
 """What a model is told of an explanation."""
@@ -73,7 +72,7 @@ async def capture_activations(
 
 
 def _probe_text(read: Exemplar, expected: bool, maximum: float) -> ProbeText:
-    levels = on_scale(read.activations, maximum)
+    levels = normalise(read.activations, maximum)
     level = float(levels.max(initial=0.0))
     return ProbeText(
         text=read.text,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from neuronscope.graphs.objective import strengths_of
-from neuronscope.metrics.correlation import on_scale
 from neuronscope.metrics.joint import joint_prediction
 from neuronscope.results import Mode
 from neuronscope.state import Instruments, RefinementState
+from neuronscope.types import normalise
 
 STRONG = 2.5
 """An exemplar that asks for an explanation reaches this activation, of 10."""
@@ -32,12 +32,12 @@ async def unexplained_by(modes: Sequence[Mode], state: RefinementState, instrume
     if not config.draft_again or state.get("is_second") or any(mode.val_score is None for mode in modes):
         return []
     neuron, ids, scorer = state["neuron"], state["exemplars"], instruments.scorer
-    sequences, texts = [*ids.train, *ids.train_others], [mode.explanation for mode in modes]
+    sequences, texts = ids.of("train"), [mode.explanation for mode in modes]
     strengths = await strengths_of(texts, neuron, ids, instruments)
     predicted = await scorer.predict(neuron, texts, sequences)
     missed: dict[int, float] = {}
     for exemplar, rows in zip(await scorer.exemplars(neuron, sequences), predicted, strict=True):
-        actual = on_scale(exemplar.activations, ids.maximum)
+        actual = normalise(exemplar.activations, ids.maximum)
         place = int(np.argmax(actual))
         peak = float(actual[place])
         if peak >= STRONG and joint_prediction(rows, strengths)[place] < EXPLAINED * peak:

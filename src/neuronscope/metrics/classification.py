@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate, ratio
-from neuronscope.metrics.correlation import SCALE
 from neuronscope.metrics.data import Material
 from neuronscope.metrics.stimuli import FIRING_SHARE
 from neuronscope.metrics.table import Measurement, measurement
+from neuronscope.types import SCALE
 
 Booleans = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -14,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.results import PredictionError
-from neuronscope.types import Exemplar
+from neuronscope.types import Exemplar, normalise
 
 Floats = NDArray[np.floating[Any]]
 
 CONSTANT_SPREAD = 1e-12
 """Values whose range is a smaller part of their size differ by rounding alone."""
-
-SCALE = 10.0
-"""Predictions live on 0-10; the neuron's largest activation is 10."""
 
 _CONTEXT_WORDS = 8
 _CONTEXT_CHARACTERS = 120
@@ -125,12 +122,6 @@ def assign_exemplars(predicted: Sequence[Floats], actual: Sequence[Floats]) -> N
     return belongs
 
 
-def on_scale(activations: Floats, maximum: float) -> NDArray[np.float64]:
-    """Activations on the scale 0-10, where 10 is the neuron's largest one."""
-    values = np.asarray(activations, dtype=np.float64)
-    return np.clip(values * (SCALE / maximum), 0.0, SCALE) if maximum > 0 else np.zeros_like(values)
-
-
 def largest_errors(
     predicted: Sequence[Floats], exemplars: Sequence[Exemplar], maximum: float, n: int = 5, at_least: float = 1.0
 ) -> tuple[PredictionError, ...]:
@@ -145,7 +136,7 @@ def largest_errors(
     """
     if not exemplars:
         return ()
-    actual = [on_scale(exemplar.activations, maximum) for exemplar in exemplars]
+    actual = [normalise(exemplar.activations, maximum) for exemplar in exemplars]
     differences = np.concatenate(predicted) - np.concatenate(actual)
     places = [(number, position) for number, row in enumerate(actual) for position in range(len(row))]
     errors: list[PredictionError] = []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.metrics.correlation import SCALE
+from neuronscope.types import SCALE
 
 Floats = NDArray[np.floating[Any]]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.interfaces import BatchSimulator, ExemplarSource, Simulator
-from neuronscope.metrics.correlation import SCALE, Correlation, assign_exemplars, pearson_rows
-from neuronscope.types import Exemplar, Neuron
+from neuronscope.metrics.correlation import Correlation, assign_exemplars, pearson_rows
+from neuronscope.types import SCALE, Exemplar, Neuron
 
 Predictions = list[NDArray[np.float32]]
 _Wish = tuple[Sequence[str], Sequence[Exemplar]]
@@ -49,7 +49,7 @@ class _Call(NamedTuple):
 
     def wish(self) -> _Wish:
         """The question, without the truth."""
-        return self.explanations, [_blank(self.bench.exemplars[number]) for number in self.numbers]
+        return self.explanations, [without_truth(self.bench.exemplars[number]) for number in self.numbers]
 
     def keep(self, predicted: Predictions) -> None:
         """Remember the answer."""
@@ -214,7 +214,7 @@ def _calls(requests: Iterable[_Request], known: Any) -> list[tuple[list[str], li
     return [(list(explanations), numbers) for explanations, numbers in groups.items()]
 
 
-def _blank(exemplar: Exemplar) -> Exemplar:
+def without_truth(exemplar: Exemplar) -> Exemplar:
     """The same text without the truth."""
     return replace(exemplar, activations=np.zeros(len(exemplar.tokens), dtype=np.float32))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from neuronscope.offline.conditions import STRENGTH_LEVELS, Condition, Form, predict
 from neuronscope.offline.english import quotable
 from neuronscope.offline.tokens import TokenFeatures, token_features
-from neuronscope.types import Exemplar
+from neuronscope.types import Exemplar, normalise
 
 SHRINKAGE = 1.0
 """Inactive occurrences added to every condition: what was seen once is believed half."""
@@ -66,7 +66,7 @@ class Features:
                     codes[kind].append(-1 if condition is None else known.setdefault(condition, len(known)))
         return cls(
             sequences=sequences,
-            activations=np.clip(pooled * (10.0 / maximum), 0.0, 10.0) if maximum > 0 else np.zeros_like(pooled),
+            activations=normalise(pooled, maximum),
             exemplar_index=np.repeat(np.arange(len(exemplars)), lengths),
             candidates={kind: list(known) for kind, known in indices.items()},
             codes={kind: np.asarray(row, dtype=np.int64) for kind, row in codes.items()},

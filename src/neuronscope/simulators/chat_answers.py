@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from neuronscope.errors import LLMError
 from neuronscope.llm import loose_json
 from neuronscope.llm.answers import FENCE, is_cut_off, read_text, shortened
+from neuronscope.types import SCALE
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
-
-SCALE = 10.0
-"""Strengths are from 0 to this."""
 
 _JSON_START = re.compile(r"[\[{]")
 _NUMBER = re.compile(r"\d+")
