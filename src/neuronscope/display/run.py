@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from neuronscope.bars import NotebookPicture
-from neuronscope.display.choice import Progress as Wish
-from neuronscope.display.choice import place_of
+from neuronscope.display.choice import Progress as ProgressRequest
+from neuronscope.display.choice import display_target
 from neuronscope.display.costs import Cost
+from neuronscope.display.notebook import NotebookPicture
 from neuronscope.display.words import score, visible
 from neuronscope.events import NeuronProgress, ProgressEvent
 from neuronscope.llm.usage import UsageTracker
@@ -39,12 +39,12 @@ class Board:
         progress: whether to draw; None draws in a terminal and in a notebook; or what every event is passed to.
     """
 
-    def __init__(self, total: int, progress: Wish = None) -> None:
+    def __init__(self, total: int, progress: ProgressRequest = None) -> None:
         console = Console(stderr=True)
         self._listener = progress if callable(progress) else None
-        place = place_of(progress)
-        self._notebook = NotebookPicture(self._picture) if place == "notebook" else None
-        self._show = place == "terminal"
+        target = display_target(progress)
+        self._notebook = NotebookPicture(self._picture) if target == "notebook" else None
+        self._show = target == "terminal"
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
