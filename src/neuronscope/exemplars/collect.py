@@ -122,8 +122,8 @@ def collect_exemplars(
     }
     root = Path(cache_dir).expanduser() if cache_dir is not None else cache_folder("stores")
     folder = root / folder_name(_key(settings))
-    workplace = folder.with_name(f"{folder.name}.partial")
-    checkpoints = Checkpoints(workplace, _key(settings) | {"batch_size": batch_size})
+    partial_folder = folder.with_name(f"{folder.name}.partial")
+    checkpoints = Checkpoints(partial_folder, _key(settings) | {"batch_size": batch_size})
     if not _is_store(folder):
         check_writable(root, f"{OTHER_PLACE}, with cache_dir= or the variable NEURONSCOPE_CACHE.")
         batch_tokens = batch_size * seq_len
@@ -152,23 +152,27 @@ def collect_exemplars(
         }
         strings = partial(token_strings, subject.tokenizer)
 
-        def keep(folder: Path) -> None:
+        def write_more(folder: Path) -> None:
             if keep_activations:
-                _keep(folder, collection, seq_len, batch_tokens, progress)
-                require_unchanged(subject, identity, "while activations were kept")
+                _write_activations(folder, collection, seq_len, batch_tokens, progress)
+                require_unchanged(subject, identity, "while activations were stored")
 
-        write_store(folder, workplace, info, collection.accumulators.values(), collection.pool, strings, keep)
+        write_store(
+            folder, partial_folder, info, collection.accumulators.values(), collection.pool, strings, write_more
+        )
     checkpoints.clear()  # those of a call, too, that was killed when its store was just there
     return open_store(folder).bind(subject)
 
 
-def _keep(folder: Path, collection: Collection, seq_len: int, batch_tokens: int, progress: bool | None) -> None:
-    from neuronscope.exemplars.keeping import write_kept
+def _write_activations(
+    folder: Path, collection: Collection, seq_len: int, batch_tokens: int, progress: bool | None
+) -> None:
+    from neuronscope.exemplars.write_activations import write_activations
 
     n_tokens = sum(len(each.token_ids) for each in collection.pool.sequences.values())
-    with token_bar("Keeping activations", n_tokens, progress) as bar:
+    with token_bar("Storing activations", n_tokens, progress) as bar:
         layers = collection.accumulators.values()
-        write_kept(folder, collection.subject, layers, collection.pool, seq_len, batch_tokens, bar.update)
+        write_activations(folder, collection.subject, layers, collection.pool, seq_len, batch_tokens, bar.update)
 
 
 def _is_store(folder: Path) -> bool:
