@@ -194,7 +194,7 @@ def test_an_interrupted_run_says_where_it_stopped(jupyter):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert "stopped</span> while drafting what the exemplars have in common" in jupyter[-1]
+    assert "stopped</span> while writing hypotheses of what the exemplars have in common" in jupyter[-1]
     assert "nsc-run-failed" in jupyter[-1]
 
 

@@ -29,7 +29,7 @@ _SHOWN = 12
 """Neurons under way that are shown."""
 
 
-class Board:
+class RunDisplay:
     """Counts neurons, and shows them on standard error: what each is at, its modes and scores, cost and time left.
 
     In a notebook the same stands below the cell. Elsewhere every finished neuron is one line of the log.
@@ -66,7 +66,7 @@ class Board:
         """Neurons that were not begun because the budget was spent."""
         self._live = Live(console=console, transient=True, refresh_per_second=4, get_renderable=self._picture)
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> RunDisplay:
         if self._show:
             self._live.start()
         if self._notebook is not None:

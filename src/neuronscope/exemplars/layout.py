@@ -242,7 +242,7 @@ class LayerFile:
         return array
 
     def top(self, index: int, sign: int, split: Split) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Ids and largest activations of one neuron's top sequences, strongest first, without empty places."""
+        """Ids and largest activations of one neuron's top sequences, strongest first, without empty positions."""
         ids = self._file.get_slice(f"{sign:+d}/{split}/sequences")[index : index + 1][0]
         activations = self._file.get_slice(f"{sign:+d}/{split}/activations")[index : index + 1][0]
         return ids[ids >= 0], activations[ids >= 0]

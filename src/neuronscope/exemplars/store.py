@@ -278,7 +278,7 @@ class ExemplarStore:
             return self._stored[point]
 
     def _notice_change(self) -> None:
-        """What the store knows belongs to the model that it was made with; a bound one that is another now is told."""
+        """What the store knows belongs to the model that it was made with; an error if the bound one has changed."""
         if self.subject is not None and (now := _revision(self.subject)) != self._revision:
             self._require_own(self.subject)
             self._revision = now

@@ -87,8 +87,8 @@ class _Positions:
         """For each position that one of the sequences has: which of them it is, and the position in the flat list."""
         first, end = (self._sorted.searchsorted(np.array(ids, np.int32), side) for side in ("left", "right"))
         which = np.repeat(np.arange(len(ids)), end - first)
-        places = [self._order[a:b] for a, b in zip(first, end, strict=True)]
-        return which, np.concatenate([np.empty(0, np.int32), *places])
+        found = [self._order[a:b] for a, b in zip(first, end, strict=True)]
+        return which, np.concatenate([np.empty(0, np.int32), *found])
 
 
 class _LayerWriter:
@@ -136,9 +136,9 @@ class _LayerWriter:
     def _write_listed(
         self, rows: _Batch, own: Sequence[int], sign: int, split: Split, activations: torch.Tensor
     ) -> None:
-        places = self._positions[sign, split]
-        which, slots = places.of([rows.ids[row] for row in own])
-        chosen, units = np.array(own)[which], slots // places.k
+        positions = self._positions[sign, split]
+        which, slots = positions.of([rows.ids[row] for row in own])
+        chosen, units = np.array(own)[which], slots // positions.k
         index = (torch.from_numpy(each).to(activations.device) for each in (chosen, units.astype(np.int64)))
         values = _scaled(_each_at(activations, *index), self._exponents[f"{sign:+d}"][units, None], sign)
         longest = values.shape[1]
