@@ -259,9 +259,9 @@ def test_the_documented_function_hears_every_iteration(planted_agents, monkeypat
     assert re.findall(r"iteration (\d), 0\.\d\d", capsys.readouterr().out) == ["0", "0", "1", "1", "2", "2"]
 
 
-async def test_the_documented_streams_run(planted_agents, capsys):
-    lines = await documented(1)["watch"](BOTH, instruments())
-    assert (lines[0], lines[-1], lines.count("reconcile finished")) == ("observe started", "conclude finished", 6)
-    x = await documented(2)["explain"](BOTH, instruments())
+async def test_the_documented_stream_runs(planted_agents, capsys):
+    x = await documented(1)["explain"](BOTH, instruments())
     assert x.number == 2
-    assert capsys.readouterr().out.startswith("observe started \nobserve finished \nhypothesis started ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "observe started "
+    assert sum(line.startswith("reconcile finished") for line in lines) == 6
