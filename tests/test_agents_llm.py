@@ -252,6 +252,7 @@ async def test_an_agent_is_a_langgraph_node_as_it_is() -> None:
 # Through a real model behind a real server: control flow, not quality
 
 
+@pytest.mark.slow
 async def test_every_agent_gets_an_answer_from_a_real_model(local_llm: Any) -> None:
     usage = UsageTracker()
     context = runtime(llm=local_llm, usage=usage, config=ns.ExplainConfig(n_hypotheses=1, n_candidates=2))

@@ -403,6 +403,7 @@ def test_it_is_named_by_its_model() -> None:
 # Through a real model behind a real server: control flow, not quality
 
 
+@pytest.mark.slow
 async def test_a_real_models_answers_come_out_as_arrays_or_as_an_error_of_ours(local_llm: Any) -> None:
     await ask(local_llm, [HumanMessage("Hello")], "hypothesis")  # as agents do, on a loop of their own
     usage = UsageTracker()

@@ -45,6 +45,7 @@ def lively(store: ExemplarStore) -> ns.Neuron:
     return store.top_neurons(LAYER, n=1, by="max")[0]
 
 
+@pytest.mark.slow
 def test_a_whole_graph_runs_through_a_real_llm(
     smollm2: LoadedSubject, store: ExemplarStore, lively: ns.Neuron, local_llm: ChatOpenAI, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ async def test_no_texts_are_no_requests() -> None:
     assert llm.prompts == []
 
 
+@pytest.mark.slow
 async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: Any) -> None:
     """The model is weak: what counts is that answers are read, or counted as abstentions, one for each text."""
     usage = UsageTracker()

@@ -144,6 +144,7 @@ def test_parts_of_a_corpus_merge_into_the_whole() -> None:
     assert comparable(left) == comparable(gather(all_chunks))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork processes")
 def test_twenty_kills_at_random_times_leave_the_store_bit_identical(
     tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path

@@ -199,7 +199,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(keeping, "_reserve", full)
+    monkeypatch.setattr(keeping.os, "posix_fallocate", full, raising=False)
     with pytest.raises(ns.StoreError, match=r"No space left on device.*Free some space"):
         collect(subject(), tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["checkpoint.safetensors"]

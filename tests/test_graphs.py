@@ -669,8 +669,8 @@ def test_a_diagram_is_drawn_anew_in_its_place():
 
 def only_in(store, *splits):
     """The same store, whose other splits have no document."""
-    of = store._of
-    store._of = lambda split: of(split) if split in splits else []
+    of = store.of_split
+    store.of_split = lambda split: of(split) if split in splits else []
     return store
 
 
