@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_marks_are_a_pair_that_occurs_nowhere_else() -> None:
 
 def test_a_question_says_how_many_answers_it_wants() -> None:
     question = detection_question("water", ["a", "b", "c"])
-    assert "array of 3 numbers" in prompt(question)
+    assert re.search(r"\b3\b", prompt(question))
     assert question.schema["properties"]["answers"]["minItems"] == 3
-    assert "Write 4 different texts" in prompt(concept_question("water", 4))
+    assert re.search(r"\b4\b", prompt(concept_question("water", 4)))
     assert intruder_question([marked("{ a:9}"), marked("{ b:9}")]).schema["properties"]["intruder"]["maximum"] == 2
