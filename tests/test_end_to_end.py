@@ -58,7 +58,7 @@ def test_a_whole_graph_runs_through_a_real_llm(
     x = ns.explain_neuron(smollm2, layer=LAYER, neuron=lively.index, store=store, llm=local_llm, config=SMALL)
 
     assert x.status == "explained", x.failures
-    assert len(heard) == sum(x.usage.requests.values()), "every request has reached the server"
+    assert len(heard) >= sum(x.usage.requests.values()), "every request has been answered by the server"
     assert set(x.usage.requests) == {"hypothesis", "decomposition", "refinement"}
     assert x.usage.requests["hypothesis"] in (SMALL.n_hypotheses, 2 * SMALL.n_hypotheses)  # once more for what is left
     assert min(x.usage.input_tokens.values()) > 100

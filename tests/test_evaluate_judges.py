@@ -111,4 +111,4 @@ async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: 
     assert len(texts) <= 1
     assert not unheard(texts, heard)
     assert usage.counts()["requests"] == {"judge": 3}
-    assert len(heard) == 3
+    assert len(heard) >= 3

@@ -23,7 +23,7 @@ from neuronscope.exemplars import checkpoints, keeping
 from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.types import SPLITS
-from table_subject import TableSubject
+from table_subject import InterruptedSubject, TableSubject
 from test_exemplars_damage import flip_a_byte
 
 LETTERS = "?abcdefgh"
@@ -31,21 +31,10 @@ SEQ_LEN = 16
 SIGNED = [ns.Neuron(layer, index, sign) for layer in (0, 1) for index in (0, 4) for sign in (1, -1)]
 
 
-class Counted(TableSubject):
-    """Fails at one of its forward passes."""
-
-    fail_at = -1
-
-    def activations(self, token_ids: Any, layers: Any) -> Any:
-        if self.calls == self.fail_at:
-            raise KeyboardInterrupt
-        return super().activations(token_ids, layers)
-
-
-def subject(scale: float = 1.0) -> Counted:
+def subject(scale: float = 1.0) -> InterruptedSubject:
     generator = np.random.default_rng(0)
     shape = (len(LETTERS), 5)
-    return Counted(LETTERS, [(scale * generator.normal(size=shape)).astype(np.float32) for _ in range(2)])
+    return InterruptedSubject(LETTERS, [(scale * generator.normal(size=shape)).astype(np.float32) for _ in range(2)])
 
 
 def texts(n: int = 150) -> list[str]:
