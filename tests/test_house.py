@@ -153,10 +153,14 @@ def _names_looked_up(node: ast.AST) -> Iterator[str]:
         yield from (part for alias in node.names for part in alias.name.split("."))
     elif isinstance(node, ast.ImportFrom):
         yield from [*(node.module or "").split("."), *(alias.name for alias in node.names)]
-    elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"setattr", "getattr", "delattr"}:
+    elif isinstance(node, ast.Call) and _called(node) in {"setattr", "getattr", "delattr"}:
         for each in node.args[:2]:
             if isinstance(each, ast.Constant) and isinstance(each.value, str):
                 yield from each.value.split(".")
+
+
+def _called(call: ast.Call) -> str | None:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
 
 
 def test_no_test_looks_at_a_private_name():
