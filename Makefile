@@ -4,13 +4,19 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint format promises clean
+.PHONY: demo test test-all lint format promises clean
 demo: $(VENV)/.demo
 	$(BIN)/neuronscope explain smollm2-135m --layer 9 --neuron 740 --n-tokens 150000 --llm offline \
 		--out demo.json --html demo.html
 
+# What takes more than a few seconds is marked `slow`, and left to `make test-all`.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.test
+	$(PYTEST)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -43,6 +43,11 @@ WATER = [
 ]
 
 
+def text_of(messages: Sequence[BaseMessage]) -> str:
+    """All that messages say."""
+    return "\n".join(str(message.content) for message in messages)
+
+
 class ScriptedModel(BaseChatModel):
     """Answers with the script's next string, or with what the function makes of the prompt; keeps the prompts.
 
@@ -59,7 +64,7 @@ class ScriptedModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        self.prompts.append("\n".join(str(message.content) for message in messages))
+        self.prompts.append(text_of(messages))
         answer = self.script(messages) if callable(self.script) else self.script[len(self.prompts) - 1]
         if isinstance(answer, Exception):
             raise answer

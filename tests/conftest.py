@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers share the processor's cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 import neuronscope as ns
@@ -19,9 +25,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> LoadedSubject:
-    """The real small model, from the installed package; converted once into the user's cache."""
-    return ns.load_subject("smollm2-135m")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> LoadedSubject:
+    """The real small model, from the installed package; converted once into the user's cache, by one of the workers."""
+    with FileLock(_shared_by_workers(tmp_path_factory) / "smollm2.lock"):
+        return ns.load_subject("smollm2-135m")
+
+
+def _shared_by_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(scope="session")

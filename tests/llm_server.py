@@ -6,13 +6,15 @@ Loaded as a pytest plugin by `conftest.py`.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    import httpx
     from langchain_openai import ChatOpenAI
 
 
@@ -38,14 +40,33 @@ def local_llm_url() -> Iterator[str]:
     del server
 
 
+def unheard(texts: Iterable[str], heard: Iterable[str]) -> set[str]:
+    """The words of texts that no answer has, but for those that make a sentence of a condition."""
+
+    def words(lines: Iterable[str]) -> set[str]:
+        return {word for line in lines for word in re.findall(r"[\w']+", line.casefold())}
+
+    return words(texts) - words(heard) - words(["This neuron activates on when"])
+
+
 @pytest.fixture
-def local_llm(local_llm_url: str) -> ChatOpenAI:
+def heard() -> list[str]:
+    """What `local_llm` has been answered in this test, as the server sent it."""
+    return []
+
+
+@pytest.fixture
+def local_llm(local_llm_url: str, heard: list[str]) -> ChatOpenAI:
     """A chat model that talks to the server; short answers, always the same.
 
     It has an HTTP client of its own: the one that models share does not outlive a test's event loop.
     """
     from langchain_openai import ChatOpenAI
     from openai import DefaultAsyncHttpxClient
+
+    async def listen(response: httpx.Response) -> None:
+        await response.aread()
+        heard.extend(choice["message"]["content"] for choice in response.json().get("choices", []))
 
     return ChatOpenAI(
         model="local",
@@ -54,5 +75,5 @@ def local_llm(local_llm_url: str) -> ChatOpenAI:
         temperature=0.0,
         seed=0,
         max_tokens=120,
-        http_async_client=DefaultAsyncHttpxClient(),
+        http_async_client=DefaultAsyncHttpxClient(event_hooks={"response": [listen]}),
     )

@@ -81,15 +81,15 @@ class MemorySource:
         return [self._exemplar(neuron, number) for number in sequence_ids]
 
     def exemplars(self, neuron, split="train", n=20):
-        found = [self._exemplar(neuron, number) for number in self._of(split)]
+        found = [self._exemplar(neuron, number) for number in self.of_split(split)]
         return sorted(found, key=lambda exemplar: -exemplar.activations.max())[:n]
 
     def random_sequences(self, neuron, split="test", n=20, seed=0):
-        rest = [number for number in self._of(split) if self._exemplar(neuron, number).activations.max() == 0]
+        rest = [number for number in self.of_split(split) if self._exemplar(neuron, number).activations.max() == 0]
         chosen = random.Random(seed).sample(rest, min(n, len(rest)))
         return [self._exemplar(neuron, number) for number in chosen]
 
-    def _of(self, split):
+    def of_split(self, split):
         place = ("train", "validation", "test").index("train" if split == "feedback" else split)
         return [number for number in range(len(self.documents)) if number % 3 == place]
 

@@ -19,6 +19,7 @@ from typing import Any, ForwardRef
 
 import typer.main
 from pydantic import BaseModel
+from typing_extensions import is_protocol
 
 from neuronscope.cli.main import app
 from neuronscope.schemas.write import FORMS
@@ -31,7 +32,7 @@ def public_api() -> dict[str, Any]:
     """Every promised name: signatures of functions, members of classes, options of commands, versions of files."""
     names = {f"{package}.{name}": each for package in PACKAGES for name, each in _exported(package)}
     return {
-        "names": {name: _describe(each) for name, each in sorted(names.items())},
+        "names": {name: describe(each) for name, each in sorted(names.items())},
         "commands": dict(sorted(_commands(typer.main.get_command(app), "neuronscope"))),
         "files": {name: {key: version} for name, (_, key, version) in FORMS.items()},
     }
@@ -43,7 +44,7 @@ def _exported(package: str) -> Iterator[tuple[str, Any]]:
         yield name, getattr(module, name)
 
 
-def _describe(thing: Any) -> Any:
+def describe(thing: Any) -> Any:
     if inspect.isclass(thing):
         return _class(thing)
     if inspect.isroutine(thing):
@@ -91,7 +92,7 @@ def _set_on_itself(initialise: Callable[..., None]) -> dict[str, str]:
 
 def _is_typed(kind: type[Any]) -> bool:
     """Whether the fields say how it is made."""
-    return is_dataclass(kind) or hasattr(kind, "__total__") or getattr(kind, "_is_protocol", False)
+    return is_dataclass(kind) or hasattr(kind, "__total__") or is_protocol(kind)
 
 
 def _member(member: Any) -> str | None:

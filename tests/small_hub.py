@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -66,7 +67,7 @@ class SmallHub:
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", self.url)
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", self.url)
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # between two attempts
+        monkeypatch.setattr(time, "sleep", lambda _: None)  # between two attempts
         HfFileSystem.clear_instance_cache()
 
     def refuse(self, status: int, code: str) -> None:

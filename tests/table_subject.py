@@ -46,3 +46,16 @@ class TableSubject:
         self.calls += 1
         self.sequences += len(token_ids)
         return {layer: [self.tables[layer][list(sequence)] for sequence in token_ids] for layer in layers}
+
+
+class InterruptedSubject(TableSubject):
+    """Is interrupted at its forward pass of the number `fail_at`."""
+
+    fail_at = -1
+
+    def activations(
+        self, token_ids: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> dict[int, list[NDArray[np.float32]]]:
+        if self.calls == self.fail_at:
+            raise KeyboardInterrupt
+        return super().activations(token_ids, layers)

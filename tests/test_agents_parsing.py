@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 from langchain_core.messages import AIMessage
-from langchain_core.messages.tool import InvalidToolCall
 
 import neuronscope as ns
-from neuronscope.agents.highlighting import Marks, without_marks
-from neuronscope.agents.judge import read_place, read_verdicts
+from hostile_reading import BEGINNINGS, LENGTH, PIECES, READERS, hostile_answer
 from neuronscope.agents.parsing import MOST_SENTENCES, read_sentence, read_sentences, tidy
 from neuronscope.agents.prober import read_written
 from neuronscope.llm.answers import read_apart, read_text
-from neuronscope.llm.loose_json import LONGEST_MENDED
-from neuronscope.simulators.chat_answers import read_answer
 from neuronscope.text import distinct
 
 A = "This neuron activates when the word is water."
@@ -180,64 +174,12 @@ def test_a_mark_that_is_quoted_is_spoken_of(mark: str, quote: str) -> None:
 # Answers that were never meant to be read
 
 
-HOSTILE = [
-    "\n",
-    "- ",
-    "-\n",
-    "1.  ",
-    "[",
-    "{",
-    '["a b',
-    '"',
-    "\\",
-    '\\"',
-    "```",
-    "<",
-    "<think>",
-    "</think>",
-    "<a ",
-    "**a",
-    "<<",
-]
-HOSTILE += [
-    "near miss\n",
-    "silent\n",
-    "0 ",
-    "true ",
-    "\n - x\n  y",
-    '{"a":',
-    '["a b", ',
-    '"a" ',
-    "neuron\n",
-    "’",
-    "\\u003c|",
-]
-READERS: dict[str, Callable[[str], object]] = {
-    "sentences": lambda text: read_sentences(AIMessage(text), "judge"),
-    "texts": lambda text: read_written(AIMessage(text), "judge"),
-    "call": lambda text: read_written(
-        AIMessage("", invalid_tool_calls=[InvalidToolCall(name="c", args=text, id="1", error=None)]), "judge"
-    ),
-    "verdicts": lambda text: read_verdicts(text, 5),
-    "number": lambda text: read_place(text, 5),
-    "strengths": lambda text: read_answer(AIMessage(text), [["a", " b"]]),
-    "draft": lambda text: without_marks(text, Marks("<<", ">>")),
-}
-
-
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("before", ["", '["This neuron ', "[", "- a b\n<<"])
-def test_an_answer_four_times_as_long_takes_not_sixteen_times_as_long(reader: str, before: str) -> None:
-    def seconds(piece: str, length: int) -> float:
-        text = f"{before}{length}" + piece * (length // len(piece)) + "x"
-        begun = time.process_time()
+@pytest.mark.parametrize("before", BEGINNINGS)
+def test_a_hostile_answer_is_read_to_its_end_or_an_error_of_ours(reader: str, before: str) -> None:
+    for piece in PIECES:
         with suppress(ns.NeuronScopeError):
-            READERS[reader](text)
-        return time.process_time() - begun
-
-    n = LONGEST_MENDED + 1_000
-    slow = [piece for piece in HOSTILE if seconds(piece, 4 * n) > 9 * seconds(piece, n) + 0.2]
-    assert not slow
+            READERS[reader](hostile_answer(before, piece, LENGTH))
 
 
 @pytest.mark.parametrize("opening", ['{"a":', "[", '[{"texts":', '["a b", ', '{"texts": [["a b", '])

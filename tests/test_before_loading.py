@@ -30,7 +30,7 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the weights are loaded")
 
     monkeypatch.setattr("neuronscope.subject.loading.load_model", load)
-    monkeypatch.setattr("neuronscope.simulators.shared._load", load)
+    monkeypatch.setattr("neuronscope.simulators.causal_lm.load_model", load)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +221,16 @@ def test_control_characters_of_an_error_do_not_reach_the_terminal(monkeypatch: p
 @pytest.mark.parametrize(
     ("text", "layers"), [("5,9", [5, 9]), ("9, 5,5", [5, 9]), ("0-3", [0, 1, 2, 3]), ("0-1,7", [0, 1, 7])]
 )
-def test_layers_are_lists_and_ranges(text: str, layers: list[int]) -> None:
-    assert cli._layer_numbers(text) == layers
+def test_layers_are_lists_and_ranges(text: str, layers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def check(subject: str, neurons: list[tuple[int, int]]) -> None:
+        asked.extend(layer for layer, _ in neurons)
+        raise ns.SubjectError("That is enough.")
+
+    monkeypatch.setattr("neuronscope.resources.check_before_loading", check)
+    assert run("collect", "smollm2-135m", "--layers", text).exit_code == 1
+    assert asked == layers
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1-", "1;2", "5,"])
@@ -237,6 +244,7 @@ def model_at_hand(monkeypatch: pytest.MonkeyPatch, smollm2: Any) -> None:
     monkeypatch.setattr("neuronscope.subject.loading.load_subject", lambda name: smollm2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("model_at_hand")
 def test_collect_prints_where_the_store_is_and_what_is_in_it(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
@@ -280,15 +288,13 @@ def test_version() -> None:
     assert run("--version").stdout == f"neuronscope {ns.__version__}\n"
 
 
-def test_help_is_quick_and_loads_nothing_heavy() -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from neuronscope.cli.main import app; app(['--help'], standalone_mode=False);"
         "heavy = {'torch', 'transformers', 'langchain_core', 'langgraph', 'numpy', 'jinja2'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    started = time.perf_counter()
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - started < 2
     assert finished.stdout.splitlines()[-1] == "[]"
 
 

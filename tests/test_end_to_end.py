@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import neuronscope as ns
+from llm_server import unheard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,22 +46,32 @@ def lively(store: ExemplarStore) -> ns.Neuron:
     return store.top_neurons(LAYER, n=1, by="max")[0]
 
 
+@pytest.mark.slow
 def test_a_whole_graph_runs_through_a_real_llm(
-    smollm2: LoadedSubject, store: ExemplarStore, lively: ns.Neuron, local_llm: ChatOpenAI, tmp_path: Path
+    smollm2: LoadedSubject,
+    store: ExemplarStore,
+    lively: ns.Neuron,
+    local_llm: ChatOpenAI,
+    heard: list[str],
+    tmp_path: Path,
 ) -> None:
     x = ns.explain_neuron(smollm2, layer=LAYER, neuron=lively.index, store=store, llm=local_llm, config=SMALL)
 
-    assert len(x.hypotheses) >= 1
+    assert x.status == "explained", x.failures
+    assert len(heard) >= sum(x.usage.requests.values()), "every request has been answered by the server"
+    assert set(x.usage.requests) == {"hypothesis", "decomposition", "refinement"}
     assert x.usage.requests["hypothesis"] in (SMALL.n_hypotheses, 2 * SMALL.n_hypotheses)  # once more for what is left
-    assert x.usage.input_tokens["hypothesis"] > 100
-    assert x.usage.output_tokens["hypothesis"] > 0
-    assert x.usage.requests["decomposition"] >= 1 or x.status == "partial"
-    assert all(-1 <= score <= 1 for mode in x.modes for score in (mode.score, mode.val_score, mode.subset_score))
+    assert min(x.usage.input_tokens.values()) > 100
+    assert min(x.usage.output_tokens.values()) > 0
+    attempts = [attempt for mode in x.modes for attempt in mode.history]
+    assert {attempt.iteration for attempt in attempts} == {0, 1}, "a candidate has been measured"
+    for texts in (x.hypotheses, x.atoms, [attempt.explanation for attempt in attempts]):
+        assert texts
+        assert not unheard(texts, heard), "what is explained is what the model said"
     for mode in x.modes:
+        assert all(-1 <= score <= 1 for score in (mode.score, mode.val_score, mode.subset_score))
         assert mode.history[0].iteration == 0
         assert mode.val_score == max(attempt.val_score for attempt in mode.history)
-    if x.modes:
-        assert x.usage.requests["refinement"] >= 1
     assert "api_key" not in x.to_json()
     assert ns.NeuronExplanation.load(x.save(tmp_path / "n.json")) == x
     assert "<script" not in x.to_html()

@@ -33,6 +33,7 @@ from ray_shards import die, die_always, die_once, echo, name_device, refuse
 from table_subject import TableSubject
 
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
 
 LETTERS = "?abcdefgh"
 GPU_SHARE = 0.5
@@ -395,7 +396,7 @@ def test_chunks_that_finish_in_any_order_leave_the_rest() -> None:
 
 
 def test_shards_are_as_long_as_they_should_take() -> None:
-    sizes = sharding._ShardSizes(None)
+    sizes = sharding.ShardSizes(None)
     shards = sizes.divide((number, []) for number in range(10_000))
     assert len(next(shards)) == 1
     sizes.measure(seconds_per_chunk=2.0, merging_seconds=0.1, n_workers=8)

@@ -241,7 +241,7 @@ class TrulyRandom(MemorySource):
     """Random sequences are drawn without regard to activation, as a real store does."""
 
     def random_sequences(self, neuron: Any, split: str = "test", n: int = 20, seed: int = 0) -> list[ns.Exemplar]:
-        chosen = random.Random(seed).sample(self._of(split), min(n, len(self._of(split))))
+        chosen = random.Random(seed).sample(self.of_split(split), min(n, len(self.of_split(split))))
         return [self._exemplar(neuron, number) for number in chosen]
 
 
@@ -282,7 +282,7 @@ class SamplesAll(TrulyRandom):
         return self.exemplars(neuron, split, len(self.documents))[-n:]
 
     def sample_ids(self, split: str, n: int, seed: int) -> list[int]:
-        return random.Random(seed).sample(self._of(split), min(n, len(self._of(split))))
+        return random.Random(seed).sample(self.of_split(split), min(n, len(self.of_split(split))))
 
 
 def words(drawn: random.Random, n: int) -> str:

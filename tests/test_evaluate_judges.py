@@ -10,6 +10,7 @@ import pytest
 
 import neuronscope as ns
 from agent_helpers import answering, exemplar, scripted
+from llm_server import unheard
 from neuronscope.agents.judge import LLMJudge, read_place, read_verdicts
 from neuronscope.llm import UsageTracker
 from neuronscope.metrics.stimuli import Marked
@@ -95,7 +96,8 @@ async def test_no_texts_are_no_requests() -> None:
     assert llm.prompts == []
 
 
-async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: Any) -> None:
+@pytest.mark.slow
+async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: Any, heard: list[str]) -> None:
     """The model is weak: what counts is that answers are read, or counted as abstentions, one for each text."""
     usage = UsageTracker()
     judge = LLMJudge(local_llm, usage)
@@ -107,4 +109,6 @@ async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: 
     assert places[0] in {None, *range(3)}
     assert all(text.strip() for text in texts)
     assert len(texts) <= 1
+    assert not unheard(texts, heard)
     assert usage.counts()["requests"] == {"judge": 3}
+    assert len(heard) >= 3

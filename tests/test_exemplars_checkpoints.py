@@ -27,26 +27,15 @@ from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars import write as writing
 from neuronscope.exemplars.partial_store import new_store_folder
 from neuronscope.exemplars.statistics_pass import Collection, chunks
-from table_subject import TableSubject
+from table_subject import InterruptedSubject, TableSubject
 
 LETTERS = "?abcdefgh"
 N_TEXTS = 200
 
 
-class Failing(TableSubject):
-    """Fails at one of its forward passes."""
-
-    fail_at = -1
-
-    def activations(self, token_ids: Any, layers: Any) -> Any:
-        if self.calls == self.fail_at:
-            raise KeyboardInterrupt
-        return super().activations(token_ids, layers)
-
-
-def subject() -> Failing:
+def subject() -> InterruptedSubject:
     generator = np.random.default_rng(0)
-    return Failing(LETTERS, [generator.normal(size=(len(LETTERS), 5)).astype(np.float32) for _ in range(2)])
+    return InterruptedSubject(LETTERS, [generator.normal(size=(len(LETTERS), 5)).astype(np.float32) for _ in range(2)])
 
 
 def texts() -> list[str]:
@@ -144,6 +133,7 @@ def test_parts_of_a_corpus_merge_into_the_whole() -> None:
     assert comparable(left) == comparable(gather(all_chunks))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork processes")
 def test_twenty_kills_at_random_times_leave_the_store_bit_identical(
     tiny_llama: Any, tiny_tokenizer: Any, tmp_path: Path

@@ -220,6 +220,7 @@ def test_memory_follows_the_lists_not_the_corpus(tmp_path: Path, monkeypatch: py
     assert max(largest) <= 2 * needed + 50 + 50  # twice the needed, the slack, one chunk
 
 
+@pytest.mark.slow
 def test_ten_times_the_tokens_take_no_more_memory() -> None:
     pytest.importorskip("resource", reason="this system does not tell a process's peak memory")
     script = Path(__file__).with_name("collection_memory.py")
@@ -232,7 +233,7 @@ def test_an_interrupted_collection_leaves_nothing_behind(tmp_path: Path, monkeyp
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "_write_info", interrupt)
+    monkeypatch.setattr(writing, "write_atomically", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ns.collect_exemplars(planted(), texts(30), [0], cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []

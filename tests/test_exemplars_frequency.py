@@ -70,8 +70,8 @@ def test_the_way_for_gpus_gathers_the_same_as_the_way_for_processors(dtype: torc
             activations = batch(2 * chunk + half, dtype)
             padding = torch.zeros(activations.shape[:2], dtype=torch.bool)
             padding[half, 6:] = True
-            on_processor._add_on_processor(activations, padding)
-            on_device._add_on_device(activations.clone(), padding)
+            on_processor.add_on_processor(activations, padding)
+            on_device.add_on_device(activations.clone(), padding)
         for accumulator in (on_processor, on_device):
             accumulator.close_chunk(range(8 * chunk, 8 * chunk + 8), [SPLITS[i % 4] for i in range(8)])
     forget_sums(on_processor, on_device)

@@ -69,18 +69,18 @@ def test_maxima_counts_and_sums_are_those_of_plain_numpy(data: st.DataObject) ->
     width = activations.shape[2]
     accumulator = LayerAccumulator(HookPoint(0), width, signs, top_k=2)
     add(accumulator, activations, lengths)
+    summary = processor.Batch(activations, np.array(lengths)).summarize()
     assert torch.equal(activations, before)
     rows = [row[:length] for row, length in zip(activations.float().numpy(), lengths, strict=True)]
     tokens = np.concatenate(rows)
     for sign, statistics in accumulator.signs.items():
         rectified = np.maximum(sign * tokens, np.float32(0))
         maxima = np.stack([np.maximum(sign * row, 0).max(0) for row in rows])
-        np.testing.assert_array_equal(torch.cat(accumulator._maxima[sign]).float().numpy(), maxima)
+        np.testing.assert_array_equal(summary.maxima[processor.SIGNS.index(sign)].float().numpy(), maxima)
         np.testing.assert_array_equal(statistics.maximum.numpy(), rectified.max(0))
         np.testing.assert_array_equal(statistics.counts.numpy(), counted(rectified, rectified.max(0)))
-    assert accumulator._sums is not None
     exact = np.stack([tokens, np.abs(tokens)]).sum(1, dtype=np.float64)
-    differences = np.abs(accumulator._sums.double().numpy() - exact)[:, exact[1] < 1e38]  # larger sums have no float32
+    differences = np.abs(summary.sums.double().numpy() - exact)[:, exact[1] < 1e38]  # larger sums have no float32
     assert (differences <= 1e-6 * exact[1, exact[1] < 1e38] + 1e-44).all()
 
 

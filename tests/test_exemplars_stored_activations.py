@@ -23,7 +23,7 @@ from neuronscope.exemplars import checkpoints, write_activations
 from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.types import SPLITS
-from table_subject import TableSubject
+from table_subject import InterruptedSubject, TableSubject
 from test_exemplars_damage import flip_a_byte
 
 LETTERS = "?abcdefgh"
@@ -31,21 +31,10 @@ SEQ_LEN = 16
 SIGNED = [ns.Neuron(layer, index, sign) for layer in (0, 1) for index in (0, 4) for sign in (1, -1)]
 
 
-class Counted(TableSubject):
-    """Fails at one of its forward passes."""
-
-    fail_at = -1
-
-    def activations(self, token_ids: Any, layers: Any) -> Any:
-        if self.calls == self.fail_at:
-            raise KeyboardInterrupt
-        return super().activations(token_ids, layers)
-
-
-def subject(scale: float = 1.0) -> Counted:
+def subject(scale: float = 1.0) -> InterruptedSubject:
     generator = np.random.default_rng(0)
     shape = (len(LETTERS), 5)
-    return Counted(LETTERS, [(scale * generator.normal(size=shape)).astype(np.float32) for _ in range(2)])
+    return InterruptedSubject(LETTERS, [(scale * generator.normal(size=shape)).astype(np.float32) for _ in range(2)])
 
 
 def texts(n: int = 150) -> list[str]:
@@ -199,7 +188,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(write_activations, "_reserve", full)
+    monkeypatch.setattr(write_activations.os, "posix_fallocate", full, raising=False)
     with pytest.raises(ns.StoreError, match=r"No space left on device.*Free some space"):
         collect(subject(), tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["checkpoint.safetensors"]

@@ -2,6 +2,7 @@
 
 import threading
 from itertools import pairwise
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from causal_models import (
 from neuronscope.errors import SimulatorError
 from neuronscope.interfaces import Simulator
 from neuronscope.simulators.causal_lm import CausalModel, Reading
-from neuronscope.simulators.finetuned import FinetunedSimulator
+from neuronscope.simulators.finetuned import FinetunedSimulator, complete_tokenizer
 from neuronscope.simulators.packing import pack
 from neuronscope.subject.tokens import token_strings
 
@@ -89,11 +90,14 @@ def test_special_tokens_are_remapped_to_their_twins_throughout(checkpoint, simul
     assert predicted[0] == pytest.approx(expected(model, ids, [*twins, *exemplar.token_ids[4:]]), abs=1e-5)
 
 
-def test_the_padding_token_is_added_in_front_of_the_twins(simulator):
+def test_the_padding_token_is_added_in_front_of_the_twins():
+    tokenizer = byte_level_tokenizer(LLAMA_SPECIAL)
+    n = len(tokenizer)
+    completed = complete_tokenizer(tokenizer, n + 5)
     added = ["<PAD>", "<||begin_of_text||>", "<||start_header_id||>", "<||end_header_id||>", "<||eot_id||>"]
-    ids = simulator._tokenizer.convert_tokens_to_ids(added)
-    assert ids == list(range(ids[0], ids[0] + 5))
-    assert simulator._tokenizer.pad_token == "<PAD>"
+    assert completed.convert_tokens_to_ids(added) == list(range(n, n + 5))
+    assert completed.pad_token == "<PAD>"
+    assert len(tokenizer) == n
 
 
 def test_a_checkpoint_without_twins_keeps_its_special_tokens(tmp_path):
@@ -114,7 +118,7 @@ def test_twins_that_the_checkpoint_names_itself_are_used(tmp_path):
     folder = save(tmp_path, random_llama(len(tokenizer) + 59), tokenizer)  # rows rounded up
     simulator = FinetunedSimulator(folder, device="cpu", dtype="float32")
     assert simulator.explanation_ids("x")[0] == tokenizer.convert_tokens_to_ids("<||begin_of_text||>")
-    assert len(simulator._tokenizer) == len(tokenizer)
+    assert len(complete_tokenizer(tokenizer, len(tokenizer) + 59)) == len(tokenizer)
 
 
 @pytest.mark.parametrize("names_padding", [False, True])
@@ -151,7 +155,7 @@ def test_a_model_without_bos_has_none_before_the_explanation(tmp_path):
 
 def test_a_subject_with_another_tokenizer_gets_the_largest_value_that_overlaps(simulator):
     text = "The end. 10 words of it, and a class"
-    own, other = simulator._tokenizer, sentencepiece_tokenizer()
+    own, other = simulator.model.tokenizer, sentencepiece_tokenizer()
     exemplar = exemplar_of(other, text)
     ours = exemplar_of(own, text)
     (theirs,), (values,) = simulator.simulate(["x"], [exemplar]), simulator.simulate(["x"], [ours])
@@ -181,7 +185,7 @@ TOKENS = st.lists(st.integers(0, 300), min_size=1, max_size=24)
     budget=st.sampled_from([1, 40, 10_000]),
 )
 def test_batches_behind_shared_prefixes_equal_single_texts(causal, root, explanations, texts, budget):
-    causal._budget = budget
+    causal.batch_tokens = budget
     (few_shot,) = causal.extend([None], [root])
     prefixes = causal.extend([few_shot] * len(explanations), explanations)
     readings = [Reading(prefix, text, range(len(text))) for prefix in prefixes for text in texts]
@@ -219,7 +223,7 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, budget, seed):
 
 
 def test_many_requests_give_what_each_gives_alone(simulator):
-    exemplars = [exemplar_of(simulator._tokenizer, text) for text in SENTENCES]
+    exemplars = [exemplar_of(simulator.model.tokenizer, text) for text in SENTENCES]
     requests = [(EXPLANATIONS[:2], exemplars[:3]), (EXPLANATIONS[1:], exemplars[1:]), ([], exemplars[:1])]
     merged = simulator.simulate_many(requests)
     for (explanations, chosen), arrays in zip(requests, merged, strict=True):
@@ -232,7 +236,7 @@ def test_many_requests_give_what_each_gives_alone(simulator):
 
 def test_explanations_are_read_in_blocks_that_fit_memory(simulator, monkeypatch):
     monkeypatch.setattr("neuronscope.simulators.matrix.PREFIX_TOKENS", 50)
-    exemplars = [exemplar_of(simulator._tokenizer, text) for text in SENTENCES]
+    exemplars = [exemplar_of(simulator.model.tokenizer, text) for text in SENTENCES]
     in_blocks = simulator.simulate(EXPLANATIONS, exemplars)
     monkeypatch.undo()
     for one, other in zip(in_blocks, simulator.simulate(EXPLANATIONS, exemplars), strict=True):
@@ -244,34 +248,39 @@ def test_an_exemplar_without_text_is_silent(simulator):
     assert simulator.simulate(["x", "y"], [nothing])[0].tolist() == [[0, 0], [0, 0]]
 
 
-def test_threads_that_ask_at_the_same_time_are_served_together(simulator):
-    exemplar = exemplar_of(simulator._tokenizer, "red and green")
-    alone = {text: simulator.simulate([text], [exemplar])[0] for text in EXPLANATIONS}
-    served, busy, release = [], threading.Event(), threading.Event()
-    serve = simulator._queue._serve
+def test_threads_that_ask_at_the_same_time_are_served_together(checkpoint, monkeypatch):
+    asked = threading.Semaphore(0)
 
-    def slowly(requests):
+    class Watched(SimpleQueue):
+        def put(self, *arguments):
+            super().put(*arguments)
+            asked.release()
+
+    monkeypatch.setattr("neuronscope.simulators.merging.SimpleQueue", Watched)
+    simulator = FinetunedSimulator(checkpoint, device="cpu", dtype="float32")
+    exemplar = exemplar_of(simulator.model.tokenizer, "red and green")
+    alone = {text: simulator.simulate([text], [exemplar])[0] for text in EXPLANATIONS}
+    served, busy, release, found = [], threading.Event(), threading.Event(), {}
+    extend = simulator.model.extend
+
+    def slowly(parents, texts):
         busy.set()
         release.wait(10)
-        served.append(len(requests))
-        return serve(requests)
+        served.append(len(texts))
+        return extend(parents, texts)
 
-    simulator._queue._serve = slowly
-    try:
-        found = {}
-        ask = lambda text: found.update({text: simulator.simulate([text], [exemplar])[0]})  # noqa: E731
-        threads = [threading.Thread(target=ask, args=(text,)) for text in EXPLANATIONS]
-        threads[0].start()
-        busy.wait(10)
-        for thread in threads[1:]:
-            thread.start()
-        while simulator._queue._waiting.qsize() < 2:
-            threading.Event().wait(0.001)
-        release.set()
-        for thread in threads:
-            thread.join()
-    finally:
-        simulator._queue._serve = serve
+    monkeypatch.setattr(simulator.model, "extend", slowly)
+    ask = lambda text: found.update({text: simulator.simulate([text], [exemplar])[0]})  # noqa: E731
+    threads = [threading.Thread(target=ask, args=(text,)) for text in EXPLANATIONS]
+    threads[0].start()
+    busy.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    for _ in range(2 * len(EXPLANATIONS)):  # alone above, and now
+        asked.acquire(timeout=10)
+    release.set()
+    for thread in threads:
+        thread.join()
     assert served == [1, 2]
     for text in EXPLANATIONS:
         assert found[text] == pytest.approx(alone[text], abs=1e-5)
@@ -283,7 +292,7 @@ def test_it_is_a_simulator(simulator):
 
 def test_what_is_longer_than_the_model_reads_is_refused_in_words(simulator):
     with pytest.raises(SimulatorError, match="reads at most 8192 tokens at once"):
-        simulator.simulate(["colour " * 8000], [exemplar_of(simulator._tokenizer, "red")])
+        simulator.simulate(["colour " * 8000], [exemplar_of(simulator.model.tokenizer, "red")])
 
 
 def test_a_model_that_is_no_simulator_is_refused(tmp_path):

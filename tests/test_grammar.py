@@ -1,7 +1,5 @@
 """What the grammar of explanations reads, and that it reads back whatever it writes."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -246,19 +244,6 @@ def test_the_topic_is_what_remains():
 def test_sentences_of_language_models_are_read_for_their_quotes_and_their_topic(sentence, expected, topic):
     assert words(sentence) == expected
     assert read(sentence).topic == topic
-
-
-@pytest.mark.parametrize(
-    "piece", ["following ", "without ", "/ ", ", ,", "ends in the ", '"a" or ', "preceded by ;", "\n"]
-)
-def test_an_explanation_four_times_as_long_takes_not_sixteen_times_as_long(piece: str) -> None:
-    def seconds(length: int) -> float:
-        text = f'on "a{length}"' + piece * (length // len(piece)) + '.x "b"'
-        begun = time.process_time()
-        read(text)
-        return time.process_time() - begun
-
-    assert seconds(LONGEST_EXPLANATION - 100) < 9 * seconds(LONGEST_EXPLANATION // 4) + 0.1
 
 
 def test_only_the_last_clause_before_a_quotation_says_what_it_is() -> None:

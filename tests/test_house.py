@@ -1,8 +1,10 @@
-"""The house: every import leads to the same room or one below it, and none in a circle."""
+"""The house: every import leads to the same room or one below it, and none in a circle; what tests may not look at."""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -126,3 +128,64 @@ def _paths() -> list[tuple[str, Path]]:
         for path in SOURCE.rglob("*.py")
         if path.parent != SOURCE or path.stem != "__init__"
     ]
+
+
+# What tests may not look at
+
+TESTS = Path(__file__).parent
+PRIVATE = re.compile(r"_[a-z]\w*", re.IGNORECASE)
+NOT_OURS = {"_exit", "_repr_html_", "_repr_png_", "_forward_hooks", "_forward_pre_hooks"}
+"""How a process ends at once, what a notebook asks of an object, and where torch keeps the hooks of a module."""
+CLOCKS = {"time", "perf_counter", "process_time", "thread_time", "monotonic"}
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _names_looked_up(node: ast.AST) -> Iterator[str]:
+    """What an attribute, an import, or a call such as `setattr` of a name in quotes asks of something else."""
+    if isinstance(node, ast.Attribute):
+        if node.attr.startswith("_") and ast.unparse(node.value) not in {"self", "cls", "super()"}:
+            yield node.attr
+    elif isinstance(node, ast.Import):
+        yield from (part for alias in node.names for part in alias.name.split("."))
+    elif isinstance(node, ast.ImportFrom):
+        yield from [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+    elif isinstance(node, ast.Call) and _called(node) in {"setattr", "getattr", "delattr"}:
+        for each in node.args[:2]:
+            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                yield from each.value.split(".")
+
+
+def _called(call: ast.Call) -> str | None:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
+
+
+def test_no_test_looks_at_a_private_name():
+    found = [
+        f"{path.name}:{node.lineno} {name}"
+        for path in TESTS.glob("*.py")
+        for node in ast.walk(_parsed(path))
+        for name in _names_looked_up(node)
+        if PRIVATE.fullmatch(name) and name not in NOT_OURS
+    ]
+    assert not found, "Test what can be seen from outside, or give the name no underscore."
+
+
+def _is_clock(node: ast.AST) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "time"
+    of_time = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time"
+    return of_time and node.attr.removesuffix("_ns") in CLOCKS
+
+
+def test_no_test_looks_at_a_clock():
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in TESTS.glob("test_*.py")
+        for node in ast.walk(_parsed(path))
+        if _is_clock(node)
+    ]
+    assert not found, "Count passes, requests or imports instead, or measure it in benchmarks/."

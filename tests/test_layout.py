@@ -16,7 +16,7 @@ from torch import nn
 import neuronscope as ns
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.subject.portable import portable
-from test_subject_capture import MIXTURES, NoText, _causal
+from test_subject_capture import MIXTURES, NoText, causal_model
 
 IDS = [[5, 6, 7, 8, 9], [10, 11, 12]]
 LAYOUT = ns.Layout(layers="trunk.blocks", mlp_output="ffn.w2")
@@ -133,7 +133,7 @@ def test_a_mixture_of_experts_is_read_where_its_user_says_so_explicitly() -> Non
     torch.manual_seed(0)
     config = MIXTURES["Qwen 2 MoE"]()
     config.num_experts_per_tok = 2
-    model = _causal(config).float().eval()
+    model = causal_model(config).float().eval()
     layout = ns.Layout("model.layers", "mlp.shared_expert.down_proj")
     subject = ns.load_subject((model, NoText(None)), layout=layout)
     assert subject.width(0) == 8

@@ -324,6 +324,7 @@ def explained_together(neurons, parallel):
     return {x.neuron: json.loads(x.to_json()) | {"usage": None} for x in results}
 
 
+@pytest.mark.slow
 def test_a_result_does_not_depend_on_the_order_or_number_of_neurons_at_once():
     neurons = [ns.Neuron(0, index) for index in range(4)]
     in_turn = explained_together(neurons, 1)

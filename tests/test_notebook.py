@@ -6,6 +6,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.slow
+
 SETUP = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})

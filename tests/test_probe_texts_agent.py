@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -231,22 +232,21 @@ TESTED = Probe(1, EXPLANATION, [FIRED, SURPRISE])
 
 
 def test_the_outcome_stands_in_both_prompts_surprises_first() -> None:
-    expected = [
-        "",
-        f"Texts written to test the explanation: {EXPLANATION}",
-        "- should fire, but is silent (0 of 10): More water, please.",
-        '- should fire, and fires at "water" (7 of 10): Cold water ran.',
-    ]
-    assert probe_lines([TESTED]) == expected
+    lines = probe_lines([TESTED])
+    about, surprise, hit = (line for line in lines if line)
+    assert EXPLANATION in about
+    assert "More water, please." in surprise
+    assert "Cold water ran." in hit
+    assert '"water"' in hit
+    assert re.findall(r"\d+", surprise + hit) == ["0", "10", "7", "10"]
     for messages in (probe_messages(EXPLANATION, [TESTED]), refinement_messages(HISTORY, 2, (), [TESTED])):
-        assert "\n".join(expected) in str(messages[1].content)
+        assert "\n".join(lines) in str(messages[1].content)
 
 
 def test_without_probes_the_prompts_say_nothing_of_them() -> None:
     failed = Probe(1, EXPLANATION, error="bad arguments")
     assert refinement_messages(HISTORY, 2, (), [failed]) == refinement_messages(HISTORY, 2)
-    assert "texts" not in str(refinement_messages(HISTORY, 2)[1].content)
-    assert "earlier" not in str(probe_messages(EXPLANATION))
+    assert probe_messages(EXPLANATION, [failed]) == probe_messages(EXPLANATION)
 
 
 def test_texts_cannot_break_out_of_the_data() -> None:
@@ -267,15 +267,13 @@ def test_texts_cannot_break_out_of_the_data() -> None:
 def test_a_prompt_repeats_only_the_latest_probes_and_the_telling_texts() -> None:
     texts = [ProbeText(f"text {number}", True, number < 20, " t", 9.0) for number in range(24)]
     lines = probe_lines([Probe(number, f"explanation {number}", texts) for number in range(5)])
-    assert [line for line in lines if "explanation" in line] == [
-        f"Texts written to test the explanation: explanation {number}" for number in (3, 4)
-    ]
+    assert re.findall(r"explanation \d", "\n".join(lines)) == ["explanation 3", "explanation 4"]
     assert len(lines) == 2 * (2 + PROBE_TEXTS_SHOWN)
-    assert all("but is silent" in line for line in lines[2:6])
+    assert [re.findall(r"text (\d+)", line) for line in lines[2:6]] == [["20"], ["21"], ["22"], ["23"]]
 
 
 async def test_candidates_are_proposed_with_the_outcome_in_view() -> None:
     llm = scripted(json.dumps(["This neuron activates on tea.", "This neuron activates on milk."]))
     state: Any = STATE | {"mode": replace(MODE, probes=[TESTED])}
     await RefinementAgent(llm)(state, runtime(config=ns.ExplainConfig(n_candidates=2)))
-    assert 'fires at "water" (7 of 10): Cold water ran.' in llm.prompts[0]
+    assert "Cold water ran." in llm.prompts[0]

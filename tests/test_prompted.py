@@ -121,12 +121,12 @@ def test_every_token_is_read_at_the_tab_behind_it(simulator, tokens):
     text = simulator.text(exemplar_of(*tokens))
     assert len(text.positions) == len(tokens)
     assert sorted(set(text.positions)) == list(text.positions)
-    tab = simulator._encode("\t")
+    tab = simulator.text(exemplar_of("")).token_ids
     for position, token in zip(text.positions, tokens, strict=True):
         if tab:
             assert text.token_ids[position] == tab[-1]
-        before, own = text.token_ids[: position + 1 - len(tab)], simulator._encode(token)
-        assert not own or tuple(before[-len(own) :]) == own
+        alone = simulator.text(exemplar_of(token)).token_ids
+        assert text.token_ids[: position + 1][-len(alone) :] == alone
 
 
 @settings(max_examples=30)
@@ -160,16 +160,21 @@ def test_levels_are_the_ten_digits_where_ten_is_two_tokens(smollm2):
     assert smollm2.tokenizer.convert_ids_to_tokens(simulator.level_ids) == [str(level) for level in range(10)]
 
 
-def test_the_strongest_level_means_ten_on_either_scale(simulator):
-    logits = np.full((1, len(simulator.level_ids)), -100.0, np.float32)
-    logits[0, -1] = 100
-    assert simulator._expected(logits) == pytest.approx(10)
+def test_the_strongest_level_means_ten_on_either_scale(simulator, monkeypatch):
+    def certain(readings, rows):
+        return [np.eye(len(rows), dtype=np.float32)[[-1] * len(reading.positions)] * 200 for reading in readings]
+
+    monkeypatch.setattr(simulator.model, "logits", certain)
+    assert simulator.simulate(["x"], [exemplar_of("The", " roof")])[0] == pytest.approx(10)
 
 
 def test_a_short_context_gets_fewer_worked_examples():
     tokenizer = number_tokenizer()
     simulator = PromptedSimulator((random_gpt2(len(tokenizer), n_positions=1800), tokenizer))
-    assert 0 < simulator._n_examples < len(EXAMPLES)
+    prompt = "".join(token_strings(tokenizer, simulator.root_ids))
+    shown = [example.explanation in prompt for example in EXAMPLES]
+    assert shown == sorted(shown, reverse=True)
+    assert 0 < sum(shown) < len(EXAMPLES)
     assert simulator.simulate(["x"], [exemplar_of("The", " roof")])[0].shape == (1, 2)
 
 
@@ -177,17 +182,18 @@ def test_an_explanation_stays_on_its_line(simulator):
     assert simulator.explanation_ids("one\n\nNeuron 9\tof two") == simulator.explanation_ids("one Neuron 9 of two")
 
 
-def test_worked_examples_are_read_once(simulator, monkeypatch):
-    lengths = []
-    forward = simulator.model._forward
-    monkeypatch.setattr(
-        simulator.model,
-        "_forward",
-        lambda parents, texts: lengths.append(sum(map(len, texts))) or forward(parents, texts),
+def test_worked_examples_are_read_once(simulator):
+    read = []
+    decoder = simulator.model.model.get_decoder()
+    hook = decoder.register_forward_pre_hook(
+        lambda _, arguments, named: read.append(named["input_ids"].numel()), with_kwargs=True
     )
-    simulator.simulate(["x"], [exemplar_of("The", " roof")])
-    simulator.simulate(["y"], [exemplar_of("The", " roof")])
-    assert sum(lengths) < 2 * len(simulator.explanation_ids("x")) + 100
+    roof = exemplar_of("The", " roof")
+    for explanation in "xy":
+        simulator.simulate([explanation], [roof])
+    hook.remove()
+    n_text = len(simulator.text(roof).token_ids)
+    assert sum(read) == sum(len(simulator.explanation_ids(explanation)) + n_text for explanation in "xy")
 
 
 def test_a_tokenizer_without_digits_is_refused():

@@ -49,6 +49,7 @@ out: {tmp_path / "run"}
     return spec
 
 
+@pytest.mark.slow
 def test_a_described_run_is_explained_shown_and_gone_on_with(described: Path, tmp_path: Path) -> None:
     first = run("run", described)
     assert first.exit_code == 0, first.output
@@ -65,6 +66,7 @@ def test_a_described_run_is_explained_shown_and_gone_on_with(described: Path, tm
     assert {name: (tmp_path / "run" / "results" / name).stat().st_mtime_ns for name in saved} == before
 
 
+@pytest.mark.slow
 def test_options_go_before_the_file(described: Path, tmp_path: Path) -> None:
     done = run("run", described, "--out", tmp_path / "other", "--parallel", "2", "--json")
     assert done.exit_code == 0, done.output

@@ -68,6 +68,7 @@ def test_each_neuron_is_charged_for_what_it_asked(server: FakeOpenAI) -> None:
     assert all(x.usage.requests["hypothesis"] == CONFIG.n_hypotheses for x in results if x.status == "explained")
 
 
+@pytest.mark.slow
 def test_neurons_overlap(server: FakeOpenAI) -> None:
     with fake_openai(slow(0.05)) as waiting:
         explain(waiting, parallel=6)
@@ -241,6 +242,7 @@ def test_what_is_no_neuron_is_refused_in_words(server: FakeOpenAI, neuron: Any) 
         explain(server, [neuron])
 
 
+@pytest.mark.slow
 def test_killed_at_random_times_a_run_repeats_only_what_was_in_flight(tmp_path: Path) -> None:
     neurons, kills = 6, 4
     with fake_openai(slow(0.02)) as server:

@@ -28,8 +28,13 @@ def simulator():
 
 
 @pytest.fixture
-def scorer(simulator):
-    return Scorer(simulator, MemorySource(PlantedSubject(), documents()))
+def store():
+    return MemorySource(PlantedSubject(), documents())
+
+
+@pytest.fixture
+def scorer(simulator, store):
+    return Scorer(simulator, store)
 
 
 async def test_predictions_come_per_sequence_with_one_row_per_explanation(scorer):
@@ -60,10 +65,10 @@ async def test_what_was_predicted_is_not_predicted_again(scorer, simulator):
     assert len(pairs) == 5
 
 
-async def test_the_store_is_asked_once_for_a_sequence(scorer):
+async def test_the_store_is_asked_once_for_a_sequence(scorer, store):
     await scorer.exemplars(BOTH, [0, 1])
     await scorer.exemplars(BOTH, [1, 2])
-    assert scorer._store.asked == [[0, 1], [2]]
+    assert store.asked == [[0, 1], [2]]
 
 
 async def test_concurrent_requests_for_the_same_sequences_become_one_call(scorer, simulator):

@@ -210,6 +210,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(30)
 
 
+@pytest.mark.slow
 async def test_the_development_server_explains_a_neuron(server: str, settings: dict[str, Any]) -> None:
     from langgraph_sdk import get_client
 

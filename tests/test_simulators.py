@@ -14,7 +14,6 @@ from neuronscope.simulators import (
     HybridSimulator,
     PromptedSimulator,
     named,
-    registry,
     resolve_simulator,
 )
 from neuronscope.simulators.finetuned import TRANSLUCE
@@ -66,7 +65,6 @@ def test_auto_says_once_why_it_is_hybrid_on_a_large_gpu(monkeypatch, capsys):
 
     _pretend_gpu(monkeypatch, 24e9)
     monkeypatch.setattr(transluce, "load_shared", gated)
-    registry._say_hybrid.cache_clear()
     assert isinstance(resolve_simulator("auto"), HybridSimulator)
     resolve_simulator("auto")
     assert capsys.readouterr().err.count("The checkpoint [gated] cannot be had.") == 1

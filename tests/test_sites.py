@@ -85,7 +85,7 @@ class TopLatents:
 @pytest.fixture(autouse=True)
 def only_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    monkeypatch.setattr(sites, "_sites", dict(sites._known()))
+    monkeypatch.setattr(sites, "registered", {name: sites.site_named(name) for name in sites.site_names()})
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_what_is_kept_at_a_site_needs_neither_model_nor_site(
     subject: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = collect(subject, tmp_path, site="update", keep_activations=True)
-    monkeypatch.setattr(sites, "_sites", {})
+    monkeypatch.setattr(sites, "registered", {})
     alone = ns.open_store(store.path)
     (neuron,) = alone.top_neurons(1, 1, "max")
     for exemplar in [*alone.exemplars(neuron, "train", 3), *alone.random_sequences(neuron, "test", 3)]:
@@ -339,7 +339,7 @@ def test_a_collection_that_is_sent_away_takes_its_site_along(subject: Any) -> No
     cloudpickle = pytest.importorskip("cloudpickle")
     start = partial(Collection, layers=[0], signs=(1,), top_k=2, batch_tokens=64, site=Residual())
     sent = cloudpickle.dumps(start)
-    sites._sites.pop("resid")
+    sites.registered.pop("resid")
     gathered = cloudpickle.loads(sent)(subject)
     gathered.add_chunk([Window(0, IDS[0], "train", "letters")])
     assert gathered.accumulators[HookPoint(0, "resid")].width == 8

@@ -268,6 +268,7 @@ def test_a_description_survives_being_read_and_written() -> None:
     assert DatasetReference.parse(str(reference)) == reference
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_datasets_and_mixtures_and_one_line_says_what_is_wrong(
     folder: Path, tmp_path: Path, smollm2: LoadedSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

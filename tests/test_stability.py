@@ -39,8 +39,8 @@ def test_a_changed_signature_shows() -> None:
 
     async def other(a: int, *, b: str | None = "") -> list[str]: ...
 
-    assert public_api._describe(function) == "(a: int, *, b: str | None = None) -> list[str]"
-    assert public_api._describe(other) == "async (a: int, *, b: str | None = '') -> list[str]"
+    assert public_api.describe(function) == "(a: int, *, b: str | None = None) -> list[str]"
+    assert public_api.describe(other) == "async (a: int, *, b: str | None = '') -> list[str]"
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -46,28 +46,31 @@ def _gemma3_multimodal() -> Any:
     return transformers.Gemma3ForConditionalGeneration(config)
 
 
-def _causal(config: Any) -> Any:
+def causal_model(config: Any) -> Any:
     return transformers.AutoModelForCausalLM.from_config(config)
 
 
 FAMILIES: dict[str, tuple[Callable[[], Any], str]] = {
-    "Llama": (lambda: _causal(transformers.LlamaConfig(**SMALL)), "model.layers.{}.mlp.down_proj"),
-    "Mistral": (lambda: _causal(transformers.MistralConfig(**SLIDING)), "model.layers.{}.mlp.down_proj"),
-    "Gemma 2": (lambda: _causal(transformers.Gemma2Config(**SLIDING)), "model.layers.{}.mlp.down_proj"),
-    "Gemma 3": (lambda: _causal(transformers.Gemma3TextConfig(**SLIDING)), "model.layers.{}.mlp.down_proj"),
+    "Llama": (lambda: causal_model(transformers.LlamaConfig(**SMALL)), "model.layers.{}.mlp.down_proj"),
+    "Mistral": (lambda: causal_model(transformers.MistralConfig(**SLIDING)), "model.layers.{}.mlp.down_proj"),
+    "Gemma 2": (lambda: causal_model(transformers.Gemma2Config(**SLIDING)), "model.layers.{}.mlp.down_proj"),
+    "Gemma 3": (lambda: causal_model(transformers.Gemma3TextConfig(**SLIDING)), "model.layers.{}.mlp.down_proj"),
     "Gemma 3, multimodal": (_gemma3_multimodal, "model.language_model.layers.{}.mlp.down_proj"),
     "Qwen 2": (
-        lambda: _causal(transformers.Qwen2Config(**_without(SMALL, "head_dim"))),
+        lambda: causal_model(transformers.Qwen2Config(**_without(SMALL, "head_dim"))),
         "model.layers.{}.mlp.down_proj",
     ),
-    "Qwen 3": (lambda: _causal(transformers.Qwen3Config(**SMALL)), "model.layers.{}.mlp.down_proj"),
-    "Phi-3": (lambda: _causal(transformers.Phi3Config(**_without(SMALL, "head_dim"))), "model.layers.{}.mlp.down_proj"),
+    "Qwen 3": (lambda: causal_model(transformers.Qwen3Config(**SMALL)), "model.layers.{}.mlp.down_proj"),
+    "Phi-3": (
+        lambda: causal_model(transformers.Phi3Config(**_without(SMALL, "head_dim"))),
+        "model.layers.{}.mlp.down_proj",
+    ),
     "GPT-2": (
-        lambda: _causal(transformers.GPT2Config(vocab_size=64, n_embd=16, n_inner=24, n_layer=3, n_head=2)),
+        lambda: causal_model(transformers.GPT2Config(vocab_size=64, n_embd=16, n_inner=24, n_layer=3, n_head=2)),
         "transformer.h.{}.mlp.c_proj",
     ),
     "GPT-NeoX": (
-        lambda: _causal(transformers.GPTNeoXConfig(**_without(SMALL, "head_dim", "num_key_value_heads"))),
+        lambda: causal_model(transformers.GPTNeoXConfig(**_without(SMALL, "head_dim", "num_key_value_heads"))),
         "gpt_neox.layers.{}.mlp.dense_4h_to_h",
     ),
 }
@@ -271,7 +274,7 @@ MIXTURES = {
 
 @pytest.mark.parametrize("name", MIXTURES)
 def test_a_mixture_of_experts_is_refused_with_what_is_supported(name: str) -> None:
-    model = _causal(MIXTURES[name]())
+    model = causal_model(MIXTURES[name]())
     with pytest.raises(SubjectError, match=r"mixture of experts.*Supported are .*Llama.*GPT-NeoX"):
         ns.load_subject((model, NoText(None)))
 
@@ -283,7 +286,7 @@ def test_a_mixture_of_experts_that_its_configuration_hides_is_refused(tiny_llama
 
 
 def _mamba() -> Any:
-    return _causal(transformers.MambaConfig(vocab_size=64, hidden_size=8, num_hidden_layers=1, state_size=2))
+    return causal_model(transformers.MambaConfig(vocab_size=64, hidden_size=8, num_hidden_layers=1, state_size=2))
 
 
 def _t5() -> Any:

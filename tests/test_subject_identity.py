@@ -18,7 +18,7 @@ from torch.nn.utils import prune
 import neuronscope as ns
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.identity import identify
-from neuronscope.subject.tensor_digest import _bits, _sum, digest_of_tensor
+from neuronscope.subject.tensor_digest import bits_of, digest_of_tensor, sum_of_words
 from neuronscope.types import HookPoint
 from test_subject_capture import FAMILIES
 
@@ -419,6 +419,6 @@ def test_a_digest_sees_every_bit_and_the_order(dtype: torch.dtype) -> None:
     exchanged = tensor[torch.tensor([0, 1, 3, 2, 4])]
     negated = tensor.logical_not() if dtype is torch.bool else -tensor
     others = [tensor, changed, exchanged, negated, tensor.reshape(7, 5), tensor[:, :6], tensor[:0]]
-    for digest in (digest_of_tensor, lambda each: (each.shape, _sum(_bits(each)))):  # here, and on a GPU
+    for digest in (digest_of_tensor, lambda each: (each.shape, sum_of_words(bits_of(each)))):  # here, and on a GPU
         assert len({digest(each) for each in others}) == len(others)
         assert digest(tensor.t().contiguous().t()) == digest(tensor)

@@ -80,6 +80,7 @@ def test_a_gguf_file_is_converted_once(smollm2: Any, monkeypatch: pytest.MonkeyP
     assert (converted_folder(packaged_gguf()) / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_converted_weights_are_the_files_own_values_in_float32(smollm2: Any) -> None:
     from gguf import GGUFReader
     from gguf.quants import dequantize
@@ -137,7 +138,7 @@ def test_a_pair_keeps_its_model_dtype_and_device(tiny_llama: Any, tiny_tokenizer
 def test_the_automatic_dtype_follows_the_processors_features(
     features: set[str], dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_processor_features", lambda: features)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(features, True), raising=False)
     assert loading.choose_dtype("auto", torch.device("cpu")) == getattr(torch, dtype)
 
 
@@ -218,11 +219,8 @@ def test_the_alias_without_package_is_the_model_on_the_hub(
 ) -> None:
     forget_package(monkeypatch)
     asked: list[Any] = []
-    monkeypatch.setattr(
-        loading,
-        "_from_pretrained",
-        lambda location, *_, **__: (asked.append(location), (tiny_llama, tiny_tokenizer))[1],
-    )
+    monkeypatch.setattr(loading, "load_tokenizer", lambda *_, **__: tiny_tokenizer)
+    monkeypatch.setattr(loading, "load_causal", lambda location, **_: (asked.append(location), tiny_llama)[1])
     assert ns.load_subject("smollm2-135m").name == "smollm2-135m"
     assert asked == ["HuggingFaceTB/SmolLM2-135M-Instruct"]
 

@@ -20,6 +20,8 @@ import pytest
 from fake_openai import Reply, fake_openai
 from planted import ANIMAL_MODE, BETTER_ANIMALS, BETTER_COLOURS, COLOUR_MODE
 
+pytestmark = pytest.mark.slow
+
 MODEL_KEY = "sk-sentinel-1234567890abcdef"
 TRACE_KEY = "lsv2_pt_sentinel_1234567890abcdef"
 BATCHES = {

@@ -101,6 +101,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 # --- the whole way ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns_a_rule_that_holds_for_neurons_and_texts_it_never_saw(base: Path, tmp_path: Path) -> None:
     report = trained(toy_neurons(), base, tmp_path / "out", max_steps=300, learning_rate=3e-3)
     losses = [line["loss"] for line in report["losses"]]
@@ -124,6 +125,7 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 4])
 def test_a_training_that_was_killed_ends_with_the_same_weights(base: Path, tmp_path: Path, lora_rank: int) -> None:
     config = json.loads((base / "config.json").read_text())
@@ -347,6 +349,7 @@ def test_lines_with_one_explanation_are_one_neuron(tmp_path: Path) -> None:
     assert [each.activations.tolist() for each in exemplars] == [[0, 2], [4]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", ["0", "4"])
 def test_the_command_trains_on_a_jsonl_file(base: Path, tmp_path: Path, lora_rank: str) -> None:
     lines = [
@@ -362,6 +365,7 @@ def test_the_command_trains_on_a_jsonl_file(base: Path, tmp_path: Path, lora_ran
     FinetunedSimulator(tmp_path / "out", device="cpu")
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_saved_results(store: Any, base: Path, tmp_path: Path) -> None:
     save_results(tmp_path / "results")
     read_results(tmp_path / "results", store, top=3, random=2)  # so that no model is needed

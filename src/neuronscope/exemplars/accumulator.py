@@ -110,11 +110,12 @@ class LayerAccumulator:
             SubjectError: an activation is infinite or not a number; on a GPU, `close_chunk` says so.
         """
         if activations.device.type == "cpu":
-            self._add_on_processor(activations, padding)
+            self.add_on_processor(activations, padding)
         else:
-            self._add_on_device(activations, padding)
+            self.add_on_device(activations, padding)
 
-    def _add_on_processor(self, activations: torch.Tensor, padding: torch.Tensor | None) -> None:
+    def add_on_processor(self, activations: torch.Tensor, padding: torch.Tensor | None) -> None:
+        """`add_batch` in compiled loops, for activations in a processor's memory."""
         size, longest, _ = activations.shape
         lengths = np.full(size, longest) if padding is None else longest - padding.sum(1).numpy()
         batch = processor.Batch(activations, lengths)
@@ -129,7 +130,8 @@ class LayerAccumulator:
         for sign, statistics in self.signs.items():
             statistics.counts += counts[sign]
 
-    def _add_on_device(self, activations: torch.Tensor, padding: torch.Tensor | None) -> None:
+    def add_on_device(self, activations: torch.Tensor, padding: torch.Tensor | None) -> None:
+        """`add_batch` in torch's operations, for activations on any device."""
         if activations.dtype not in (torch.bfloat16, torch.float16, torch.float32):
             activations = activations.float()
         if padding is not None:

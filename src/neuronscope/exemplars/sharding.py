@@ -57,7 +57,7 @@ def gather_on_ray(
         ConfigurationError: Ray is missing, cannot be reached, has no room for a worker, or keeps losing them.
         SubjectError: a worker cannot load the subject, or loads another one.
     """
-    sizes = _ShardSizes(engine.shard_size)
+    sizes = ShardSizes(engine.shard_size)
     setup = partial(load_same, portable(collection.subject), identify(collection.subject))
     with RayWorkers(engine, setup) as workers:
         for gathered in workers.map(partial(_gather, start), sizes.divide(unfinished)):
@@ -108,7 +108,7 @@ def _gather(start: Callable[[Subject], Collection], subject: Subject, shard: lis
     return _Gathered([number for number, _ in shard], arrays, counts, time.monotonic() - began)
 
 
-class _ShardSizes:
+class ShardSizes:
     """Divides chunks into shards: short at first, then of the length in time that the last shards suggest.
 
     Args:

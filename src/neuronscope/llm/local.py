@@ -122,5 +122,6 @@ in_forked_child(_leave_servers_to_parent)
 
 
 @atexit.register
-def _stop_servers() -> None:
+def stop_servers() -> None:
+    """Stop all that run; the next use of a file starts another."""
     _servers.clear()

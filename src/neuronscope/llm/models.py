@@ -213,7 +213,7 @@ def _resolve_one(llm: Any, settings: _Settings) -> AnyLLM:
     if llm == "auto":
         if os.environ.get("OPENAI_API_KEY"):
             return _initialise(DEFAULT_MODEL, None, settings)
-        _say_offline()
+        say_offline()
         return "offline"
     if llm.startswith("llamacpp:"):
         from neuronscope.llm.local import chat_llamacpp
@@ -264,7 +264,7 @@ def _nearest(name: str) -> str:
 
 
 @cache
-def _say_offline() -> None:
+def say_offline() -> None:
     """Once per process: the user did not ask for the offline roles by name."""
     from rich.console import Console
 

@@ -87,7 +87,8 @@ class CausalModel:
         self._config = model.config.get_text_config()
         _require_attention(self.name, self._config)
         self._decoder: Any = model.get_decoder()
-        self._budget = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
+        self.batch_tokens = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
+        """How many tokens a forward pass takes, padding included; of a longer text, its own."""
         self._verify()
 
     @property
@@ -165,7 +166,7 @@ class CausalModel:
     def _batches(self, parents: Sequence[Prefix | None], texts: Sequence[Sequence[int]]) -> list[list[int]]:
         for parent, text in zip(parents, texts, strict=True):
             self._check(text, parent.end if parent else 0)
-        return pack([len(text) for text in texts], [id(parent) for parent in parents], self._budget)
+        return pack([len(text) for text in texts], [id(parent) for parent in parents], self.batch_tokens)
 
     def _check(self, text: Sequence[int], before: int) -> None:
         """Fail in words here; an index error on a GPU would take the whole process down."""

@@ -27,7 +27,8 @@ S = TypeVar("S", bound="Site | type[Site]")
 _OWN_MODULES = ("neuronscope.subject.mlp",)
 """Where the library's own sites register themselves."""
 
-_sites: dict[str, Site] = {}
+registered: dict[str, Site] = {}
+"""The sites of this process by name; `site_names` makes sure that the library's own are among them."""
 _registering = Lock()
 
 
@@ -44,7 +45,7 @@ def register_site(site: S) -> S:
     if type(made).__module__ not in _OWN_MODULES:
         _known()  # the library's own names are taken
     with _registering:
-        known = _sites.setdefault(made.name, made)
+        known = registered.setdefault(made.name, made)
     if known.fingerprint != made.fingerprint:
         raise ConfigurationError(
             f"There is a site {made.name!r} already, with the fingerprint {known.fingerprint!r}; this one has "
@@ -76,7 +77,7 @@ def site_names() -> tuple[str, ...]:
 def _known() -> dict[str, Site]:
     for module in _OWN_MODULES:
         import_module(module)
-    return _sites
+    return registered
 
 
 def sites_of(subject: Subject | Shape) -> Sequence[str]:

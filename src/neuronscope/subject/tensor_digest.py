@@ -30,10 +30,10 @@ def digest_of_tensor(tensor: torch.Tensor) -> str:
         return name_of([head, str(settings), *(digest_of_tensor(getattr(tensor, name)) for name in names)])
     if tensor.is_meta:
         return head
-    tensor_bits = _bits(tensor)
+    tensor_bits = bits_of(tensor)
     if tensor.device.type != "cuda":
         return f"{head} {digest([tensor_bits.cpu().numpy().data])}"
-    total = _sum(tensor_bits)
+    total = sum_of_words(tensor_bits)
     known = _on_device.get(tensor)
     if known is None or known[0] != total:
         known = (total, f"{head} {digest([tensor_bits.cpu().numpy().data])}")
@@ -41,14 +41,14 @@ def digest_of_tensor(tensor: torch.Tensor) -> str:
     return str(known[1])
 
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
+def bits_of(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor's bytes in order, without a copy where they lie in order."""
     plain = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
     plain = plain.int_repr() if plain.is_quantized else plain
     return plain.contiguous().flatten().view(torch.uint8)
 
 
-def _sum(data: torch.Tensor) -> int:
+def sum_of_words(data: torch.Tensor) -> int:
     """A sum over all 64-bit words, each mixed with its position; it waits for the GPU once."""
     if len(data) % 8 or data.storage_offset() % 8:
         data = torch.nn.functional.pad(data, (0, -len(data) % 8))
