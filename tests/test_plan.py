@@ -185,15 +185,17 @@ def test_a_budget_is_compared_with_what_the_neurons_need(server: FakeOpenAI) -> 
     assert not server.requests
 
 
-def test_more_neurons_at_once_wait_together_and_limits_hold(server: FakeOpenAI) -> None:
-    with fake_openai(later(0.05)) as slow:
+def test_more_neurons_at_once_wait_together_and_limits_hold(tmp_path: Path) -> None:
+    with fake_openai(later(0.1)) as slow:
         lab = opened(slow)
-        one, eight = lab.plan(NEURONS, parallel=1, sample=1), lab.plan(NEURONS[::-1], parallel=8, sample=1)
-        limited = opened(slow, config=CONFIG.model_copy(update={"requests_per_second": 1.0})).plan(
-            NEURONS[5:], sample=1
+        list(lab.explain_many(NEURONS[:1], out=tmp_path, progress=False))
+        one, eight = (lab.plan(NEURONS, out=tmp_path, parallel=parallel) for parallel in (1, 8))
+        limited = opened(slow, config=CONFIG.model_copy(update={"requests_per_second": 0.5})).plan(
+            NEURONS, out=tmp_path
         )
+    assert one.requests == eight.requests == limited.requests
     assert one.seconds > eight.seconds
-    assert limited.seconds >= limited.requests
+    assert limited.seconds == pytest.approx(2 * limited.requests, rel=0.01)
 
 
 def test_the_papers_candidates_come_as_answers_to_one_request(server: FakeOpenAI) -> None:

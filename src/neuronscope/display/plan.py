@@ -31,8 +31,8 @@ class Row(NamedTuple):
 
 def heading(plan: Plan) -> str:
     """What the plan is of."""
-    done = f", {plan.finished} of {plan.neurons} are finished" if plan.finished else ""
-    return f"Plan: {plan.left} neuron{'' if plan.left == 1 else 's'} to explain{done}"
+    done = f", {plan.finished:,} of {plan.neurons:,} are finished" if plan.finished else ""
+    return f"Plan: {plan.left:,} neuron{'' if plan.left == 1 else 's'} to explain{done}"
 
 
 def rows_of(plan: Plan) -> list[Row]:
@@ -63,7 +63,7 @@ def remarks(plan: Plan) -> list[str]:
         cost = f"{count(plan.spent.requests)} requests, {dollars(plan.spent.dollars)}, {duration(plan.spent.seconds)}"
         said.append(f"The plan's own sample took {cost}; the run does not pay for it again.")
     if plan.budget is not None:
-        lasts = UNKNOWN if plan.affordable is None else f"about {plan.affordable} of {plan.left}"
+        lasts = UNKNOWN if plan.affordable is None else f"about {plan.affordable:,} of {plan.left:,}"
         said.append(f"The budget has {plan.budget} left; neurons that it lasts for: {lasts}.")
     return said + list(plan.assumptions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from neuronscope.results import NeuronExplanation
 from neuronscope.runs import expectation
 from neuronscope.runs.expectation import Shape, Tokens
 from neuronscope.runs.plan import Amounts
+from neuronscope.runs.prefetch import GROUP
 from neuronscope.runs.speeds import Speeds, Timed
 
 if TYPE_CHECKING:
@@ -51,14 +53,20 @@ class Estimate:
         resources: of the run.
         known: results that tell what a neuron takes.
         timed: those of them that were explained just now, alone.
-        speeds: of this machine, where nothing was timed.
+        speeds: of this machine.
+        is_provisional: whether the store is smaller than that of the run.
     """
 
     def __init__(
-        self, resources: Resources, known: Sequence[NeuronExplanation], timed: Sequence[Timed], speeds: Speeds
+        self,
+        resources: Resources,
+        known: Sequence[NeuronExplanation],
+        timed: Sequence[Timed],
+        speeds: Speeds,
+        is_provisional: bool = False,
     ) -> None:
         self.resources, self.known, self.timed, self.speeds = resources, list(known), list(timed), speeds
-        self.config = resources.config
+        self.config, self.is_provisional = resources.config, is_provisional
         self.asking = asking(resources)
         self.offline = "hypothesis" not in self.asking
         self.shapes = [expectation.shape_of(result, self.config) for result in self.known]
@@ -201,20 +209,34 @@ class Estimate:
         """Seconds for so many neurons: what is computed comes one after another, what is waited for side by side."""
         if not n:
             return 0.0
-        computed, waited = self.computed, self.waited
-        side_by_side = min(parallel, n)
+        computed, side_by_side = self._computed(n), min(parallel, n)
         waves = (n + (side_by_side - 1) / 2) / side_by_side  # the last ones do not end at once
-        if self._took is not None:
-            return max(n * computed, waves * self._took * n_asking / n)
-        if waited is None:
-            return None
-        waited *= n_asking / n
         requests, config = n_asking * sum(self._requests.values()), self.config
-        bounds = [n * computed + waited / 2, waves * (computed + waited)]
-        bounds.append(requests * self._latency(waited) / config.max_concurrency)
-        if config.requests_per_second is not None:
-            bounds.append(requests / config.requests_per_second)
-        return max(bounds)
+        bounds = [requests / config.requests_per_second] if config.requests_per_second is not None else []
+        if self._took is not None:
+            return max(*bounds, n * computed, waves * self._took * n_asking / n)
+        if self.waited is None:
+            return None
+        waited = self.waited * n_asking / n
+        bounds += [n * computed + waited / 2, waves * (computed + waited)]
+        return max(*bounds, requests * self._latency(waited) / config.max_concurrency)
+
+    def _computed(self, n: int) -> float:
+        """Seconds of this machine's own work for one of so many neurons, which share sequences.
+
+        Their activations are computed in groups; in a group a sequence runs once, whoever wants it (`runs.prefetch`).
+        """
+        if not self.speeds.subject:
+            return self.computed
+        alone = self.sequences * self.seq_len / self.speeds.subject
+        in_group = min(n, GROUP)
+        info = getattr(self.resources.store, "info", {})
+        total = sum(info["n_sequences"].values()) if "n_sequences" in info and not self.is_provisional else None
+        distinct = in_group * self.sequences
+        if total:
+            distinct = total * (1 - math.exp(-distinct / total))
+        shared = distinct * self.seq_len / self.speeds.subject / in_group
+        return max(self.computed - alone, self.computed / 2 if self.timed else 0.0) + min(alone, shared)
 
     @cached_property
     def _took(self) -> float | None:
@@ -269,6 +291,8 @@ class Estimate:
 
     def assumptions(self, n: int, parallel: int) -> list[str]:
         """What the amounts rest on, in words."""
+        if not n:
+            return []
         config, shape = self.config, self.shape
         rounds = shape.rounds / shape.modes if shape.modes else 0.0
         basis = (
@@ -296,8 +320,8 @@ class Estimate:
             )
             said.append(f"A request takes {self._latency(self.waited):.2g} s, {basis}.")
         basis = "as in the sample" if self.timed else "by the speed of subject and simulator, measured now"
-        said.append(f"This machine computes {self.computed:.2g} s for a neuron, {basis}.")
-        return said if n else []
+        said.append(f"This machine computes {self._computed(n):.2g} s for a neuron, {basis}.")
+        return said
 
 
 def is_local(llm: Any) -> bool:

@@ -84,8 +84,10 @@ async def make_plan(
     left = [neuron for neuron in neurons if neuron not in finished]
     alive = left if before.is_provisional else [neuron for neuron in left if not _is_dead(neuron, resources)]
     useful = [each for each in timed if _tells(each.result)]
-    speeds = await measure_speeds(resources, alive[0]) if alive and not useful else Speeds(None, None)
-    estimate = Estimate(resources, [result for result in known if _tells(result)], useful, speeds)
+    speeds = await measure_speeds(resources, alive[0]) if alive else Speeds(None, None)
+    estimate = Estimate(
+        resources, [result for result in known if _tells(result)], useful, speeds, before.is_provisional
+    )
     paid = {each.result.neuron for each in useful} if resources.config.cache_answers else set()
     n, n_asking = len(alive), sum(neuron not in paid for neuron in alive)
     expected, at_most = estimate.expected(n, n_asking, parallel), estimate.at_most(n, n_asking)
