@@ -13,7 +13,7 @@ from rich.text import Text
 from neuronscope.display.words import visible
 
 if TYPE_CHECKING:
-    from neuronscope.runs.plan import Amounts, Plan
+    from neuronscope.runs.plan import Plan
 
 UNKNOWN = "unknown"
 """What stands where something cannot be known."""
@@ -39,7 +39,7 @@ def rows_of(plan: Plan) -> list[Row]:
     """The plan, line by line."""
     expected, most = plan.expected, plan.at_most
     rows = [Row("Requests", count(expected.requests), count(most.requests))]
-    rows += [Row(agent, _of_agent(each), is_part=True) for agent, each in plan.agents.items()]
+    rows += [Row(agent, count(each.requests), is_part=True) for agent, each in plan.agents.items()]
     rows += [
         Row("Tokens of prompts", count(expected.input_tokens), count(most.input_tokens)),
         Row("Tokens of answers", count(expected.output_tokens), count(most.output_tokens)),
@@ -147,10 +147,6 @@ def render_plan(plan: Plan) -> str:
         f"<p><b>{_safe(heading(plan))}</b></p><table><thead><tr><th></th><th>Expected</th><th>At most</th></tr></thead>"
         f"<tbody>{lines}</tbody></table><ul>{said}</ul>"
     )
-
-
-def _of_agent(amounts: Amounts) -> str:
-    return count(amounts.requests)
 
 
 def _safe(text: str) -> str:
