@@ -195,3 +195,26 @@ def test_costs_are_said_in_what_is_known() -> None:
     assert str(Cost(3, 1200, None)) == "1,200 tokens"
     assert str(Cost(3, 1_200_000, 0.0).plus(Cost(1, 1, 0.5))) == "$0.50"
     assert str(Cost(1, 20_000, 0.5).plus(Cost(1, 5_000, None))) == "25k tokens"
+
+
+def test_the_command_plans_before_anything_is_collected(described: Path, tmp_path: Path) -> None:
+    done = run("run", described, "--plan", "--json")
+    assert done.exit_code == 0, done.output
+    plan = json.loads(done.stdout)
+    assert (plan["neurons"], plan["expected"]["requests"], plan["expected"]["dollars"]) == (6, 0, 0)
+    assert set(plan["steps"]) == {"opening", "collecting exemplars", "explaining"}
+    assert plan["files"]["exemplars"] > 0
+    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "cache").glob("stores/*"))
+    assert run("run", described).exit_code == 0
+    again = run("run", described, "--plan")
+    assert again.exit_code == 0, again.output
+    assert "6 of 6 are finished" in again.output
+    assert "collecting exemplars" not in again.output
+
+
+def test_the_command_for_one_neuron_plans_it_too(described: Path, tmp_path: Path) -> None:
+    given = ["--corpus", tmp_path / "texts.txt", "--llm", "offline", "--seq-len", "16", "--n-tokens", "20000"]
+    done = run("explain", tmp_path / "model", "--layer", "1", "--neuron", "3", *given, "--plan")
+    assert done.exit_code == 0, done.output
+    assert "Plan: 1 neuron to explain" in done.output

@@ -22,10 +22,12 @@ from .exemplars.store import open_store as open_store
 from .explain import aevaluate as aevaluate
 from .explain import aexplain_neuron as aexplain_neuron
 from .explain import aexplain_neurons as aexplain_neurons
+from .explain import aplan as aplan
 from .explain import arun as arun
 from .explain import evaluate as evaluate
 from .explain import explain_neuron as explain_neuron
 from .explain import explain_neurons as explain_neurons
+from .explain import plan as plan
 from .explain import run as run
 from .interfaces import Simulator as Simulator
 from .interfaces import Site as Site
@@ -39,6 +41,7 @@ from .results import Cluster as Cluster
 from .results import Excerpt as Excerpt
 from .results import Mode as Mode
 from .results import NeuronExplanation as NeuronExplanation
+from .runs.plan import Plan as Plan
 from .runs.spec import RunSpec as RunSpec
 from .runs.spec import Selection as Selection
 from .session import Session as Session

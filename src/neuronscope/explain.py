@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from neuronscope import blocking
 from neuronscope.config import FIRING_SHARE, ExplainConfig, Progress, Setup
+from neuronscope.errors import ConfigurationError
 from neuronscope.neurons import AnyNeuron, as_neurons, one_neuron
 from neuronscope.results import NeuronExplanation
 from neuronscope.stopping import stopping_threads
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from neuronscope.metrics.registry import AnyMetrics
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
+    from neuronscope.runs.plan import Plan
     from neuronscope.runs.spec import RunSpec
 
 P = ParamSpec("P")
@@ -226,6 +228,58 @@ async def arun(spec: RunSpec | str | Path, *, progress: Progress = None) -> Asyn
 
 run = blocking.blocking_iterator(arun)
 """`arun` for scripts and notebooks: it waits."""
+
+
+async def aplan(
+    spec: RunSpec | Setup | str | Path,
+    neurons: Iterable[AnyNeuron] | None = None,
+    *,
+    sample: int = 0,
+    progress: Progress = None,
+) -> Plan:
+    """Say what a run will take before it is paid for: requests, tokens, dollars, simulator tokens, time, disk, memory.
+
+    The models are loaded, and their speed is measured. Without a sample no language model is asked, and nothing is
+    collected but from a little text; with one, exemplars are collected as the run would, and so many neurons are
+    explained: both are kept, and the run goes on from there. See `Session.aplan`.
+
+    Args:
+        spec: the run, or the YAML file that describes it; or a setup, with the neurons.
+        neurons: which, for a setup.
+        sample: how many neurons to explain for the plan; 1 brings it near what the run takes.
+        progress: whether to show the collection that a sample needs.
+
+    Raises:
+        ConfigurationError: the description is wrong, or its folder belongs to a run with other settings.
+        NeuronScopeError: something cannot be found, loaded or reached.
+    """
+    from neuronscope.runs.ahead import plan_ahead
+    from neuronscope.runs.spec import RunSpec
+
+    if not isinstance(spec, Setup):
+        spec = RunSpec.load(spec)
+    if isinstance(spec, RunSpec) and neurons is None:
+        return await plan_ahead(
+            spec,
+            spec.layers,
+            spec.named,
+            spec.chosen,
+            out=spec.out,
+            parallel=spec.parallel,
+            sample=sample,
+            progress=progress,
+        )
+    if neurons is None:
+        raise ConfigurationError("A setup does not say which neurons: plan(setup, neurons).")
+    known = as_neurons(neurons)
+    layers = sorted({each.layer for each in known})
+    return await plan_ahead(
+        spec, layers, known, lambda store: known, out=None, parallel=8, sample=sample, progress=progress
+    )
+
+
+plan = blocking.blocking(aplan)
+"""`aplan` for scripts and notebooks: it waits."""
 
 
 @_takes_setup

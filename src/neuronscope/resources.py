@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from neuronscope.config import AnySubject, ExplainConfig, Progress, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
@@ -221,20 +221,28 @@ def _collected(
 ) -> ExemplarSource:
     """The exemplars of some layers as the settings want them: collected now, or before."""
     from neuronscope.exemplars.collect import collect_exemplars
+
+    return collect_exemplars(
+        subject,
+        layers=layers,
+        progress=progress if isinstance(progress, bool) else None,
+        **collection_arguments(setup, corpus, site),
+    )
+
+
+def collection_arguments(setup: Setup, corpus: Corpus, site: str) -> dict[str, Any]:
+    """What `collect_exemplars` is given beside the subject and the layers."""
     from neuronscope.exemplars.sampling import at_least
 
     config = setup.config
-    return collect_exemplars(
-        subject,
-        corpus=corpus,
-        layers=layers,
-        seq_len=config.seq_len,
-        top_k=at_least(config.n_train_exemplars, config.heldout_top),
-        n_tokens=config.n_tokens,
-        cache_dir=setup.cache_dir,
-        progress=progress if isinstance(progress, bool) else None,
-        site=site,
-    )
+    return {
+        "corpus": corpus,
+        "seq_len": config.seq_len,
+        "top_k": at_least(config.n_train_exemplars, config.heldout_top),
+        "n_tokens": config.n_tokens,
+        "cache_dir": setup.cache_dir,
+        "site": site,
+    }
 
 
 def neuron_place(neuron: Neuron) -> tuple[int, int]:

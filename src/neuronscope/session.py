@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from neuronscope.metrics.registry import AnyMetrics
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
+    from neuronscope.runs.plan import Plan
     from neuronscope.state import Instruments
 
 
@@ -301,6 +302,40 @@ class Session:
 
     explain_many = blocking.blocking_iterator(aexplain_many)
     """`aexplain_many` for scripts and notebooks: it waits."""
+
+    async def aplan(
+        self,
+        neurons: Iterable[AnyNeuron],
+        *,
+        out: str | Path | None = None,
+        parallel: int = 8,
+        sample: int = 0,
+    ) -> Plan:
+        """Say what `explain_many` with these arguments will take: requests, tokens, dollars, time, disk and memory.
+
+        Without a sample no language model is asked: requests and tokens follow from the settings and stated constants,
+        time from the speed of this machine, which is measured on a few sequences. With one, that many neurons are
+        explained as the run would, and counted. With `out` their results stay there, without it their answers in the
+        cache: the run does not pay for them again. Neurons that `out` has finished already are counted, too.
+
+        Args:
+            neurons: which, as for `explain_many`.
+            out: the run's folder; what it has finished is not left to do. Without a sample it is not made.
+            parallel: neurons under way at once.
+            sample: how many neurons to explain for the plan; 1 brings it near what the run takes.
+
+        Raises:
+            ConfigurationError: an argument makes no sense, or `out` belongs to a run with other settings.
+            NeuronScopeError: there is no such neuron; or the subject or the simulator failed.
+        """
+        from neuronscope.runs.planning import make_plan
+
+        chosen = [self.neuron(each) for each in as_neurons(neurons)]
+        with stopping_threads():
+            return await make_plan(self.resources, chosen, out=out, parallel=parallel, sample=sample)
+
+    plan = blocking.blocking(aplan)
+    """`aplan` for scripts and notebooks: it waits."""
 
     async def aevaluate(
         self,

@@ -26,6 +26,7 @@ from neuronscope.cli.options import (
     SubjectArgument,
 )
 from neuronscope.cli.output import DebugFlag, JsonFlag, load_result, prepare, print_json
+from neuronscope.cli.plan import PlanFlag, print_plan
 from neuronscope.cli.run import run
 from neuronscope.cli.settings import config_from, setup_from, with_setup
 from neuronscope.cli.signals import INTERRUPTED, MESSAGE, interrupted, is_watched, leaving_on_signals
@@ -160,6 +161,7 @@ def explain(
     out: OutOption = None,
     html: HtmlOption = None,
     paper: Annotated[bool, typer.Option("--paper", help="Start from what the paper says of the method.")] = False,
+    plan: PlanFlag = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
     **settings: str | None,
@@ -170,6 +172,10 @@ def explain(
     prepare(out, html)
     import neuronscope as ns
 
+    if plan:
+        made = ns.Setup(subject=subject, config=config, **setup)
+        print_plan(context, ns.plan(made, [ns.Neuron(layer, neuron, sign)]))
+        return
     explanation = ns.explain_neuron(subject, layer=layer, neuron=neuron, sign=sign, config=config, **setup)
     if out is not None:
         explanation.save(out)

@@ -9,6 +9,7 @@ import typer
 
 from neuronscope.cli.options import ENGINE
 from neuronscope.cli.output import DebugFlag, JsonFlag, prepare, print_json
+from neuronscope.cli.plan import PlanFlag, SampleOption, print_plan
 from neuronscope.results import NeuronExplanation
 
 
@@ -22,6 +23,8 @@ def run(
     ] = None,
     parallel: Annotated[int | None, typer.Option(min=1, help="Neurons under way at once.")] = None,
     engine: Annotated[str | None, ENGINE] = None,
+    plan: PlanFlag = False,
+    sample: SampleOption = 0,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -33,6 +36,9 @@ def run(
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = ns.RunSpec.load(spec, **changes)
     prepare()
+    if plan or sample:
+        print_plan(context, ns.plan(chosen, sample=sample))
+        return
     results = sorted(ns.run(chosen), key=lambda result: result.neuron)
     if context.meta.get("as_json"):
         print_json({"out": str(chosen.out), "neurons": [_summary(result) for result in results]})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuronscope.arguments import integer, integers
 from neuronscope.bars import Bar, token_bar
@@ -97,41 +97,20 @@ def collect_exemplars(
         StoreError: the store that is there is damaged, or it cannot be written, for a full disk say.
     """
     cluster = ray_engine(engine)
-    if not isinstance(site, str):
-        register_site(site)
-    where = identify_site(subject, site if isinstance(site, str) else site.name)
-    points = [HookPoint(layer, where.name) for layer in _checked_layers(subject, layers)]
-    signs = _checked_signs(signs, where)
-    seq_len, lists = integer(seq_len, "seq_len", least=1), by_split(top_k)
+    request = _Request.of(subject, corpus, layers, seq_len, top_k, n_tokens, signs, cache_dir, site, keep_activations)
+    opened, where, identity, settings, folder = request
+    seq_len, n_tokens = settings["seq_len"], settings["requested_tokens"]
     batch_size = integer(batch_size, "batch_size", least=1)
-    n_tokens = None if n_tokens is None else integer(n_tokens, "n_tokens", least=1)
-    opened = open_corpus(corpus)
-    identity = identify(subject)
-    settings = {
-        "subject": identity,
-        "site": where.name,
-        "site_fingerprint": where.fingerprint,
-        "corpus": {"name": opened.name, "key": opened.key()},
-        "chat_format": chat_format(subject.tokenizer),
-        "widths": {str(point.layer): width_of(subject, point) for point in points},
-        "signs": signs,
-        "seq_len": seq_len,
-        "top_k": lists,
-        "requested_tokens": n_tokens,
-        "keep_activations": bool(keep_activations),
-    }
-    root = Path(cache_dir).expanduser() if cache_dir is not None else cache_folder("stores")
-    folder = root / folder_name(_key(settings))
     partial_folder = folder.with_name(f"{folder.name}.partial")
     checkpoints = Checkpoints(partial_folder, _key(settings) | {"batch_size": batch_size})
     if not _is_store(folder):
-        check_writable(root, f"{OTHER_PLACE}, with cache_dir= or the variable NEURONSCOPE_CACHE.")
+        check_writable(folder.parent, f"{OTHER_PLACE}, with cache_dir= or the variable NEURONSCOPE_CACHE.")
         batch_tokens = batch_size * seq_len
         start = partial(
             Collection,
-            layers=[point.layer for point in points],
-            signs=signs,
-            top_k=lists,
+            layers=[int(layer) for layer in settings["widths"]],
+            signs=settings["signs"],
+            top_k=settings["top_k"],
             batch_tokens=batch_tokens,
             site=where.name if where.name == MLP or where.name not in site_names() else site_named(where.name),
         )
@@ -162,6 +141,77 @@ def collect_exemplars(
         )
     checkpoints.clear()  # those of a call, too, that was killed when its store was just there
     return open_store(folder).bind(subject)
+
+
+def is_collected(
+    subject: Subject,
+    corpus: Any = "builtin",
+    layers: Sequence[int] | None = None,
+    seq_len: int = 64,
+    top_k: TopK | None = None,
+    n_tokens: int | None = None,
+    signs: Sequence[int] = (1, -1),
+    cache_dir: str | Path | None = None,
+    *,
+    site: str | Site = MLP,
+    keep_activations: bool = False,
+) -> bool:
+    """Whether `collect_exemplars` with the same arguments finds its store, and has nothing to collect.
+
+    Raises:
+        NeuronScopeError: an argument makes no sense.
+    """
+    request = _Request.of(subject, corpus, layers, seq_len, top_k, n_tokens, signs, cache_dir, site, keep_activations)
+    return _is_store(request.folder)
+
+
+class _Request(NamedTuple):
+    """What a collection is of, and where its store is, or will be."""
+
+    corpus: Corpus
+    where: SiteIdentity
+    identity: dict[str, str]
+    settings: dict[str, Any]
+    folder: Path
+
+    @classmethod
+    def of(
+        cls,
+        subject: Subject,
+        corpus: Any,
+        layers: Sequence[int] | None,
+        seq_len: int,
+        top_k: TopK | None,
+        n_tokens: int | None,
+        signs: Sequence[int],
+        cache_dir: str | Path | None,
+        site: str | Site,
+        keep_activations: bool,
+    ) -> _Request:
+        if not isinstance(site, str):
+            register_site(site)
+        where = identify_site(subject, site if isinstance(site, str) else site.name)
+        points = [HookPoint(layer, where.name) for layer in _checked_layers(subject, layers)]
+        signs = _checked_signs(signs, where)
+        seq_len, lists = integer(seq_len, "seq_len", least=1), by_split(top_k)
+        n_tokens = None if n_tokens is None else integer(n_tokens, "n_tokens", least=1)
+        opened = open_corpus(corpus)
+        identity = identify(subject)
+        settings = {
+            "subject": identity,
+            "site": where.name,
+            "site_fingerprint": where.fingerprint,
+            "corpus": {"name": opened.name, "key": opened.key()},
+            "chat_format": chat_format(subject.tokenizer),
+            "widths": {str(point.layer): width_of(subject, point) for point in points},
+            "signs": signs,
+            "seq_len": seq_len,
+            "top_k": lists,
+            "requested_tokens": n_tokens,
+            "keep_activations": bool(keep_activations),
+        }
+        root = Path(cache_dir).expanduser() if cache_dir is not None else cache_folder("stores")
+        return cls(opened, where, identity, settings, root / folder_name(_key(settings)))
 
 
 def _write_activations(

@@ -54,7 +54,7 @@ async def explain_many(
 
     async with AsyncExitStack() as stack:
         folder = None if out is None else stack.enter_context(RunFolder(out))
-        finished = {} if folder is None else await blocking.in_callers_thread(_resume, folder, resources, neurons)
+        finished = {} if folder is None else await blocking.in_callers_thread(resume, folder, resources, neurons)
         display = stack.enter_context(RunDisplay(len(neurons), progress))
         display.known(len(finished))
         for neuron in neurons:
@@ -74,7 +74,7 @@ async def explain_many(
                 yield result
 
 
-def _resume(folder: RunFolder, resources: Resources, neurons: Sequence[Neuron]) -> dict[Neuron, NeuronExplanation]:
+def resume(folder: RunFolder, resources: Resources, neurons: Sequence[Neuron]) -> dict[Neuron, NeuronExplanation]:
     """What earlier calls have finished; what they have spent is spent."""
     from neuronscope.graphs.conclude import provenance
 

@@ -1,0 +1,205 @@
+"""What explaining a neuron takes, from the settings: requests, tokens and simulator tokens, expected and at most.
+
+How far a neuron goes is its `Shape`: how many modes it has, and for how many rounds they are refined. All else follows
+from that and from the settings. Before any neuron has been explained its shape is a stated constant; every neuron that
+has been counts as much as the constant does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from neuronscope.config import ExplainConfig
+from neuronscope.metrics.halving import FEWEST_SEQUENCES, RUNGS
+from neuronscope.offline.agents import RANDOM_EXEMPLARS, TOP_EXEMPLARS
+from neuronscope.results import NeuronExplanation
+
+EXPECTED_MODES = 3.2
+"""Modes of a neuron that a language model explains: the mean Number of the paper's table 1."""
+EXPECTED_MODES_OFFLINE = 1.25
+"""The same without one: 21 random neurons of SmolLM2's layer 9."""
+EXPECTED_ROUNDS = 2.0
+"""Rounds after which a mode has converged with a patience of 1: the same 21 neurons. More patience adds as many."""
+EXPECTED_SECOND = 0.3
+"""The share of neurons from which is drafted a second time."""
+ACCEPTED = 0.6
+"""The share of rounds whose best candidate becomes the explanation: the same 21 neurons."""
+REQUESTS_PER_ROUND = 1.25
+"""Of the Refinement Agent for one mode: now and then candidates are missing, and asked for once more."""
+EXPLANATION_TOKENS = 35
+"""Generated tokens of one explanation."""
+HYPOTHESIS_TOKENS = 250
+"""Generated tokens of one draft."""
+
+
+class Shape(NamedTuple):
+    """How far the explanation of a neuron goes."""
+
+    modes: float
+    """Modes that are refined, of both drafts."""
+    rounds: float
+    """Rounds of proposals, added up over the modes."""
+    second: float
+    """Whether it is drafted a second time, 0 or 1; of several neurons the share."""
+
+
+class Tokens(NamedTuple):
+    """Of one request."""
+
+    input: float
+    output: float
+
+
+def expected_shape(config: ExplainConfig, *, offline: bool, known: Sequence[Shape] = ()) -> Shape:
+    """The mean of the shapes that are known and of the constants, which count as one neuron.
+
+    Args:
+        config: the settings.
+        offline: whether no language model writes the drafts.
+        known: shapes of neurons that have been explained.
+    """
+    modes = EXPECTED_MODES_OFFLINE if offline else EXPECTED_MODES
+    if config.max_modes is not None:
+        modes = min(modes, config.max_modes)
+    patience = config.max_iterations if config.patience is None else EXPECTED_ROUNDS + config.patience - 1
+    second = EXPECTED_SECOND if _may_draft_again(config) and not offline else 0.0
+    constants = Shape(modes, modes * min(config.max_iterations, patience), second)
+    return Shape(*(sum(values) / (1 + len(known)) for values in zip(constants, *known, strict=True)))
+
+
+def largest_shape(config: ExplainConfig) -> Shape | None:
+    """The largest that the settings allow; None if they do not limit the number of modes."""
+    if config.max_modes is None:
+        return None
+    second = _may_draft_again(config)
+    modes = config.max_modes + (config.max_modes - 1 if second else 0)
+    return Shape(modes, modes * config.max_iterations, float(second))
+
+
+def shape_of(result: NeuronExplanation, config: ExplainConfig) -> Shape:
+    """How far the explanation of a neuron went; rounds of modes that were dropped count as far as they were asked for.
+
+    Args:
+        result: a neuron that has modes.
+        config: the settings.
+    """
+    asked = {
+        agent: usage.cached + (usage.answers if is_papers(config) else usage.requests)
+        for agent, usage in result.usage.by_agent.items()
+    }
+    in_histories = sum(len(mode.history) - 1 for mode in result.modes)
+    rounds = asked.get("refinement", 0) / answers_per_round(config)
+    clusters = sum(not cluster.noise for cluster in result.clusters)
+    drafts = max(len(result.hypotheses), asked.get("hypothesis", 0))
+    return Shape(max(clusters, result.number), max(rounds, in_histories), float(drafts > config.n_hypotheses))
+
+
+def is_papers(config: ExplainConfig) -> bool:
+    """Whether every candidate is an independent answer."""
+    return config.prompts == "paper"
+
+
+def answers_per_round(config: ExplainConfig) -> float:
+    """Answers of the Refinement Agent for one mode in one round."""
+    if is_papers(config):
+        return config.n_candidates
+    return (REQUESTS_PER_ROUND if config.n_candidates > 1 else 1.0) + config.probe_texts
+
+
+def requests(shape: Shape, config: ExplainConfig) -> dict[str, float]:
+    """Requests of each agent for a neuron of this shape, at a backend that gives several answers to one request."""
+    drafts = config.n_hypotheses * (1 + shape.second)
+    split_again = 0 if config.cache_answers else config.n_hypotheses * shape.second
+    per_round = 1.0 + config.probe_texts if is_papers(config) else answers_per_round(config)
+    probes = shape.modes if config.probe_texts else 0
+    return {
+        "hypothesis": drafts,
+        "decomposition": drafts + split_again,
+        "refinement": shape.rounds * per_round + probes,
+    }
+
+
+def most_requests(config: ExplainConfig, *, knows_n: bool) -> dict[str, float] | None:
+    """Requests of each agent at most, none repeated; None if the settings set no limit.
+
+    Args:
+        config: the settings.
+        knows_n: whether the backend gives several answers to one request.
+    """
+    shape = largest_shape(config)
+    if shape is None:
+        return None
+    singles = 1 if knows_n else config.n_candidates
+    together = 0 if is_papers(config) or config.n_candidates == 1 else 1
+    texts = 2 * (shape.rounds + shape.modes) if config.probe_texts else 0
+    return {**requests(shape, config), "refinement": shape.rounds * (together + singles) + texts}
+
+
+def tokens_per_request(config: ExplainConfig, seq_len: float) -> dict[str, Tokens]:
+    """Tokens of one request of each agent: counted on the prompts, with answers of the stated lengths.
+
+    Args:
+        config: the settings.
+        seq_len: tokens of a sequence, in the mean.
+    """
+    shown = (1 + 0.75 * (config.n_hypotheses - 1)) / config.n_hypotheses  # all drafts but the first see fewer
+    excerpts = config.n_train_exemplars * seq_len * shown
+    errors = 330 if config.feedback == "errors" else 0
+    history = 28 * (1 + EXPECTED_ROUNDS / 2)
+    candidates = Tokens(0, EXPLANATION_TOKENS * config.n_candidates)
+    if is_papers(config):
+        return {
+            "hypothesis": Tokens(200 + 1.15 * excerpts, HYPOTHESIS_TOKENS),
+            "decomposition": Tokens(180 + HYPOTHESIS_TOKENS, HYPOTHESIS_TOKENS),
+            "refinement": Tokens(90 + history + errors, candidates.output),
+        }
+    return {
+        "hypothesis": Tokens(670 + 1.4 * excerpts, HYPOTHESIS_TOKENS),
+        "decomposition": Tokens(320 + HYPOTHESIS_TOKENS, HYPOTHESIS_TOKENS),
+        "refinement": Tokens(400 + history + errors, candidates.output + 20),
+    }
+
+
+def simulated(shape: Shape, config: ExplainConfig) -> float:
+    """Pairs of an explanation and a sequence that the simulator predicts for a neuron of this shape."""
+    heldout = config.heldout_top + config.heldout_random
+    fitted = config.n_train_exemplars + heldout if config.objective == "joint" else 0
+    shown = heldout if config.feedback == "errors" else 0
+    concluded = heldout + (0 if config.objective == "joint" else config.n_train_exemplars + heldout)
+    mode = heldout + fitted + shown + (1 + ACCEPTED) * concluded
+    of_candidates = _compared(config.n_candidates, heldout, config.racing)
+    return shape.modes * mode + shape.rounds * (of_candidates + ACCEPTED * (fitted + shown))
+
+
+def most_simulated(config: ExplainConfig) -> float | None:
+    """The same at most; None if the settings set no limit."""
+    shape = largest_shape(config)
+    if shape is None:
+        return None
+    heldout = config.heldout_top + config.heldout_random
+    everywhere = 3 * heldout + config.n_train_exemplars + heldout
+    each_round = config.n_candidates * heldout + everywhere - 2 * heldout
+    return shape.modes * (everywhere + 2 * heldout) + shape.rounds * each_round
+
+
+def sequences(config: ExplainConfig, *, offline: bool) -> int:
+    """Sequences of a neuron on which the subject runs: the top ones of each split, and those of the statistics."""
+    drawn = config.n_train_exemplars + 4 * config.heldout_top + 4 * config.heldout_random
+    return drawn + (TOP_EXEMPLARS + RANDOM_EXEMPLARS if offline else 0)
+
+
+def _may_draft_again(config: ExplainConfig) -> bool:
+    return config.draft_again and config.objective == "joint"
+
+
+def _compared(candidates: int, heldout: int, racing: bool) -> float:
+    """Pairs of a candidate and a sequence in one round of one mode."""
+    if not racing:
+        return candidates * heldout
+    running, seen, pairs = float(candidates), 0.0, 0.0
+    for rung in RUNGS:
+        reached = min(heldout, max(FEWEST_SEQUENCES, rung.sequences * heldout))
+        pairs += running * (reached - seen)
+        running, seen = max(1.0, candidates * rung.survivors), reached
+    return pairs + running * (heldout - seen)
