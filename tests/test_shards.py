@@ -7,11 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from typer.testing import CliRunner
 
 import neuronscope as ns
@@ -19,6 +23,8 @@ from fake_openai import FakeOpenAI, fake_openai
 from many import CONFIG, arguments, found, results_in, slow, useful
 from neuronscope.cli.main import app
 from neuronscope.llm.conversation import unable
+from planted import WordSimulator
+from table_subject import TableSubject
 
 NEURONS = [ns.Neuron(0, index) for index in range(5)]
 UNCACHED = CONFIG.model_copy(update={"cache_answers": False})
@@ -193,6 +199,35 @@ def test_a_shard_that_is_none_is_refused_before_anything_is_loaded(shard: Any, m
         list(ns.explain_neurons(["0/1"], "no such model", shard=shard, out=tmp_path))
     with pytest.raises(ns.ConfigurationError, match="Leave out either engine='ray'"):
         list(ns.explain_neurons(["0/1"], "no such model", shard=(0, 1), engine="ray"))
+
+
+def test_of_sessions_that_open_at_once_one_collects_and_the_others_find_its_store(tmp_path: Path) -> None:
+    letters = "?abcdefgh"
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(len(letters), 5)).astype(np.float32)
+    texts = ["".join(generator.choice(list(letters), 40)) for _ in range(100)]
+    subjects = [TableSubject(letters, [table]) for _ in range(3)]
+    together = threading.Barrier(3)
+
+    def open_session(subject: TableSubject) -> Path:
+        setup = ns.Setup(
+            subject=subject,
+            corpus=texts,
+            llm="offline",
+            embeddings=DeterministicFakeEmbedding(size=8),
+            simulator=WordSimulator(),
+            cache_dir=tmp_path / "stores",
+        )
+        together.wait()
+        with setup.open(layers=[0], progress=False) as session:
+            assert isinstance(session.store, ns.ExemplarStore)
+            return session.store.path
+
+    with ThreadPoolExecutor(3) as pool:
+        paths = set(pool.map(open_session, subjects))
+    assert len(paths) == 1
+    assert sorted(subject.calls > 0 for subject in subjects) == [False, False, True]
+    assert list((tmp_path / "stores").iterdir()) == list(paths)
 
 
 @pytest.mark.slow

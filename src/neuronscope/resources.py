@@ -219,22 +219,30 @@ def subject_of(store: object) -> Subject | None:
 def _collected(
     subject: Subject, layers: Sequence[int], corpus: Corpus, setup: Setup, progress: Progress, site: str
 ) -> ExemplarSource:
-    """The exemplars of some layers as the settings want them: collected now, or before."""
+    """The exemplars of some layers as the settings want them: collected now, or before.
+
+    Of sessions that open at once on a shared disk, such as the shards of a run, one collects and the others wait.
+    """
     from neuronscope.exemplars.collect import collect_exemplars
+    from neuronscope.exemplars.identity import folder_name, identify
     from neuronscope.exemplars.sampling import at_least
+    from neuronscope.exemplars.workplace import taking_turns
 
     config = setup.config
-    return collect_exemplars(
-        subject,
-        corpus=corpus,
-        layers=layers,
-        seq_len=config.seq_len,
-        top_k=at_least(config.n_train_exemplars, config.heldout_top),
-        n_tokens=config.n_tokens,
-        cache_dir=setup.cache_dir,
-        progress=progress if isinstance(progress, bool) else None,
-        site=site,
-    )
+    root = cache_folder("stores") if setup.cache_dir is None else setup.cache_dir.expanduser()
+    same = [identify(subject)["fingerprint"], corpus.key(), [*layers], config.seq_len, config.n_tokens, site]
+    with taking_turns(root / f"{folder_name({'same': same})}.lock"):
+        return collect_exemplars(
+            subject,
+            corpus=corpus,
+            layers=layers,
+            seq_len=config.seq_len,
+            top_k=at_least(config.n_train_exemplars, config.heldout_top),
+            n_tokens=config.n_tokens,
+            cache_dir=setup.cache_dir,
+            progress=progress if isinstance(progress, bool) else None,
+            site=site,
+        )
 
 
 def neuron_place(neuron: Neuron) -> tuple[int, int]:
