@@ -71,7 +71,7 @@ async def explain_many(
                 yield finished[neuron]
         rest = [neuron for neuron in neurons if neuron not in finished]
         if cluster is not None:
-            from neuronscope.runs.shards import explain_on_ray
+            from neuronscope.runs.on_ray import explain_on_ray
 
             results = explain_on_ray(cluster, rest, resources, board, folder, checkpoints, parallel)
         else:
