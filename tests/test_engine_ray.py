@@ -28,7 +28,6 @@ from neuronscope.cluster import QUEUE, RayEngine, spread
 from neuronscope.exemplars import checkpoints, sharding
 from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.portable import portable
-from neuronscope.exemplars.progress import TokenProgress
 from neuronscope.exemplars.statistics_pass import FinishedChunks
 from planted import WordSimulator
 from ray_shards import count_openings, die, die_always, die_once, echo, echo_slowly, name_device, refuse
@@ -150,7 +149,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     subject, told = Recording(folder), list[int]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collection, "CHUNK_SEQUENCES", 16)
-        patch.setattr(TokenProgress, "advance", lambda self, tokens: told.append(tokens))
+        patch.setattr("tqdm.auto.tqdm.update", lambda self, tokens: told.append(tokens))
         store = collect(subject, folder / "stores", engine())
     return Run(subject, store, told)
 

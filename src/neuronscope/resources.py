@@ -225,8 +225,8 @@ def _collected(
     """
     from neuronscope.exemplars.collect import collect_exemplars
     from neuronscope.exemplars.identity import folder_name, identify
+    from neuronscope.exemplars.partial_store import taking_turns
     from neuronscope.exemplars.sampling import at_least
-    from neuronscope.exemplars.workplace import taking_turns
 
     config = setup.config
     root = cache_folder("stores") if setup.cache_dir is None else setup.cache_dir.expanduser()

@@ -15,7 +15,7 @@ from neuronscope import blocking
 from neuronscope.cluster import RayEngine, claim, places, spread
 from neuronscope.config import AnySimulator, Setup
 from neuronscope.display.costs import Cost
-from neuronscope.display.run import Board
+from neuronscope.display.run import RunDisplay
 from neuronscope.errors import ConfigurationError, StoreError
 from neuronscope.exemplars.portable import portable
 from neuronscope.exemplars.store import ExemplarStore, open_store
@@ -36,7 +36,7 @@ async def explain_on_ray(
     engine: RayEngine,
     neurons: Sequence[Neuron],
     resources: Resources,
-    board: Board,
+    display: RunDisplay,
     folder: RunFolder | None,
     checkpoints: object,
     parallel: int,
@@ -49,7 +49,7 @@ async def explain_on_ray(
         StoreError: a worker cannot open the store.
     """
     opener = _opener(resources, checkpoints, parallel)
-    shards = _shards(neurons, engine, resources.budget if resources.asks_models else None, board, parallel)
+    shards = _shards(neurons, engine, resources.budget if resources.asks_models else None, display, parallel)
     context, stopped = stoppable_context()
     loop, finished = asyncio.get_running_loop(), spread(engine, opener, _explain, shards)
 
@@ -63,7 +63,7 @@ async def explain_on_ray(
                 _count(result, resources, folder)
                 if folder is not None:
                     folder.save(result)
-                board.finished(result)
+                display.finished(result)
                 yield result
     finally:
         stopped.set()
@@ -122,7 +122,7 @@ def _shared(checkpoints: object) -> str | None:
 
 
 def _shards(
-    neurons: Sequence[Neuron], engine: RayEngine, budget: Budget | None, board: Board, parallel: int
+    neurons: Sequence[Neuron], engine: RayEngine, budget: Budget | None, display: RunDisplay, parallel: int
 ) -> Iterator[_Shard]:
     """The neurons, some at a time; each shard may spend its part of what is left, as many as can be under way."""
     n_places = places(engine)
@@ -134,7 +134,7 @@ def _shards(
             yield _Shard(some, None)
         elif budget.is_spent:
             for neuron in some:
-                board.put_off(neuron)
+                display.put_off(neuron)
         else:
             dollars, tokens = budget.left
             yield _Shard(some, Budget(dollars=dollars, tokens=tokens).share(n_places))
@@ -190,6 +190,6 @@ async def _explain_all(worker: _Worker, shard: _Shard) -> list[str]:
         saver = None
         if worker.checkpoints is not None:
             saver = await stack.enter_async_context(open_checkpoints(worker.checkpoints))
-        board = Board(len(shard.neurons), progress=False)
-        runner = Runner(resources, board, checkpointer=saver, parallel=worker.parallel)
+        display = RunDisplay(len(shard.neurons), progress=False)
+        runner = Runner(resources, display, checkpointer=saver, parallel=worker.parallel)
         return [result.to_json() async for result in runner.explain(shard.neurons)]
