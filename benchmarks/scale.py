@@ -1,6 +1,6 @@
 """What collecting exemplars for every neuron of large models costs, computed from their shapes and from this code.
 
-    python benchmarks/scale.py              # the tables of docs/scale.md
+    python benchmarks/scale.py              # the tables, some of which docs/scale.md has
     python benchmarks/scale.py --tokenizer  # measures what one core tokenizes
 
 Sizes come from the collector's own data structures and constants; the memory traffic of its statistics is counted
@@ -426,7 +426,9 @@ TABLES = {
     "limits": limits_table,
     "peer": peer_table,
 }
-"""The tables of docs/scale.md."""
+"""What the script prints."""
+ON_THE_PAGE = ("hours", "device", "host", "disk")
+"""Those of docs/scale.md."""
 
 
 def main() -> None:

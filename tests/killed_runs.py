@@ -1,7 +1,7 @@
 """Explains neurons in child processes and kills them with SIGKILL at random times; run by `test_runs.py`.
 
-Usage: killed_runs.py ADDRESS FOLDER NEURONS KILLS. Prints JSON. Children are forked from a process that has imported
-everything, so that the time they live is spent on the run.
+Usage: killed_runs.py ADDRESS FOLDER NEURONS KILLS [SHARD]. Prints JSON. Children are forked from a process that
+has imported everything, so that the time they live is spent on the run.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import neuronscope.runs.runner
 from many import arguments
 
 
-def child(address: str, folder: Path, n: int) -> int:
+def child(address: str, folder: Path, n: int, shard: str | None) -> int:
     process = os.fork()
     if process:
         return process
     code = 1
     try:
         neurons = [ns.Neuron(0, index) for index in range(n)]
-        results = list(ns.explain_neurons(neurons, **arguments(address), parallel=3, out=folder))
-        code = 0 if len(results) == n else 2
+        results = list(ns.explain_neurons(neurons, **arguments(address), parallel=3, out=folder, shard=shard))
+        code = 0 if len(results) == (n if shard is None else n // 2) else 2
     finally:
         os._exit(code)
 
@@ -58,14 +58,15 @@ def ends_before(process: int, folder: Path, steps: int) -> int | None:
     return None
 
 
-def main(address: str, folder: Path, n: int, kills: int) -> dict[str, int]:
+def main(address: str, folder: Path, n: int, kills: int, shard: str | None = None) -> dict[str, int]:
     generator, done, resumed = random.Random(), 0, 0
+    own = folder if shard is None else folder / "shards" / shard.replace("/", "-of-")
     while True:
-        resumed += steps_kept(folder) > 0
-        process = child(address, folder, n)
+        resumed += steps_kept(own) > 0
+        process = child(address, folder, n, shard)
         status = None
         if done < kills:
-            status = ends_before(process, folder, generator.randint(1, 20))
+            status = ends_before(process, own, generator.randint(1, 20))
             time.sleep(generator.uniform(0.0, 0.05))
             if status is None:
                 os.kill(process, signal.SIGKILL)
@@ -77,4 +78,4 @@ def main(address: str, folder: Path, n: int, kills: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
+from uuid import uuid4
 
 from neuronscope.errors import SubjectError
 
@@ -24,6 +26,17 @@ def die(device: str) -> str:
 
 def echo(made: str, shard: int) -> tuple[str, int]:
     return made, shard
+
+
+def echo_slowly(made: str, shard: int) -> int:
+    if shard:
+        time.sleep(60)
+    return shard
+
+
+def count_openings(folder: Path, device: str) -> str:
+    (folder / uuid4().hex).touch()
+    return f"on {device}"
 
 
 def die_once(folder: Path, made: str, shard: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import random
 import signal
 import socket
@@ -23,13 +24,13 @@ import neuronscope as ns
 from fake_openai import fake_openai
 from many import CONFIG, arguments, found, results_in, useful
 from neuronscope.cli.main import app
-from neuronscope.cluster import QUEUE, RayEngine, RayWorkers
+from neuronscope.cluster import QUEUE, RayEngine, spread
 from neuronscope.exemplars import checkpoints, sharding
 from neuronscope.exemplars import statistics_pass as collection
-from neuronscope.exemplars.identity import identify
+from neuronscope.exemplars.portable import portable
 from neuronscope.exemplars.statistics_pass import FinishedChunks
-from neuronscope.subject.portable import portable
-from ray_shards import die, die_always, die_once, echo, name_device, refuse
+from planted import WordSimulator
+from ray_shards import count_openings, die, die_always, die_once, echo, echo_slowly, name_device, refuse
 from table_subject import TableSubject
 
 ray = pytest.importorskip("ray")
@@ -143,13 +144,13 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """With two workers that share a GPU."""
+    """With two workers."""
     folder = tmp_path_factory.mktemp("run")
     subject, told = Recording(folder), list[int]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collection, "CHUNK_SEQUENCES", 16)
         patch.setattr("tqdm.auto.tqdm.update", lambda self, tokens: told.append(tokens))
-        store = collect(subject, folder / "stores", RayEngine(num_gpus=GPU_SHARE, shard_size=2))
+        store = collect(subject, folder / "stores", engine())
     return Run(subject, store, told)
 
 
@@ -162,8 +163,11 @@ def test_every_sequence_is_run_once(run: Run) -> None:
     assert sum(n for n, _, _ in run.subject.passes()) == sum(run.store.info["n_sequences"].values())
 
 
-def test_each_worker_claims_the_share_it_is_given(run: Run) -> None:
-    assert {(cpus, gpus) for _, cpus, gpus in run.subject.passes()} == {(1.0, GPU_SHARE)}
+def test_each_worker_claims_the_share_it_is_given(run: Run, tmp_path: Path, here: dict[str, str]) -> None:
+    assert {(cpus, gpus) for _, cpus, gpus in run.subject.passes()} == {(1.0, 0.0)}
+    subject = Recording(tmp_path)
+    assert digests(collect(subject, tmp_path / "stores", engine(num_gpus=GPU_SHARE, shard_size=8))) == here
+    assert {(cpus, gpus) for _, cpus, gpus in subject.passes()} == {(1.0, GPU_SHARE)}
 
 
 def test_progress_counts_all_tokens_as_shards_finish(run: Run) -> None:
@@ -268,38 +272,46 @@ def test_shards_are_drawn_only_as_workers_take_them() -> None:
             drawn.append(number)
             yield number
 
-    with RayWorkers(engine(n_workers=1), name_device) as workers:
-        results = workers.map(echo, source())
-        assert next(results) == ("on cpu", 0)
-        assert len(drawn) <= 2 * QUEUE
-        assert sorted(shard for _, shard in results) == list(range(1, 50))
-        assert len(workers) == 1
+    results = spread(engine(n_workers=1), name_device, echo, source())
+    assert next(results) == ("on cpu", 0)
+    assert len(drawn) <= 2 * QUEUE
+    assert sorted(shard for _, shard in results) == list(range(1, 50))
+
+
+def test_what_a_process_has_opened_serves_its_next_tasks(tmp_path: Path) -> None:
+    found = list(spread(engine(n_workers=1), partial(count_openings, tmp_path), echo, range(6)))
+    assert len(found) == 6
+    assert 1 <= len(list(tmp_path.iterdir())) <= 2, "one in each process"
+
+
+def test_a_task_with_a_gpu_has_a_process_of_its_own(tmp_path: Path) -> None:
+    found = list(spread(engine(num_gpus=1), partial(count_openings, tmp_path), echo, range(2)))
+    assert {device for device, _ in found} == {"on auto"}
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_shards_are_redone_until_the_patience_ends(tmp_path: Path) -> None:
-    with RayWorkers(engine(), name_device) as workers:
-        assert sorted(workers.map(partial(die_once, tmp_path), range(6))) == list(range(6))
-    with (
-        RayWorkers(engine(n_workers=1, max_retries=1), name_device) as workers,
-        pytest.raises(ns.ConfigurationError, match=r"2 Ray workers were lost over the same shard.*num_cpus"),
-    ):
-        list(workers.map(die_always, [1]))
+    assert sorted(spread(engine(), name_device, partial(die_once, tmp_path), range(6))) == list(range(6))
+    with pytest.raises(ns.ConfigurationError, match=r"2 Ray workers were lost over the same shard.*num_cpus"):
+        list(spread(engine(n_workers=1, max_retries=1), name_device, die_always, [1]))
+    assert all_free()
 
 
 def test_workers_that_die_before_they_are_ready_are_an_error() -> None:
-    with (
-        RayWorkers(engine(n_workers=1, max_retries=0), die) as workers,
-        pytest.raises(ns.ConfigurationError, match="1 Ray workers were lost before they were ready"),
-    ):
-        list(workers.map(echo, [1]))
+    with pytest.raises(ns.ConfigurationError, match="1 Ray workers were lost"):
+        list(spread(engine(n_workers=1, max_retries=0), die, echo, [1]))
 
 
 def test_what_a_worker_raises_is_raised_here() -> None:
-    with (
-        RayWorkers(engine(n_workers=1), refuse) as workers,
-        pytest.raises(ns.SubjectError, match=r"^There is no such model\.$"),
-    ):
-        list(workers.map(echo, [1]))
+    with pytest.raises(ns.SubjectError, match=r"^There is no such model\.$"):
+        list(spread(engine(n_workers=1), refuse, echo, [1]))
+
+
+def test_leaving_early_ends_the_tasks() -> None:
+    results = spread(engine(), name_device, echo_slowly, range(100))
+    next(results)
+    results.close()
+    assert all_free()
 
 
 def test_a_worker_refuses_a_model_that_is_not_the_same_there(
@@ -308,17 +320,23 @@ def test_a_worker_refuses_a_model_that_is_not_the_same_there(
     tiny_llama.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     subject = ns.load_subject(tmp_path / "model", device="cpu", dtype="float32")
-    sharding.load_same(portable(subject), identify(subject), "cpu")
+    portable(subject)("cpu")
     subject.model.model.layers[0].mlp.up_proj.weight.data += 1
     with pytest.raises(ns.SubjectError, match=r"another subject: model \(.*They differ in the weights \("):
-        sharding.load_same(portable(subject), identify(subject), "cpu")
+        portable(subject)("cpu")
 
 
-def test_a_worker_refuses_a_subject_of_another_kind_by_its_fingerprint(tmp_path: Path) -> None:
-    expected = identify(Recording(tmp_path))
-    another = TableSubject(LETTERS, [], "another")
+class Changing(TableSubject):
+    """Another one at the other end."""
+
+    def __reduce__(self) -> Any:
+        return TableSubject, (LETTERS, [], "another")
+
+
+def test_a_worker_refuses_a_subject_of_another_kind_by_its_fingerprint() -> None:
+    sent = pickle.dumps(portable(Changing(LETTERS, [])))
     with pytest.raises(ns.SubjectError, match=r"fingerprint planted.*fingerprint another"):
-        sharding.load_same(portable(another), expected, "cpu")
+        pickle.loads(sent)("cpu")
 
 
 def test_a_path_that_workers_do_not_have_is_named(tmp_path: Path, tiny_llama: Any, tiny_tokenizer: Any) -> None:
@@ -327,7 +345,7 @@ def test_a_path_that_workers_do_not_have_is_named(tmp_path: Path, tiny_llama: An
     subject = ns.load_subject(tmp_path / "model", device="cpu")
     (tmp_path / "model").rename(tmp_path / "moved")
     with pytest.raises(ns.SubjectError, match=r"worker cannot load the subject.*Every machine"):
-        sharding.load_same(portable(subject), identify(subject), "cpu")
+        portable(subject)("cpu")
 
 
 def test_a_subject_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
@@ -361,7 +379,7 @@ def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
 def test_a_missing_ray_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ns.ConfigurationError, match=r"pip install 'neuronscope\[ray\]'"):
-        RayWorkers(RayEngine(), name_device)
+        list(spread(RayEngine(), name_device, echo, [1]))
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -370,7 +388,7 @@ def test_an_address_where_nobody_listens_is_refused_at_once(scheme: str, monkeyp
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(ns.ConfigurationError, match=rf"Cannot connect to Ray at {scheme}127.0.0.1:{port}: .*refused"):
-        RayWorkers(RayEngine(address=f"{scheme}127.0.0.1:{port}"), name_device)
+        list(spread(RayEngine(address=f"{scheme}127.0.0.1:{port}"), name_device, echo, [1]))
 
 
 def test_a_finished_store_is_opened_without_ray(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,11 +417,13 @@ def test_shards_are_as_long_as_they_should_take() -> None:
     sizes = sharding.ShardSizes(None)
     shards = sizes.divide((number, []) for number in range(10_000))
     assert len(next(shards)) == 1
-    sizes.measure(seconds_per_chunk=2.0, merging_seconds=0.1, n_workers=8)
+    sizes.measure(seconds_per_chunk=2.0, opening_seconds=0.0, merging_seconds=0.8)
     assert len(next(shards)) == 15
-    sizes.measure(seconds_per_chunk=2.0, merging_seconds=10.0, n_workers=8)
+    sizes.measure(seconds_per_chunk=2.0, opening_seconds=0.0, merging_seconds=80.0)
     assert len(next(shards)) == 80
-    sizes.measure(seconds_per_chunk=100.0, merging_seconds=0.0, n_workers=8)
+    sizes.measure(seconds_per_chunk=2.0, opening_seconds=20.0, merging_seconds=0.8)
+    assert len(next(shards)) == 100
+    sizes.measure(seconds_per_chunk=100.0, opening_seconds=0.0, merging_seconds=0.0)
     assert len(next(shards)) == 1
 
 
@@ -412,7 +432,7 @@ def test_neurons_explained_on_workers_are_those_explained_here(tmp_path: Path) -
     with fake_openai(useful) as server:
         settings = arguments(server.address, config=CONFIG.model_copy(update={"cache_answers": False}))
         here = found(list(ns.explain_neurons(neurons, **settings)))
-        engine = RayEngine(n_workers=2, shard_size=2)
+        engine = RayEngine(num_gpus=0, n_workers=2, shard_size=2)
         spread = list(ns.explain_neurons(neurons, **settings, engine=engine, out=tmp_path / "run"))
     assert found(spread) == here
     assert found(results_in(tmp_path / "run")) == here
@@ -421,7 +441,7 @@ def test_neurons_explained_on_workers_are_those_explained_here(tmp_path: Path) -
 def test_a_budget_is_kept_by_giving_no_more_out(tmp_path: Path) -> None:
     neurons = [ns.Neuron(0, index) for index in range(6)]
     with fake_openai(useful) as server:
-        engine = RayEngine(n_workers=1, shard_size=1)
+        engine = RayEngine(num_gpus=0, n_workers=1, shard_size=1)
         uncached = CONFIG.model_copy(update={"cache_answers": False})
         settings = arguments(server.address, config=uncached, engine=engine, out=tmp_path / "run", parallel=1)
         short = list(ns.explain_neurons(neurons, **settings, budget="1500 tokens"))
@@ -432,3 +452,31 @@ def test_a_budget_is_kept_by_giving_no_more_out(tmp_path: Path) -> None:
         assert len(server.requests) > asked
         with pytest.raises(ns.ConfigurationError, match="cannot share checkpoints in a file"):
             list(ns.explain_neurons([ns.Neuron(0, 9)], **settings, checkpoints=tmp_path / "steps.sqlite"))
+
+
+class Mortals(WordSimulator):
+    """Kills its process in the second request of all."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def simulate(self, explanations: Any, exemplars: Any) -> Any:
+        if (self.folder / "asked").exists() and not (self.folder / "died").exists():
+            (self.folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        (self.folder / "asked").touch()
+        return super().simulate(explanations, exemplars)
+
+
+def test_the_neurons_of_a_worker_that_is_killed_are_explained_by_others(tmp_path: Path) -> None:
+    neurons = [ns.Neuron(0, index) for index in range(4)]
+    with fake_openai(useful) as server:
+        uncached = CONFIG.model_copy(update={"cache_answers": False})
+        settings = arguments(server.address, simulator=Mortals(tmp_path), out=tmp_path / "run", config=uncached)
+        (tmp_path / "died").touch()
+        here = found(list(ns.explain_neurons(neurons, **settings | {"out": None})))
+        (tmp_path / "died").unlink()
+        spread_out = list(ns.explain_neurons(neurons, **settings, engine=RayEngine(num_gpus=0, shard_size=2)))
+    assert (tmp_path / "died").exists()
+    assert found(spread_out) == here == found(results_in(tmp_path / "run"))

@@ -15,7 +15,7 @@ from torch import nn
 
 import neuronscope as ns
 from neuronscope.errors import ConfigurationError, SubjectError
-from neuronscope.subject.portable import portable
+from neuronscope.exemplars.portable import portable
 from test_subject_capture import MIXTURES, NoText, causal_model
 
 IDS = [[5, 6, 7, 8, 9], [10, 11, 12]]
@@ -126,7 +126,7 @@ def test_a_layout_travels_with_its_subject(tiny_llama: Any, tiny_tokenizer: Any,
     layout = ns.Layout("model.layers", "mlp.up_proj")
     for source in (tmp_path, (tiny_llama, tiny_tokenizer)):
         subject = ns.load_subject(source, layout=layout, device="cpu")
-        assert portable(subject).load("cpu").fingerprint == subject.fingerprint  # type: ignore[attr-defined]
+        assert portable(subject)("cpu").fingerprint == subject.fingerprint  # type: ignore[attr-defined]
 
 
 def test_a_mixture_of_experts_is_read_where_its_user_says_so_explicitly() -> None:

@@ -41,6 +41,7 @@ from .results import Cluster as Cluster
 from .results import Excerpt as Excerpt
 from .results import Mode as Mode
 from .results import NeuronExplanation as NeuronExplanation
+from .runs.merge import merge_shards as merge_shards
 from .runs.plan import Plan as Plan
 from .runs.spec import RunSpec as RunSpec
 from .runs.spec import Selection as Selection

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
     from neuronscope.runs.plan import Plan
+    from neuronscope.runs.shard import AnyShard
     from neuronscope.runs.spec import RunSpec
 
 P = ParamSpec("P")
@@ -145,6 +146,7 @@ async def aexplain_neurons(
     checkpoints: str | Path | BaseCheckpointSaver[Any] | None = "auto",
     parallel: int = 8,
     engine: str | RayEngine = "local",
+    shard: AnyShard | None = None,
     progress: Progress = None,
     **setup: Any,
 ) -> AsyncGenerator[NeuronExplanation, None]:
@@ -168,6 +170,9 @@ async def aexplain_neurons(
         parallel: neurons under way at once.
         engine: `"local"`, or `"ray"` for the workers of a Ray cluster, each of which needs the store's folder and
             explains `parallel` neurons at once.
+        shard: explain only one part of the neurons: `(i, n)`, or `"i/n"`, is the i-th of n, counted from 0. Its results
+            go to a folder of its own in `out`, it may spend an n-th of the budget, and `merge_shards(out)` puts all
+            together: see `docs/scale.md`.
         progress: whether to show what is going on; None shows it in a terminal; or a function that gets every
             `ProgressEvent`.
         setup: the other arguments of `explain_neuron`: corpus, store, llm, base_url, budget, embeddings, simulator,
@@ -183,12 +188,18 @@ async def aexplain_neurons(
     from neuronscope.runs.run import check_run
 
     chosen, made = as_neurons(neurons), Setup(subject=subject, **setup)
-    check_run(out, parallel, engine)
+    check_run(out, parallel, engine, shard)
     if not chosen:
         return
     async with await made.aopen(neurons=chosen, progress=progress) as session:
         results = session.aexplain_many(
-            chosen, out=out, checkpoints=checkpoints, parallel=parallel, engine=engine, progress=progress
+            chosen,
+            out=out,
+            checkpoints=checkpoints,
+            parallel=parallel,
+            engine=engine,
+            shard=shard,
+            progress=progress,
         )
         async with aclosing(results) as stream:
             async for result in stream:
@@ -199,8 +210,15 @@ explain_neurons = blocking.blocking_iterator(aexplain_neurons)
 """`aexplain_neurons` for scripts and notebooks: it waits."""
 
 
-async def arun(spec: RunSpec | str | Path, *, progress: Progress = None) -> AsyncGenerator[NeuronExplanation, None]:
+async def arun(
+    spec: RunSpec | str | Path, *, shard: AnyShard | None = None, progress: Progress = None
+) -> AsyncGenerator[NeuronExplanation, None]:
     """Do, or go on with, a run that a YAML file describes (see `RunSpec`); yields results as they are finished.
+
+    Args:
+        spec: the description, or its file.
+        shard: one part of its neurons only: as for `explain_neurons`.
+        progress: whether to show what is going on: as for `explain_neurons`.
 
     Raises:
         ConfigurationError: the description is wrong, or its folder belongs to a run with other settings.
@@ -211,7 +229,7 @@ async def arun(spec: RunSpec | str | Path, *, progress: Progress = None) -> Asyn
 
     if not isinstance(spec, RunSpec):
         spec = RunSpec.load(spec)
-    check_run(spec.out, spec.parallel, spec.engine)
+    check_run(spec.out, spec.parallel, spec.engine, shard)
     async with await spec.aopen(spec.layers, neurons=spec.named, progress=progress) as session:
         results = session.aexplain_many(
             spec.chosen(session.store),
@@ -219,6 +237,7 @@ async def arun(spec: RunSpec | str | Path, *, progress: Progress = None) -> Asyn
             checkpoints=spec.checkpoints,
             parallel=spec.parallel,
             engine=spec.engine,
+            shard=shard,
             progress=progress,
         )
         async with aclosing(results) as stream:

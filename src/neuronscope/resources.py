@@ -219,15 +219,24 @@ def subject_of(store: object) -> Subject | None:
 def _collected(
     subject: Subject, layers: Sequence[int], corpus: Corpus, setup: Setup, progress: Progress, site: str
 ) -> ExemplarSource:
-    """The exemplars of some layers as the settings want them: collected now, or before."""
-    from neuronscope.exemplars.collect import collect_exemplars
+    """The exemplars of some layers as the settings want them: collected now, or before.
 
-    return collect_exemplars(
-        subject,
-        layers=layers,
-        progress=progress if isinstance(progress, bool) else None,
-        **collection_arguments(setup, corpus, site),
-    )
+    Of sessions that open at once on a shared disk, such as the shards of a run, one collects and the others wait.
+    """
+    from neuronscope.exemplars.collect import collect_exemplars
+    from neuronscope.exemplars.identity import folder_name, identify
+    from neuronscope.exemplars.partial_store import taking_turns
+
+    config = setup.config
+    root = cache_folder("stores") if setup.cache_dir is None else setup.cache_dir.expanduser()
+    same = [identify(subject)["fingerprint"], corpus.key(), [*layers], config.seq_len, config.n_tokens, site]
+    with taking_turns(root / f"{folder_name({'same': same})}.lock"):
+        return collect_exemplars(
+            subject,
+            layers=layers,
+            progress=progress if isinstance(progress, bool) else None,
+            **collection_arguments(setup, corpus, site),
+        )
 
 
 def collection_arguments(setup: Setup, corpus: Corpus, site: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
     from neuronscope.runs.plan import Plan
+    from neuronscope.runs.shard import AnyShard
     from neuronscope.state import Instruments
 
 
@@ -263,6 +264,7 @@ class Session:
         checkpoints: str | Path | BaseCheckpointSaver[Any] | None = "auto",
         parallel: int = 8,
         engine: str | RayEngine = "local",
+        shard: AnyShard | None = None,
         progress: Progress = None,
     ) -> AsyncGenerator[NeuronExplanation, None]:
         """Explain many neurons, several at a time, and yield each result as it is finished.
@@ -278,6 +280,7 @@ class Session:
                 Postgres database; a LangGraph checkpointer; or None.
             parallel: neurons under way at once.
             engine: `"local"`, or `"ray"` for the workers of a Ray cluster.
+            shard: one of n parts of the neurons only, `(i, n)`: as for `explain_neurons`.
             progress: whether to show what is going on; or a function that gets every `ProgressEvent`.
 
         Raises:
@@ -294,6 +297,7 @@ class Session:
             checkpoints=checkpoints,
             parallel=parallel,
             engine=engine,
+            shard=shard,
             progress=progress,
         )
         async with aclosing(results) as stream:

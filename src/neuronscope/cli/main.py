@@ -27,7 +27,7 @@ from neuronscope.cli.options import (
 )
 from neuronscope.cli.output import DebugFlag, JsonFlag, load_result, prepare, print_json
 from neuronscope.cli.plan import PlanFlag, print_plan
-from neuronscope.cli.run import run
+from neuronscope.cli.run import merge, run
 from neuronscope.cli.settings import config_from, setup_from, with_setup
 from neuronscope.cli.signals import INTERRUPTED, MESSAGE, interrupted, is_watched, leaving_on_signals
 from neuronscope.cli.store import store_app
@@ -62,6 +62,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app)
 app.command()(run)
+app.command()(merge)
 app.command(cls=EvaluateCommand)(evaluate)
 
 

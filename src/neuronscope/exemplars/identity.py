@@ -83,22 +83,6 @@ def require_unchanged(subject: Subject, before: Mapping[str, str], meanwhile: st
         )
 
 
-def checked_identity(subject: Subject, expected: Mapping[str, str]) -> Subject:
-    """The subject, if it is what `identify` described elsewhere; one without a fingerprint is taken at its word.
-
-    Raises:
-        SubjectError: it is another one; the message names the difference.
-    """
-    found = identify(subject)
-    if getattr(subject, "fingerprint", None) and found["fingerprint"] != expected["fingerprint"]:
-        raise SubjectError(
-            f"A worker has another subject: {expected['name']} (fingerprint {expected['fingerprint']}) was asked for; "
-            f"there, it is {found['name']} (fingerprint {found['fingerprint']}).{differences(expected, found)} Put the "
-            "same model on every machine, or send the objects: load_subject((model, tokenizer))."
-        )
-    return subject
-
-
 def require_own(path: Path, made_with: Mapping[str, Any], subject: Subject, *, bound: bool) -> None:
     """Check that a subject, and the site in it, are those that a store was made with.
 

@@ -6,6 +6,7 @@ the first that is done puts its store into place, and removes nothing that anoth
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from neuronscope.stopping import check_stopped
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "store."
 _ATTEMPTS = 100
@@ -32,6 +37,34 @@ def new_store_folder(partial_folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         _discard(lock)
         remove_if_empty(partial_folder)
+
+
+@contextmanager
+def taking_turns(file: Path) -> Iterator[None]:
+    """Wait until no other process is in a block of this lock file; where files cannot be locked, nobody waits.
+
+    Raises:
+        asyncio.CancelledError: the call was interrupted meanwhile.
+    """
+    lock = FileLock(file, thread_local=False)
+    notified = False
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    while not lock.is_locked:
+        check_stopped()
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            if not notified:
+                logger.info("Another process is collecting the same exemplars. Waiting for them.")
+            notified = True
+        except (OSError, NotImplementedError):
+            break
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            _discard(lock)
 
 
 def sweep(partial_folder: Path) -> None:

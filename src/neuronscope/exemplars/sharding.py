@@ -18,18 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neuronscope.cluster import RayEngine, RayWorkers
+from neuronscope.cluster import RayEngine, places, spread
 from neuronscope.corpus.windows import Window
-from neuronscope.exemplars.identity import checked_identity, identify
+from neuronscope.exemplars.portable import portable
 from neuronscope.exemplars.statistics_pass import Collection
 from neuronscope.interfaces import Subject
-from neuronscope.subject.portable import PortableSubject, portable
 
 NumberedChunk = tuple[int, list[Window]]
 """A chunk and its number in the corpus."""
 
 SHARD_SECONDS = 30.0
-"""How long a worker works on a shard, about: what is lost with it, at most twice, as one is in its queue."""
+"""How long a task takes, about: what is lost with its worker."""
+OPENING_SHARE = 0.1
+"""Shards are made longer where tasks would load the subject for more than this share of the time."""
 MERGING_SHARE = 0.5
 """Shards are made longer where this process would be busy with merging for more than this share of the time."""
 _MAX_CHUNKS = 1024
@@ -58,30 +59,27 @@ def gather_on_ray(
         SubjectError: a worker cannot load the subject, or loads another one.
     """
     sizes = ShardSizes(engine.shard_size)
-    setup = partial(load_same, portable(collection.subject), identify(collection.subject))
-    with RayWorkers(engine, setup) as workers:
-        for gathered in workers.map(partial(_gather, start), sizes.divide(unfinished)):
-            began = time.monotonic()
-            part = start(collection.subject)
-            part.restore({name: torch.tensor(array) for name, array in gathered.arrays.items()}, gathered.counts)
-            collection.merge(part)
-            advance(part.source_tokens.total())
-            done(gathered.numbers)
-            sizes.measure(gathered.seconds / len(gathered.numbers), time.monotonic() - began, len(workers))
+    opener = partial(_Opened, portable(collection.subject), start)
+    for gathered in spread(engine, opener, _gather, sizes.divide(unfinished)):
+        began = time.monotonic()
+        part = start(collection.subject)
+        part.restore({name: torch.tensor(array) for name, array in gathered.arrays.items()}, gathered.counts)
+        collection.merge(part)
+        advance(part.source_tokens.total())
+        done(gathered.numbers)
+        merging = places(engine) * (time.monotonic() - began)
+        sizes.measure(gathered.seconds / len(gathered.numbers), gathered.opening_seconds, merging)
 
 
-def load_same(subject: PortableSubject, expected: dict[str, str], device: str) -> Subject:
-    """Load a subject in a worker.
+class _Opened:
+    """What a worker gathers with."""
 
-    Args:
-        subject: how.
-        expected: what `identify` said of it where the work was given out.
-        device: a torch device, or `"auto"`.
-
-    Raises:
-        SubjectError: it cannot be loaded here, or is not the same; the message names the difference.
-    """
-    return checked_identity(subject.load(device), expected)
+    def __init__(self, load: Callable[[str], Subject], start: Callable[[Subject], Collection], device: str) -> None:
+        began = time.monotonic()
+        self.subject = load(device)
+        self.start = start
+        self.seconds = time.monotonic() - began
+        """How long it took to load the subject; 0 once that has been said."""
 
 
 class _Gathered(NamedTuple):
@@ -94,18 +92,21 @@ class _Gathered(NamedTuple):
     counts: dict[str, Any]
     seconds: float
     """How long it took."""
+    opening_seconds: float
+    """How long the subject took to load for it; 0 where it was there."""
 
 
-def _gather(start: Callable[[Subject], Collection], subject: Subject, shard: list[NumberedChunk]) -> _Gathered:
+def _gather(opened: _Opened, shard: list[NumberedChunk]) -> _Gathered:
     """Run a shard through the subject; in a worker."""
     began = time.monotonic()
-    collection = start(subject)
+    opening, opened.seconds = opened.seconds, 0.0
+    collection = opened.start(opened.subject)
     for _, chunk in shard:
         collection.add_chunk(chunk)
     collection.pool.prune()
     tensors, counts = collection.state()
     arrays = {name: np.asarray(tensor.cpu()) for name, tensor in tensors.items()}
-    return _Gathered([number for number, _ in shard], arrays, counts, time.monotonic() - began)
+    return _Gathered([number for number, _ in shard], arrays, counts, time.monotonic() - began, opening)
 
 
 class ShardSizes:
@@ -124,8 +125,8 @@ class ShardSizes:
         while shard := list(islice(chunks, self._n_chunks)):
             yield shard
 
-    def measure(self, seconds_per_chunk: float, merging_seconds: float, n_workers: int) -> None:
-        """Say how long the last shard took."""
+    def measure(self, seconds_per_chunk: float, opening_seconds: float, merging_seconds: float) -> None:
+        """Say how long the last shard took, and to merge as many as are worked on at a time."""
         if self._fixed is None:
-            seconds = max(SHARD_SECONDS, n_workers * merging_seconds / MERGING_SHARE)
+            seconds = max(SHARD_SECONDS, opening_seconds / OPENING_SHARE, merging_seconds / MERGING_SHARE)
             self._n_chunks = round(min(max(1.0, seconds / max(seconds_per_chunk, 1e-6)), _MAX_CHUNKS))

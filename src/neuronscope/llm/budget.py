@@ -39,6 +39,7 @@ class Budget:
         self._spent_tokens = 0
         self._uncounted = False
         self._carried_over: set[str] = set()
+        self._whole: Budget | None = None
         self._lock = Lock()
 
     @classmethod
@@ -61,6 +62,15 @@ class Budget:
         except (ValueError, OverflowError):
             pass
         raise ConfigurationError(f'The budget {text!r} is neither dollars, such as "5$", nor tokens: "200k tokens".')
+
+    def share(self, count: int) -> Budget:
+        """One of `count` equal parts; what is spent of it is spent of the whole, too."""
+        if self.dollars is not None:
+            part = Budget(dollars=self.dollars / count)
+        else:
+            part = Budget(tokens=max(1, (self.tokens or 0) // count))
+        part._whole = self
+        return part
 
     @property
     def spent(self) -> str:
@@ -89,6 +99,8 @@ class Budget:
             self._spent_tokens += tokens or 0
             self._spent_dollars += dollars or 0.0
             self._uncounted |= (tokens if self.dollars is None else dollars) is None
+        if self._whole is not None:
+            self._whole.spend(tokens, dollars)
 
     def carries_over(self, run: str) -> bool:
         """Whether what a run has cost before is yet to be counted: once for each run, by its name."""

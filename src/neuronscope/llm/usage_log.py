@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuronscope.errors import ResultError
 from neuronscope.locks import Lock
+
+_COLUMNS = (
+    "neuron TEXT, agent TEXT, requests INT, answers INT, cached INT, "
+    "input_tokens INT, output_tokens INT, dollars REAL, counted INT"
+)
+_NAMES = "neuron, agent, requests, answers, cached, input_tokens, output_tokens, dollars, counted"
+_ALL = f"(SELECT {_NAMES} FROM requests UNION ALL SELECT {_NAMES} FROM merged)"
+"""The requests of this folder's own processes, and those of the shards that were merged into it."""
+
+_SUMS = (
+    "sum(requests), sum(answers), sum(cached), sum(input_tokens), sum(output_tokens), "
+    "CASE WHEN count(*) = count(dollars) THEN sum(dollars) END, min(counted)"  # NULL is "not known"
+)
 
 
 class Entry(NamedTuple):
@@ -43,10 +57,8 @@ class Ledger:
             self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS requests (neuron TEXT, agent TEXT, requests INT, answers INT, cached INT, "
-                "input_tokens INT, output_tokens INT, dollars REAL, counted INT)"
-            )
+            self._database.execute(f"CREATE TABLE IF NOT EXISTS requests ({_COLUMNS})")
+            self._database.execute(f"CREATE TABLE IF NOT EXISTS merged (shard TEXT, {_COLUMNS})")
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
@@ -70,12 +82,40 @@ class Ledger:
         """
         which = "" if neuron is None else "WHERE neuron = ?"
         rows = self._execute(
-            "SELECT agent, sum(requests), sum(answers), sum(cached), sum(input_tokens), sum(output_tokens), "
-            "CASE WHEN count(*) = count(dollars) THEN sum(dollars) END, min(counted) "  # NULL is "not known"
-            f"FROM requests {which} GROUP BY agent",
-            () if neuron is None else (neuron,),
+            f"SELECT agent, {_SUMS} FROM {_ALL} {which} GROUP BY agent", () if neuron is None else (neuron,)
         )
         return [Entry(*row) for row in rows]
+
+    def by_neuron(self) -> dict[str, list[Entry]]:
+        """What each agent has cost, for every neuron.
+
+        Raises:
+            ResultError: the file cannot be read.
+        """
+        found: dict[str, list[Entry]] = {}
+        for neuron, *entry in self._execute(f"SELECT neuron, agent, {_SUMS} FROM {_ALL} GROUP BY neuron, agent", ()):
+            found.setdefault(neuron, []).append(Entry(*entry))
+        return found
+
+    def take_over(self, shard: str, costs: Mapping[str, Iterable[Entry]]) -> None:
+        """Count what a shard has cost in place of what was counted of it before.
+
+        Args:
+            shard: its name.
+            costs: by neuron.
+
+        Raises:
+            ResultError: the file cannot be written.
+        """
+        rows = [(shard, neuron, *entry) for neuron, entries in costs.items() for entry in entries]
+        with self._lock:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                with self._database:  # commits all of it or nothing
+                    self._database.execute("DELETE FROM merged WHERE shard = ?", (shard,))
+                    self._database.executemany("INSERT INTO merged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
 
     def close(self) -> None:
         """Let go of the file."""

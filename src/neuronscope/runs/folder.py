@@ -86,9 +86,7 @@ class RunFolder:
             write_atomically(file, json.dumps(own, ensure_ascii=False, indent=1))
             return
         try:
-            known = json.loads(file.read_bytes())
-            if not isinstance(known, dict):
-                raise ValueError("no description of a run")
+            known = read_description(file)
         except (ValueError, RecursionError) as error:
             raise ResultError(f"{file} is damaged. Delete it to go on with the run's results as they are.") from error
         if known.get("schema_version", 1) != SCHEMA_VERSION:
@@ -97,7 +95,7 @@ class RunFolder:
                 "does not read. Name another folder with out=, or go on with the version that began the run "
                 f"({known.get('neuronscope', 'unknown')})."
             )
-        differences = [line for line in _differences(known, own) if line]
+        differences = list(differences_between(known, own))
         if differences:
             raise ConfigurationError(
                 f"The folder {self.path} belongs to a run with another {'; '.join(differences)}. Name another folder "
@@ -122,20 +120,35 @@ class RunFolder:
                 f"{file} cannot be written: {error.strerror}. Make room, and run the same again: it goes on."
             ) from error
 
+    def saved(self, neurons: Iterable[Neuron]) -> dict[Neuron, NeuronExplanation]:
+        """The results that there are, partial ones too.
+
+        Raises:
+            ResultError: a result is damaged; the message names the file.
+        """
+        return {neuron: _load(file) for neuron in neurons if (file := self.path_of(neuron)).exists()}
+
     def finished(self, neurons: Iterable[Neuron]) -> dict[Neuron, NeuronExplanation]:
         """The results of those that are done; one that was left partial is not.
 
         Raises:
             ResultError: a result is damaged; the message names the file.
         """
-        found = {}
-        for neuron in neurons:
-            file = self.path_of(neuron)
-            if file.exists():
-                result = _load(file)
-                if result.status != "partial":
-                    found[neuron] = result
-        return found
+        return {neuron: result for neuron, result in self.saved(neurons).items() if result.status != "partial"}
+
+
+def read_description(file: Path) -> dict[str, Any]:
+    """What a run's `run.json` says.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+        RecursionError: it is nested without end.
+    """
+    known = json.loads(file.read_bytes())
+    if not isinstance(known, dict):
+        raise ValueError("no description of a run")
+    return known
 
 
 def _load(file: Path) -> NeuronExplanation:
@@ -145,15 +158,17 @@ def _load(file: Path) -> NeuronExplanation:
         raise ResultError(f"{error} Delete the file, and the run explains the neuron again.") from error
 
 
-def _differences(known: dict[str, Any], own: dict[str, Any], place: str = "") -> Iterator[str]:
+def differences_between(
+    known: dict[str, Any], own: dict[str, Any], words: tuple[str, str] = ("then", "now"), place: str = ""
+) -> Iterator[str]:
     """What differs between two descriptions, in words; the version of neuronscope may."""
     for name in sorted({*known, *own} - {"neuronscope", *_FREE}):
         before, now = known.get(name), own.get(name)
         path = f"{place}{name}"
         if isinstance(before, dict) and isinstance(now, dict):
-            yield from _differences(before, now, f"{path}.")
+            yield from differences_between(before, now, words, f"{path}.")
         elif before != now:
-            yield f"{path} ({_short(before)} then, {_short(now)} now)"
+            yield f"{path} ({_short(before)} {words[0]}, {_short(now)} {words[1]})"
 
 
 def _short(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,25 +12,27 @@ from neuronscope import blocking
 from neuronscope.arguments import integer
 from neuronscope.cluster import RayEngine, ray_engine
 from neuronscope.config import Progress
+from neuronscope.errors import ConfigurationError
 from neuronscope.resources import Resources
 from neuronscope.results import NeuronExplanation
 from neuronscope.runs.folder import RunFolder
+from neuronscope.runs.shard import AnyShard, Shard, ShardFile, open_folder
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
 
-def check_run(out: str | Path | None, parallel: int, engine: str | RayEngine) -> None:
+def check_run(out: str | Path | None, parallel: int, engine: str | RayEngine, shard: AnyShard | None = None) -> None:
     """Look at what a run needs beside its resources, before these are loaded: its folder can be used, and nobody does.
 
     Raises:
         ConfigurationError: something makes no sense, or cannot be used.
     """
     integer(parallel, "parallel", least=1)
-    ray_engine(engine)
+    _, part = _division(engine, shard)
     if out is not None:
-        with RunFolder(out):
+        with open_folder(out, part):
             pass
 
 
@@ -42,19 +45,25 @@ async def explain_many(
     parallel: int,
     engine: str | RayEngine,
     progress: Progress,
+    shard: AnyShard | None = None,
 ) -> AsyncGenerator[NeuronExplanation, None]:
     """Yield each result as it is finished, those of earlier calls first: see `Session.aexplain_many`.
 
     Raises:
         ConfigurationError: an argument makes no sense, or `out` belongs to a run with other settings.
     """
-    parallel, cluster = integer(parallel, "parallel", least=1), ray_engine(engine)
+    parallel, (cluster, part) = integer(parallel, "parallel", least=1), _division(engine, shard)
     from neuronscope.display.run import RunDisplay
     from neuronscope.runs.runner import Runner
 
     async with AsyncExitStack() as stack:
-        folder = None if out is None else stack.enter_context(RunFolder(out))
+        folder = None if out is None else stack.enter_context(open_folder(out, part))
+        whole = neurons
+        if part is not None:
+            neurons, resources = part.neurons(whole), _share_of(resources, part)
         finished = {} if folder is None else await blocking.in_callers_thread(resume, folder, resources, neurons)
+        if part is not None and folder is not None:
+            ShardFile.describe(part, whole).write(folder.path)
         display = stack.enter_context(RunDisplay(len(neurons), progress))
         display.known(len(finished))
         for neuron in neurons:
@@ -62,7 +71,7 @@ async def explain_many(
                 yield finished[neuron]
         rest = [neuron for neuron in neurons if neuron not in finished]
         if cluster is not None:
-            from neuronscope.runs.shards import explain_on_ray
+            from neuronscope.runs.on_ray import explain_on_ray
 
             results = explain_on_ray(cluster, rest, resources, display, folder, checkpoints, parallel)
         else:
@@ -72,6 +81,21 @@ async def explain_many(
         async with aclosing(results) as stream:
             async for result in stream:
                 yield result
+
+
+def _division(engine: str | RayEngine, shard: AnyShard | None) -> tuple[RayEngine | None, Shard | None]:
+    cluster, part = ray_engine(engine), None if shard is None else Shard.of(shard)
+    if cluster is not None and part is not None:
+        raise ConfigurationError(
+            "A shard is explained by the process that is given it. Leave out either engine='ray', which divides the "
+            "neurons itself, or shard=."
+        )
+    return cluster, part
+
+
+def _share_of(resources: Resources, shard: Shard) -> Resources:
+    budget = resources.budget
+    return resources if budget is None else replace(resources, budget=budget.share(shard.count))
 
 
 def resume(folder: RunFolder, resources: Resources, neurons: Sequence[Neuron]) -> dict[Neuron, NeuronExplanation]:
