@@ -17,8 +17,7 @@ from neuronscope.agents.highlighting import Marks, without_marks
 from neuronscope.agents.judge import read_place, read_verdicts
 from neuronscope.agents.parsing import MOST_SENTENCES, read_sentence, read_sentences, tidy
 from neuronscope.agents.prober import read_written
-from neuronscope.llm.answers import read_apart, read_text
-from neuronscope.llm.loose_json import LONGEST_MENDED
+from neuronscope.llm.answers import LONGEST_MENDED, read_apart, read_text
 from neuronscope.simulators.chat_answers import read_answer
 from neuronscope.text import distinct
 
