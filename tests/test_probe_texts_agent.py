@@ -18,8 +18,7 @@ from neuronscope.agents.prober import MOST_TEXTS, capture_tool, read_written, te
 from neuronscope.agents.prober_prompts import PROBE_TEXTS_SHOWN, probe_lines, probe_messages
 from neuronscope.agents.prompts import refinement_messages
 from neuronscope.graphs import capture_activations
-from neuronscope.llm import AnswerCache, UsageTracker
-from neuronscope.llm.refusals import unable
+from neuronscope.llm import AnswerCache, UsageTracker, forget_refusals
 from neuronscope.llm.requests import LONGEST_CALL
 from neuronscope.results import Mode, Probe, ProbeText
 
@@ -34,7 +33,7 @@ STATE: Any = {"mode": MODE, "siblings": [], "history": HISTORY, "iteration": 1}
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
-    unable.clear()
+    forget_refusals()
 
 
 async def written(llm: Any, state: Any = STATE, **context: Any) -> dict[str, Any]:
@@ -131,7 +130,7 @@ async def test_an_answer_in_place_of_a_call_that_finds_no_end_is_counted_and_giv
         trackers = [UsageTracker(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
         for usage in trackers:
             assert await written(server.model(), usage=usage) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
-            unable.clear()
+            forget_refusals()
         assert [request.get("max_completion_tokens") for request in server.requests] == [LONGEST_CALL, None]
     assert [usage.counts()["requests"] for usage in trackers] == [{"refinement": 2}, {}]
 

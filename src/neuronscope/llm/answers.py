@@ -96,6 +96,16 @@ def is_cut_off(message: AIMessage) -> bool:
     return any(reason in _CUT_OFF or reason in _FILTERED for reason in _ends(message))
 
 
+def is_whole(message: AIMessage) -> bool:
+    """Whether an answer has an end and can be read: one that is empty, cut off or a refusal may come out better."""
+    if is_cut_off(message):
+        return False
+    try:
+        return bool(read_text(message, ""))
+    except LLMError:
+        return False
+
+
 def is_filtered(message: AIMessage) -> bool:
     """Whether the provider says that its filter of contents stopped the answer."""
     return any(reason in _FILTERED for reason in _ends(message))
@@ -185,6 +195,14 @@ def all_json(answer: str) -> Iterator[ParsedJSON]:
                 yield mended._replace(is_cut=mended.is_cut or not _is_balanced(part_of_it[start:]))
                 break
             yield ParsedJSON(value)
+
+
+def strict_json(text: str) -> Any:
+    """The value of a text that is JSON as it stands; None if it is not."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def parse_json(text: str) -> ParsedJSON:

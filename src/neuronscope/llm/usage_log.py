@@ -11,7 +11,7 @@ from neuronscope.errors import ResultError
 from neuronscope.locks import Lock
 
 
-class Entry(NamedTuple):
+class UsageRecord(NamedTuple):
     """What one agent has asked, or one request of it."""
 
     agent: str
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     """Whether the provider said how many tokens it took."""
 
 
-class Ledger:
+class UsageLog:
     """Every request of every neuron of a run, in an SQLite file.
 
     Args:
@@ -50,19 +50,19 @@ class Ledger:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
-    def page(self, neuron: str) -> Page:
+    def of(self, neuron: str) -> NeuronLog:
         """The part of one neuron."""
-        return Page(self, neuron)
+        return NeuronLog(self, neuron)
 
-    def add(self, neuron: str, entry: Entry) -> None:
+    def add(self, neuron: str, record: UsageRecord) -> None:
         """Write a request down.
 
         Raises:
             ResultError: the file cannot be written.
         """
-        self._execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (neuron, *entry))
+        self._execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (neuron, *record))
 
-    def read(self, neuron: str | None = None) -> list[Entry]:
+    def read(self, neuron: str | None = None) -> list[UsageRecord]:
         """What each agent has cost: for one neuron, or for all together.
 
         Raises:
@@ -75,7 +75,7 @@ class Ledger:
             f"FROM requests {which} GROUP BY agent",
             () if neuron is None else (neuron,),
         )
-        return [Entry(*row) for row in rows]
+        return [UsageRecord(*row) for row in rows]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -95,16 +95,16 @@ class Ledger:
         )
 
 
-class Page(NamedTuple):
-    """One neuron's part of a ledger."""
+class NeuronLog(NamedTuple):
+    """One neuron's part of a usage log."""
 
-    ledger: Ledger
+    log: UsageLog
     neuron: str
 
-    def add(self, entry: Entry) -> None:
+    def add(self, record: UsageRecord) -> None:
         """Write a request down."""
-        self.ledger.add(self.neuron, entry)
+        self.log.add(self.neuron, record)
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[UsageRecord]:
         """What each agent has cost so far."""
-        return self.ledger.read(self.neuron)
+        return self.log.read(self.neuron)

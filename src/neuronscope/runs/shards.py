@@ -21,7 +21,7 @@ from neuronscope.exemplars.sharding import load_same
 from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.interfaces import ExemplarSource
 from neuronscope.llm import Budget
-from neuronscope.llm.usage_log import Entry
+from neuronscope.llm.usage_log import UsageRecord
 from neuronscope.resources import Resources, open_resources
 from neuronscope.results import NeuronExplanation
 from neuronscope.runs.folder import RunFolder
@@ -132,10 +132,10 @@ def _count(result: NeuronExplanation, resources: Resources, folder: RunFolder | 
         resources.budget.spend(cost.tokens, cost.dollars)
     if folder is not None:
         for agent, row in result.usage.by_agent.items():
-            entry = Entry(
+            record = UsageRecord(
                 agent, row.requests, row.answers, row.cached, row.input_tokens, row.output_tokens, row.dollars
             )
-            folder.ledger.add(str(result.neuron), entry)
+            folder.usage_log.add(str(result.neuron), record)
 
 
 class _Ready(NamedTuple):
