@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from neuronscope.llm.failures import model_name
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
+    from langchain_core.messages.ai import UsageMetadata
 
 PRICES_VARIABLE = "NEURONSCOPE_PRICES"
 """Names a JSON file of prices that go before all others: `{"my-model": {"input": 0.5, "output": 1.5}}`, in dollars per
@@ -36,7 +38,8 @@ def price(llm: Any, message: AIMessage) -> float | None:
     listed = own.get(asked) or own.get(str(answered))
     if listed is not None:
         return (usage["input_tokens"] * listed["input"] + usage["output_tokens"] * listed["output"]) / 1e6
-    return _published(str(answered or asked), llm, usage)
+    tier = message.response_metadata.get("service_tier")
+    return _published(str(answered or asked), llm, usage, tier)
 
 
 def is_priced(llm: Any) -> bool:
@@ -47,18 +50,27 @@ def is_priced(llm: Any) -> bool:
     return price(llm, AIMessage("", usage_metadata=usage)) is not None
 
 
-def _published(name: str, llm: Any, usage: Any) -> float | None:
+def cache_read(usage: UsageMetadata | None) -> int:
+    """How many of a prompt's tokens the provider had in its cache; LangChain has them apart for each service tier."""
+    details: Mapping[str, Any] = {} if usage is None else usage.get("input_token_details") or {}
+    return sum(count or 0 for name, count in details.items() if name.endswith("cache_read"))
+
+
+def _published(name: str, llm: Any, usage: UsageMetadata, tier: str | None) -> float | None:
     from genai_prices import Usage, calc_price
 
-    details = usage.get("input_token_details") or {}
+    details: Mapping[str, Any] = usage.get("input_token_details") or {}
+    written = sum(count or 0 for name, count in details.items() if name.endswith("cache_creation"))
     counted = Usage(
         input_tokens=usage["input_tokens"],
         output_tokens=usage["output_tokens"],
-        cache_read_tokens=details.get("cache_read") or None,
-        cache_write_tokens=details.get("cache_creation") or None,
+        cache_read_tokens=cache_read(usage) or None,
+        cache_write_tokens=written or None,
     )
     try:
-        return float(calc_price(counted, name, provider_api_url=address_of(llm) or None).total_price)
+        context = {"service_tier": tier} if tier else None  # "flex" is half the price, for example
+        where = address_of(llm) or None
+        return float(calc_price(counted, name, provider_api_url=where, price_context=context).total_price)
     except (LookupError, ValueError):
         return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from neuronscope.llm.failures import model_name
 from neuronscope.llm.models import backend_of
-from neuronscope.llm.prices import is_priced, price
+from neuronscope.llm.prices import cache_read, is_priced, price
 from neuronscope.llm.usage_log import NeuronLog, UsageRecord
 from neuronscope.locks import Lock, in_forked_child
 
@@ -32,6 +32,7 @@ class LLMUsage(TypedDict):
     input_tokens: dict[str, int]
     output_tokens: dict[str, int]
     dollars: dict[str, float | None]
+    cached_input_tokens: dict[str, int]
 
 
 class UsageTracker:
@@ -66,6 +67,7 @@ class UsageTracker:
         self._cached: Counter[str] = Counter()
         self._input_tokens: Counter[str] = Counter()
         self._output_tokens: Counter[str] = Counter()
+        self._cached_input_tokens: Counter[str] = Counter()
         self._dollars: dict[str, float | None] = {}
         for record in [] if log is None else log.read():
             self._count(record)
@@ -85,8 +87,12 @@ class UsageTracker:
             self.record_cached(agent)
             return
         cost = price(llm, message)
-        asked, answered = (0, 0) if usage is None else (usage["input_tokens"], usage["output_tokens"])
-        self._write(UsageRecord(agent, 1, answers, 0, asked, answered, cost, counted=usage is not None))
+        if usage is None:
+            record = UsageRecord(agent, 1, answers, dollars=cost, counted=False)
+        else:
+            tokens = usage["input_tokens"], usage["output_tokens"]
+            record = UsageRecord(agent, 1, answers, 0, *tokens, cost, cached_input_tokens=cache_read(usage))
+        self._write(record)
         if self.budget is not None:
             self.budget.spend(None if usage is None else usage["total_tokens"], cost)
 
@@ -108,6 +114,7 @@ class UsageTracker:
                 (self._cached, record.cached),
                 (self._input_tokens, record.input_tokens),
                 (self._output_tokens, record.output_tokens),
+                (self._cached_input_tokens, record.cached_input_tokens),
             ):
                 if amount:
                     counter[agent] += amount
@@ -144,6 +151,7 @@ class UsageTracker:
                 input_tokens=dict(self._input_tokens),
                 output_tokens=dict(self._output_tokens),
                 dollars=dict(self._dollars),
+                cached_input_tokens=dict(self._cached_input_tokens),
             )
 
 

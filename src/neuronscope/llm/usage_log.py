@@ -24,6 +24,8 @@ class UsageRecord(NamedTuple):
     """None if it is not known."""
     counted: int = True
     """Whether the provider said how many tokens it took."""
+    cached_input_tokens: int = 0
+    """Of the prompts' tokens those that the provider had in its cache."""
 
 
 class UsageLog:
@@ -45,8 +47,11 @@ class UsageLog:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS requests (neuron TEXT, agent TEXT, requests INT, answers INT, cached INT, "
-                "input_tokens INT, output_tokens INT, dollars REAL, counted INT)"
+                "input_tokens INT, output_tokens INT, dollars REAL, counted INT, cached_input_tokens INT)"
             )
+            columns = [row[1] for row in self._database.execute("PRAGMA table_info(requests)")]
+            if "cached_input_tokens" not in columns:  # begun by an earlier version
+                self._database.execute("ALTER TABLE requests ADD COLUMN cached_input_tokens INT")
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
@@ -60,7 +65,7 @@ class UsageLog:
         Raises:
             ResultError: the file cannot be written.
         """
-        self._execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (neuron, *record))
+        self._execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (neuron, *record))
 
     def read(self, neuron: str | None = None) -> list[UsageRecord]:
         """What each agent has cost: for one neuron, or for all together.
@@ -71,7 +76,8 @@ class UsageLog:
         which = "" if neuron is None else "WHERE neuron = ?"
         rows = self._execute(
             "SELECT agent, sum(requests), sum(answers), sum(cached), sum(input_tokens), sum(output_tokens), "
-            "CASE WHEN count(*) = count(dollars) THEN sum(dollars) END, min(counted) "  # NULL is "not known"
+            "CASE WHEN count(*) = count(dollars) THEN sum(dollars) END, "  # NULL is "not known"
+            "min(counted), coalesce(sum(cached_input_tokens), 0) "
             f"FROM requests {which} GROUP BY agent",
             () if neuron is None else (neuron,),
         )

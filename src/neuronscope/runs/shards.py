@@ -133,7 +133,14 @@ def _count(result: NeuronExplanation, resources: Resources, folder: RunFolder | 
     if folder is not None:
         for agent, row in result.usage.by_agent.items():
             record = UsageRecord(
-                agent, row.requests, row.answers, row.cached, row.input_tokens, row.output_tokens, row.dollars
+                agent,
+                row.requests,
+                row.answers,
+                row.cached,
+                row.input_tokens,
+                row.output_tokens,
+                row.dollars,
+                cached_input_tokens=row.cached_input_tokens,
             )
             folder.usage_log.add(str(result.neuron), record)
 
