@@ -17,8 +17,8 @@ import neuronscope as ns
 from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.llm import AnswerCache, UsageTracker, ask
-from neuronscope.llm.prices import PRICES_VARIABLE, price
-from neuronscope.llm.usage_log import UsageLog
+from neuronscope.llm.budget import PRICES_VARIABLE, price
+from neuronscope.llm.usage import UsageLog
 from neuronscope.results import Usage
 
 QUESTION = [HumanMessage("What does it like?")]

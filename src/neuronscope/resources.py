@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from neuronscope.corpus.documents import Corpus
     from neuronscope.llm import Budget, UsageTracker
     from neuronscope.llm.types import AnyLLM
-    from neuronscope.llm.usage_log import NeuronLog
+    from neuronscope.llm.usage import NeuronLog
     from neuronscope.metrics.scorer import Scorer
     from neuronscope.state import Instruments
 

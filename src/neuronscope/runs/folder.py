@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from neuronscope.errors import ConfigurationError, ResultError
 from neuronscope.io import write_atomically
-from neuronscope.llm.usage_log import UsageLog
+from neuronscope.llm.usage import UsageLog
 from neuronscope.results import NeuronExplanation
 from neuronscope.saved import SCHEMA_VERSION
 from neuronscope.types import Neuron

@@ -21,7 +21,7 @@ from neuronscope.exemplars.sharding import load_same
 from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.interfaces import ExemplarSource
 from neuronscope.llm import Budget
-from neuronscope.llm.usage_log import UsageRecord
+from neuronscope.llm.usage import UsageRecord
 from neuronscope.resources import Resources, open_resources
 from neuronscope.results import NeuronExplanation
 from neuronscope.runs.folder import RunFolder
