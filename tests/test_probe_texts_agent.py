@@ -19,7 +19,7 @@ from neuronscope.agents.prober_prompts import PROBE_TEXTS_SHOWN, probe_lines, pr
 from neuronscope.agents.prompts import refinement_messages
 from neuronscope.graphs import capture_activations
 from neuronscope.llm import AnswerCache, UsageTracker, ask, forget_refusals
-from neuronscope.llm.requests import LONGEST_CALL
+from neuronscope.llm.sending import LONGEST_CALL
 from neuronscope.results import Mode, Probe, ProbeText
 
 EXPLANATION = 'This neuron activates on "water".'

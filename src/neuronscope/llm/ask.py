@@ -58,7 +58,8 @@ async def ask(
         BudgetExceededError: the budget is spent.
     """
     _open_connections()
-    from neuronscope.llm.requests import Prompt, one_answer
+    from neuronscope.llm.requests import one_answer
+    from neuronscope.llm.sending import Prompt
 
     prompt = Prompt(llm, tuple(messages), agent, schema, tuple(tools), usage)
     return await request_loop.run(partial(one_answer, prompt, sample))
@@ -92,7 +93,8 @@ async def ask_many(
         LLMError: there is no answer at all.
     """
     _open_connections()
-    from neuronscope.llm.requests import Prompt, several_answers
+    from neuronscope.llm.requests import several_answers
+    from neuronscope.llm.sending import Prompt
 
     prompt = Prompt(llm, tuple(messages), agent, usage=usage)
     answers = await request_loop.run(partial(several_answers, prompt, sample, n)) if n > 1 else []
