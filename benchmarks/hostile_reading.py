@@ -21,7 +21,7 @@ from neuronscope.agents.highlighting import Marks, without_marks
 from neuronscope.agents.judge import read_place, read_verdicts
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prober import read_written
-from neuronscope.llm.loose_json import LONGEST_MENDED
+from neuronscope.llm.answers import LONGEST_MENDED
 from neuronscope.offline.english import LONGEST_EXPLANATION, read
 from neuronscope.simulators.chat_answers import read_answer
 

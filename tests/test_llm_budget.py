@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import neuronscope as ns
 from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.llm import AnswerCache, UsageTracker, ask
-from neuronscope.llm.prices import PRICES_VARIABLE, price
+from neuronscope.llm.budget import PRICES_VARIABLE, price
+from neuronscope.llm.usage_log import UsageLog
 from neuronscope.results import Usage
 
 QUESTION = [HumanMessage("What does it like?")]
@@ -201,3 +203,46 @@ async def test_with_a_larger_budget_it_goes_on_where_it_stopped(tmp_path: Path) 
                 assert tokens == 200
             assert len(server.requests) == asked
     assert usage.counts()["cached"] == {"hypothesis": 2}
+
+
+# What the provider had in its cache, and what it takes its time for
+
+
+async def test_tokens_that_the_provider_had_in_its_cache_are_counted(tmp_path: Path) -> None:
+    reported = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    log = UsageLog(tmp_path / "costs.sqlite")
+    with fake_openai(Reply(usage=reported | {"prompt_tokens_details": {"cached_tokens": 64}})) as server:
+        usage = UsageTracker(log=log.of("9/740"))
+        for _ in range(2):
+            await ask(server.model(), QUESTION, "simulator", usage=usage)
+    assert usage.counts()["cached_input_tokens"] == {"simulator": 128}
+    assert UsageTracker(log=log.of("9/740")).counts() == usage.counts(), "a run that goes on counts on"
+    assert Usage(**usage.counts()).by_agent["simulator"].cached_input_tokens == 128
+
+
+@pytest.mark.parametrize("reported", ["cache_read", "flex_cache_read"])
+def test_a_slower_tier_costs_what_it_costs(reported: str) -> None:
+    gpt_5 = ChatOpenAI(model="gpt-5", api_key="none")
+    message = answer(input_token_details={reported: 500_000})
+    standard = price(gpt_5, message)
+    message.response_metadata["service_tier"] = "flex"
+    assert price(gpt_5, message) == pytest.approx((standard or 0) / 2)
+    assert (standard or 0) < (price(gpt_5, answer()) or 0), "what was cached is cheaper"
+
+
+def test_a_log_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "costs.sqlite"
+    with sqlite3.connect(file) as database:
+        database.execute(
+            "CREATE TABLE requests (neuron TEXT, agent TEXT, requests INT, answers INT, cached INT, input_tokens INT, "
+            "output_tokens INT, dollars REAL, counted INT)"
+        )
+        database.execute("INSERT INTO requests VALUES ('9/740', 'hypothesis', 1, 1, 0, 10, 5, 0.5, 1)")
+    usage = UsageTracker(log=UsageLog(file).of("9/740"))
+    usage.record_cached("hypothesis")
+    counts = UsageTracker(log=UsageLog(file).of("9/740")).counts()
+    assert (counts["requests"], counts["cached"], counts["dollars"]) == (
+        {"hypothesis": 1},
+        {"hypothesis": 1},
+        {"hypothesis": 0.5},
+    )

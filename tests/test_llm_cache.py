@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.caches import BaseCache, InMemoryCache
+from langchain_core.globals import get_llm_cache, set_llm_cache
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from langchain_openai import ChatOpenAI
+from langchain_core.outputs import ChatGeneration
 
+import neuronscope as ns
 from agent_helpers import scripted
 from fake_openai import Reply, fake_openai
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.llm import AnswerCache, UsageTracker, ask, ask_blocking, ask_many
+from neuronscope.llm import AnswerCache, UsageTracker, ask, ask_blocking, ask_many, forget_refusals
 from neuronscope.llm.answers import read_text
-from neuronscope.llm.refusals import unable
 
 KEY = "sk-sentinel-1234567890abcdef"
 QUESTION = [SystemMessage("Be brief."), HumanMessage("What does it like?")]
@@ -23,7 +26,7 @@ QUESTION = [SystemMessage("Be brief."), HumanMessage("What does it like?")]
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
-    unable.clear()
+    forget_refusals()
 
 
 @pytest.fixture
@@ -31,8 +34,19 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "answers" / "answers.sqlite"
 
 
-def model(**settings: Any) -> ChatOpenAI:
-    return ChatOpenAI(**({"model": "m", "api_key": "none", "base_url": "http://127.0.0.1:1/v1"} | settings))
+def keep(cache: AnswerCache, answer: AIMessage | str = "It likes water.", prompt: str = "What?") -> None:
+    """Put an answer into the cache as LangChain does."""
+    cache.update(prompt, "a model", [ChatGeneration(message=AIMessage(answer) if isinstance(answer, str) else answer)])
+
+
+def found(cache: AnswerCache, prompt: str = "What?") -> AIMessage | None:
+    generations = cache.lookup(prompt, "a model")
+    if not generations:
+        return None
+    (generation,) = generations
+    assert isinstance(generation, ChatGeneration)
+    assert isinstance(generation.message, AIMessage)
+    return generation.message
 
 
 async def test_the_same_is_not_asked_twice_also_not_by_another_process(file: Path) -> None:
@@ -68,9 +82,8 @@ async def test_independent_answers_to_one_prompt_stay_apart_and_come_back_in_ord
     assert runs[0] == runs[1] == ["0-0", "1-0", "2-0", "0-0", "1-0", "2-0", "3-0", "3-1", "3-2"]
 
 
-ANOTHER: dict[str, Any] = {
+ANOTHER: dict[str, dict[str, Any]] = {
     "model": {"model": "other"},
-    "server": {"base_url": "http://127.0.0.1:2/v1"},
     "temperature": {"temperature": 0.1},
     "length": {"max_tokens": 7},
     "seed": {"seed": 3},
@@ -79,26 +92,41 @@ ANOTHER: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("settings", ANOTHER.values(), ids=ANOTHER)
-def test_another_model_or_setting_is_another_answer(file: Path, settings: dict[str, Any]) -> None:
-    cache = AnswerCache(file)
-    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
-    assert cache.find(model(), QUESTION, None, 0) is not None
-    assert cache.find(model(**settings), QUESTION, None, 0) is None
+async def test_another_model_or_setting_is_another_answer(file: Path, settings: dict[str, Any]) -> None:
+    with fake_openai(Reply()) as server:
+        usage = UsageTracker(cache=AnswerCache(file))
+        for model in (server.model(), server.model(**settings), server.model(**settings)):
+            await ask(model, QUESTION, "hypothesis", usage=usage)
+        assert len(server.requests) == 2
 
 
-def test_another_prompt_schema_or_sample_is_another_answer(file: Path) -> None:
-    cache = AnswerCache(file)
-    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
-    assert cache.find(model(), QUESTION[1:], None, 0) is None
-    assert cache.find(model(), [HumanMessage("Be brief."), QUESTION[1]], None, 0) is None
-    assert cache.find(model(), QUESTION, sentences_schema("conditions"), 0) is None
-    assert cache.find(model(), QUESTION, None, 1) is None
+async def test_another_server_is_another_answer(file: Path) -> None:
+    with fake_openai(Reply()) as one, fake_openai(Reply()) as another:
+        for server in (one, another):
+            await ask(server.model(), QUESTION, "hypothesis", usage=UsageTracker(cache=AnswerCache(file)))
+            assert len(server.requests) == 1
 
 
-def test_another_key_is_the_same_answer(file: Path) -> None:
-    cache = AnswerCache(file)
-    cache.keep(model(api_key="one"), QUESTION, None, 0, AIMessage("It likes water."))
-    assert cache.find(model(api_key="another"), QUESTION, None, 0) is not None
+async def test_another_prompt_schema_tool_or_sample_is_another_answer(file: Path) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    with fake_openai(Reply()) as server:
+        usage, model = UsageTracker(cache=AnswerCache(file)), server.model()
+        for _ in range(2):
+            await ask(model, QUESTION, "hypothesis", usage=usage)
+            await ask(model, QUESTION[1:], "hypothesis", usage=usage)
+            await ask(model, [HumanMessage("Be brief."), QUESTION[1]], "hypothesis", usage=usage)
+            await ask(model, QUESTION, "hypothesis", schema=sentences_schema("conditions"), usage=usage)
+            await ask(model, QUESTION, "hypothesis", tools=[tool], usage=usage)
+            await ask(model, QUESTION, "hypothesis", usage=usage, sample=1)
+        assert len(server.requests) == 6
+
+
+async def test_another_key_is_the_same_answer(file: Path) -> None:
+    with fake_openai(Reply()) as server:
+        for key in ("one", "another"):
+            usage = UsageTracker(cache=AnswerCache(file))
+            await ask(server.model(api_key=key), QUESTION, "hypothesis", usage=usage)
+        assert len(server.requests) == 1
 
 
 BLOCKS: list[str | dict[str, Any]] = [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "Ice \ud800."}]
@@ -114,8 +142,8 @@ CALL = {"name": "conditions", "args": {"conditions": ["This neuron fires on ice.
     ],
 )
 def test_an_answer_comes_back_as_it_was(file: Path, answer: AIMessage) -> None:
-    AnswerCache(file).keep(model(), QUESTION, None, 0, answer)
-    assert AnswerCache(file).find(model(), QUESTION, None, 0) == answer
+    keep(AnswerCache(file), answer)
+    assert found(AnswerCache(file)) == answer
 
 
 @pytest.mark.parametrize(
@@ -130,14 +158,48 @@ def test_an_answer_comes_back_as_it_was(file: Path, answer: AIMessage) -> None:
 )
 def test_an_answer_that_may_come_out_better_is_not_kept(file: Path, answer: AIMessage) -> None:
     cache = AnswerCache(file)
-    cache.keep(model(), QUESTION, None, 0, answer)
+    keep(cache, answer)
     assert len(cache) == 0
 
 
-def test_a_model_that_does_not_say_what_it_is_is_asked_every_time(file: Path) -> None:
+async def test_a_model_that_does_not_say_what_it_is_is_asked_every_time(file: Path) -> None:
+    llm, usage = scripted("Water.", "Tea."), UsageTracker(cache=AnswerCache(file))
+    answers = [(await ask(llm, QUESTION, "hypothesis", usage=usage)).text for _ in range(2)]
+    assert answers == ["Water.", "Tea."]
+
+
+async def test_any_cache_of_langchains_keeps_answers() -> None:
+    with fake_openai([Reply(""), Reply("Water.")]) as server:
+        usage = UsageTracker(cache=InMemoryCache())
+        answers = [(await ask(server.model(), QUESTION, "hypothesis", usage=usage)).text for _ in range(3)]
+    assert answers == ["", "Water.", "Water."], "an empty answer may come out better"
+    assert usage.counts()["cached"] == {"hypothesis": 1}
+
+
+@pytest.fixture
+def langchains_own() -> Iterator[None]:
+    before = get_llm_cache()
+    yield
+    set_llm_cache(before)
+
+
+@pytest.mark.usefixtures("langchains_own")
+@pytest.mark.parametrize("kind", [InMemoryCache, AnswerCache])
+async def test_what_langchains_own_cache_answers_costs_nothing(kind: type[BaseCache], file: Path) -> None:
+    set_llm_cache(AnswerCache(file) if kind is AnswerCache else kind())
+    with fake_openai(Reply()) as server:
+        model, usage = server.model(), UsageTracker(budget=ns.Budget(tokens=200))
+        for _ in range(4):
+            await ask(model, QUESTION, "hypothesis", usage=usage)
+        assert len(server.requests) == 1
+    assert (usage.counts()["requests"], usage.counts()["cached"]) == ({"hypothesis": 1}, {"hypothesis": 3})
+
+
+def test_all_answers_can_be_forgotten(file: Path) -> None:
     cache = AnswerCache(file)
-    cache.keep(scripted(), QUESTION, None, 0, AIMessage("It likes water."))
-    assert len(cache) == 0
+    keep(cache)
+    cache.clear()
+    assert found(cache) is None
 
 
 async def test_neither_prompts_nor_keys_are_in_the_file(file: Path) -> None:
@@ -159,9 +221,9 @@ def test_a_damaged_file_is_said_and_gone_without(file: Path, damage: str, caplog
         with sqlite3.connect(file) as database:
             database.execute("CREATE TABLE answers (something)")
     cache = AnswerCache(file)
-    assert cache.find(model(), QUESTION, None, 0) is None
-    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
-    assert cache.find(model(), QUESTION, None, 0) is None
+    assert found(cache) is None
+    keep(cache)
+    assert found(cache) is None
     assert "continuing without it" in caplog.text
 
 
@@ -172,19 +234,19 @@ def test_a_damaged_file_is_said_and_gone_without(file: Path, damage: str, caplog
 def test_a_row_that_cannot_be_read_costs_that_row(
     file: Path, row: str | bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache, prompts = AnswerCache(file), [[HumanMessage(f"question {number}")] for number in range(6)]
+    cache, prompts = AnswerCache(file), [f"question {number}" for number in range(6)]
     for prompt in prompts:
-        cache.keep(model(), prompt, None, 0, AIMessage("It likes water."))
+        keep(cache, prompt=prompt)
     with sqlite3.connect(file) as database:
         database.execute("UPDATE answers SET answer = ? WHERE key = (SELECT min(key) FROM answers)", (row,))
     cache = AnswerCache(file)
-    found = [cache.find(model(), prompt, None, 0) is not None for prompt in prompts]
-    assert sorted(found) == [False] + [True] * 5
+    still_there = [found(cache, prompt) is not None for prompt in prompts]
+    assert sorted(still_there) == [False] + [True] * 5
     assert "asked for again" in caplog.text or row == '{"a": 1}'
-    lost = prompts[found.index(False)]
-    cache.keep(model(), lost, None, 0, AIMessage("It likes tea."))
-    assert [cache.find(model(), prompt, None, 0) is not None for prompt in prompts] == [True] * 6
-    again = cache.find(model(), lost, None, 0)
+    lost = prompts[still_there.index(False)]
+    keep(cache, "It likes tea.", lost)
+    assert [found(cache, prompt) is not None for prompt in prompts] == [True] * 6
+    again = found(cache, lost)
     assert again is not None
     assert again.text == "It likes tea."
 
@@ -194,39 +256,39 @@ def test_an_answer_that_is_not_the_one_that_was_kept_is_asked_for_again(
     file: Path, changed: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = AnswerCache(file)
-    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
+    keep(cache)
     with sqlite3.connect(file) as database:
         database.execute("UPDATE answers SET answer = replace(answer, 'It likes water.', ?)", (changed,))
-    assert cache.find(model(), QUESTION, None, 0) is None
+    assert found(cache) is None
     assert "asked for again" in caplog.text
 
 
 def test_answers_that_an_earlier_version_kept_are_found(file: Path) -> None:
     cache = AnswerCache(file)
-    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
+    keep(cache)
     with sqlite3.connect(file) as database:  # as they were: without a digest in front
         database.execute("UPDATE answers SET answer = substr(answer, instr(answer, '{'))")
-    found = cache.find(model(), QUESTION, None, 0)
-    assert found is not None
-    assert found.text == "It likes water."
+    kept = found(cache)
+    assert kept is not None
+    assert kept.text == "It likes water."
 
 
 def test_a_thought_that_was_kept_for_an_answer_is_asked_for_again(file: Path) -> None:
     cache = AnswerCache(file)
-    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes water."))
+    keep(cache)
     with sqlite3.connect(file) as database:
         database.execute(
             "UPDATE answers SET answer = replace(substr(answer, instr(answer, '{')), 'It likes', '<think>It likes')"
         )
-    assert cache.find(model(), QUESTION, None, 0) is None
-    cache.keep(model(), QUESTION, None, 0, AIMessage("It likes tea."))
-    assert cache.find(model(), QUESTION, None, 0) is not None
+    assert found(cache) is None
+    keep(cache, "It likes tea.")
+    assert found(cache) is not None
 
 
 def test_a_thought_in_a_field_of_its_own_stays_apart_from_the_answer(file: Path) -> None:
     cache = AnswerCache(file)
     answer = AIMessage("Perhaps tea. It likes water.", additional_kwargs={"reasoning": "Perhaps tea."})
-    cache.keep(model(), QUESTION, None, 0, answer)
-    found = cache.find(model(), QUESTION, None, 0)
-    assert found is not None
-    assert read_text(found, "hypothesis") == read_text(answer, "hypothesis") == "It likes water."
+    keep(cache, answer)
+    kept = found(cache)
+    assert kept is not None
+    assert read_text(kept, "hypothesis") == read_text(answer, "hypothesis") == "It likes water."

@@ -20,8 +20,7 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai, refusal
 from neuronscope.display.terminal import TerminalReport
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.llm import UsageTracker
-from neuronscope.llm.conversation import unable
+from neuronscope.llm import UsageTracker, forget_refusals
 from planted import (
     ANIMAL_MODE,
     BETTER_ANIMALS,
@@ -52,7 +51,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are kept in the test's folder; what another test's server could not do is forgotten."""
     monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    unable.clear()
+    forget_refusals()
 
 
 @pytest.fixture

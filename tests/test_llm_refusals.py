@@ -21,10 +21,18 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai, refusal
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.llm import UsageTracker, ask, ask_blocking, ask_many, check_reachable, request_failure, resolve_llm
+from neuronscope.llm import (
+    UsageTracker,
+    ask,
+    ask_blocking,
+    ask_many,
+    check_reachable,
+    forget_refusals,
+    request_failure,
+    resolve_llm,
+)
 from neuronscope.llm.answers import read_text
 from neuronscope.llm.embeddings import resolve_embeddings
-from neuronscope.llm.refusals import forget
 
 QUESTION = [SystemMessage("You are brief."), HumanMessage("What does it like?")]
 SCHEMA = sentences_schema("conditions")
@@ -36,7 +44,7 @@ WORDLESS = "Internal error"
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ports are used again, and the environment is nobody's."""
-    forget()
+    forget_refusals()
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
+from langchain_openai import ChatOpenAI
 
 import neuronscope as ns
 from agent_helpers import scripted
 from fake_openai import Reply, fake_openai, refusal
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
-from neuronscope.llm import UsageTracker, ask, ask_blocking, ask_many, resolve_llm
-from neuronscope.llm.conversation import unable
+from neuronscope.llm import UsageTracker, ask, ask_blocking, ask_many, forget_refusals, resolve_llm
 
 KEY = "sk-sentinel-1234567890abcdef"
 QUESTION = [HumanMessage("What does it like?")]
@@ -28,7 +28,7 @@ SCHEMA = sentences_schema("conditions")
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
     """Ports are used again; what another test's server could not do is forgotten."""
-    unable.clear()
+    forget_refusals()
 
 
 @pytest.fixture
@@ -189,6 +189,30 @@ async def test_of_several_answers_those_that_came_are_kept() -> None:
     with fake_openai([Reply(ignores_n=True), refusal(500, "oops"), Reply("Second.")]) as server:
         answers = await ask_many(server.model(), QUESTION, "refinement", 3)
     assert sorted(answer.text for answer in answers) == ["It likes water.", "Second."]
+
+
+# Loops
+
+
+def test_one_model_is_asked_from_one_loop_after_another_and_from_threads() -> None:
+    with fake_openai(Reply()) as server:
+        model = server.model()
+        for _ in range(2):
+            assert asyncio.run(ask(model, QUESTION, "hypothesis")).text == "It likes water."
+            assert ask_blocking(model, QUESTION, "simulator").text == "It likes water."
+
+
+async def test_a_model_object_may_be_asked_by_its_owner_in_between() -> None:
+    with fake_openai(Reply()) as server:
+        model = ChatOpenAI(model="fake", api_key="none", base_url=server.address, max_retries=0)
+        for _ in range(2):
+            assert (await model.ainvoke(QUESTION)).text == "It likes water."
+            assert (await ask(model, QUESTION, "hypothesis")).text == "It likes water."
+
+
+async def test_a_loop_that_is_blocked_by_its_own_question_gets_the_answer() -> None:
+    with fake_openai(Reply()) as server:
+        assert ask_blocking(server.model(), QUESTION, "simulator").text == "It likes water."
 
 
 # Limits

@@ -15,7 +15,7 @@ import pytest
 import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai
 from many import AGENTS, DEAD, ManySubject, arguments
-from neuronscope.llm.conversation import unable
+from neuronscope.llm import forget_refusals
 from planted import ANIMALS, COLOURS, FILLER, MemorySource, documents
 
 NEURONS = [ns.Neuron(0, index) for index in range(21) if index != DEAD.index][:20]
@@ -46,7 +46,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "prices.json").write_text(json.dumps(PRICES))
     monkeypatch.setenv("NEURONSCOPE_PRICES", str(tmp_path / "prices.json"))
-    unable.clear()
+    forget_refusals()
 
 
 @pytest.fixture

@@ -19,9 +19,8 @@ from neuronscope.agents.prober import MOST_TEXTS, capture_tool, read_written, te
 from neuronscope.agents.prober_prompts import PROBE_TEXTS_SHOWN, probe_lines, probe_messages
 from neuronscope.agents.prompts import refinement_messages
 from neuronscope.graphs import capture_activations
-from neuronscope.llm import AnswerCache, UsageTracker
-from neuronscope.llm.refusals import unable
-from neuronscope.llm.requests import LONGEST_CALL
+from neuronscope.llm import AnswerCache, UsageTracker, ask, forget_refusals
+from neuronscope.llm.sending import LONGEST_CALL
 from neuronscope.results import Mode, Probe, ProbeText
 
 EXPLANATION = 'This neuron activates on "water".'
@@ -35,7 +34,7 @@ STATE: Any = {"mode": MODE, "siblings": [], "history": HISTORY, "iteration": 1}
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
-    unable.clear()
+    forget_refusals()
 
 
 async def written(llm: Any, state: Any = STATE, **context: Any) -> dict[str, Any]:
@@ -85,12 +84,16 @@ async def test_requests_are_counted_and_answers_kept_apart_from_those_without_to
         assert len(server.requests) == 1
     assert both[0] == both[1] == {"texts": TEXTS, "near_misses": NEAR_MISSES}
     assert [usage.counts()["requests"] for usage in trackers] == [{"refinement": 1}, {}]
-    cache, messages = AnswerCache(tmp_path / "other.sqlite"), probe_messages(EXPLANATION)
-    llm = server.model()
-    cache.keep(llm, messages, None, 0, AIMessage("with"), [capture_tool()])
-    assert cache.find(llm, messages, None, 0) is None
-    assert cache.find(llm, messages, None, 0, [capture_tool() | {"type": "other"}]) is None
-    assert cache.find(llm, messages, None, 0, [capture_tool()]) is not None
+
+
+async def test_an_answer_is_kept_for_the_tools_that_it_was_asked_with(tmp_path: Any) -> None:
+    another = convert_to_openai_tool({"title": "other", "type": "object", "properties": {}, "description": "Another."})
+    with fake_openai(CALL) as server:
+        usage, messages = UsageTracker(cache=AnswerCache(tmp_path / "answers.sqlite")), probe_messages(EXPLANATION)
+        for _ in range(2):
+            for tools in ([], [capture_tool()], [capture_tool(), another]):
+                await ask(server.model(), messages, "refinement", tools=tools, usage=usage)
+        assert [len(request.get("tools", [])) for request in server.requests] == [0, 1, 2]
 
 
 async def test_a_spent_budget_allows_no_probe() -> None:
@@ -132,7 +135,7 @@ async def test_an_answer_in_place_of_a_call_that_finds_no_end_is_counted_and_giv
         trackers = [UsageTracker(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
         for usage in trackers:
             assert await written(server.model(), usage=usage) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
-            unable.clear()
+            forget_refusals()
         assert [request.get("max_completion_tokens") for request in server.requests] == [LONGEST_CALL, None]
     assert [usage.counts()["requests"] for usage in trackers] == [{"refinement": 2}, {}]
 

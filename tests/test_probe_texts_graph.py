@@ -14,8 +14,7 @@ from fake_openai import Reply, fake_openai, refusal
 from neuronscope.agents import RefinementAgent
 from neuronscope.errors import LLMError, SubjectError
 from neuronscope.graphs import build_neuron_graph, build_refinement_graph, observe
-from neuronscope.llm import UsageTracker
-from neuronscope.llm.conversation import unable
+from neuronscope.llm import UsageTracker, forget_refusals
 from neuronscope.results import Mode, Probe, ProbeText
 from planted import (
     AGENTS,
@@ -35,7 +34,7 @@ ON = ns.ExplainConfig(probe_texts=True)
 
 @pytest.fixture(autouse=True)
 def nothing_known():
-    unable.clear()
+    forget_refusals()
 
 
 class Tries:

@@ -27,7 +27,7 @@ from neuronscope.agents.judge_prompts import concept_question, detection_questio
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prober_prompts import probe_messages
 from neuronscope.agents.prompts import decomposition_messages, hypothesis_prompt, refinement_messages
-from neuronscope.llm.fences import choose_fence, defused, undefused
+from neuronscope.llm.marks import choose_fence, defused, undefused
 from neuronscope.metrics.stimuli import Marked
 from neuronscope.results import Attempt, PredictionError, Probe, ProbeText
 from neuronscope.simulators.chat_prompts import chat_messages

@@ -18,7 +18,7 @@ import pytest
 import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai
 from many import AGENTS, CONFIG, DEAD, arguments, found, results_in, slow, useful
-from neuronscope.llm.conversation import unable
+from neuronscope.llm import forget_refusals
 from planted import BETTER_ANIMALS, BETTER_COLOURS, WordSimulator
 
 NEURONS = [ns.Neuron(0, index) for index in range(6)]
@@ -28,7 +28,7 @@ NEURONS = [ns.Neuron(0, index) for index in range(6)]
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    unable.clear()
+    forget_refusals()
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_a_server_that_dies_on_the_way_leaves_partial_results_that_the_next_call
     with fake_openai(dying) as server:
         first = explain(server, out=tmp_path / "run", parallel=2)
         assert {x.status for x in first} == {"explained", "partial", "dead"} or "partial" in {x.status for x in first}
-    unable.clear()
+    forget_refusals()
     with fake_openai(useful) as server:
         # Another port is another backend, whose answers are its own.
         assert {x.status for x in explain(server, out=tmp_path / "run")} == {"explained", "dead"}

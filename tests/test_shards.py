@@ -22,7 +22,7 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, fake_openai
 from many import CONFIG, arguments, found, results_in, slow, useful
 from neuronscope.cli.main import app
-from neuronscope.llm.conversation import unable
+from neuronscope.llm import forget_refusals
 from planted import WordSimulator
 from table_subject import TableSubject
 
@@ -34,7 +34,7 @@ UNCACHED = CONFIG.model_copy(update={"cache_answers": False})
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    unable.clear()
+    forget_refusals()
 
 
 @pytest.fixture

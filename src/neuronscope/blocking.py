@@ -9,13 +9,13 @@ import asyncio
 import atexit
 import signal
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial, wraps
 from queue import SimpleQueue
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -31,8 +31,16 @@ GRACE = 1.0
 _lock = Lock()
 _jobs: ContextVar[_Jobs | None] = ContextVar("neuronscope_jobs", default=None)
 """What the thread that waits in `run` is asked to do meanwhile; None ends its waiting."""
-_portals: list[tuple[BlockingPortal, ExitStack]] = []
-_of_parents: list[tuple[BlockingPortal, ExitStack]] = []
+
+
+class _Started(NamedTuple):
+    portal: BlockingPortal
+    stack: ExitStack
+    loop: asyncio.AbstractEventLoop
+
+
+_started: dict[str, _Started] = {}
+_of_parents: list[_Started] = []
 """Loops of the processes that this one was forked from: to be neither used nor closed here."""
 
 
@@ -48,7 +56,7 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
     token = _jobs.set(jobs)
     try:
         with _hearing_ctrl_c():
-            future = _portal().start_task_soon(call)
+            future = _start("neuronscope").portal.start_task_soon(call)
             future.add_done_callback(lambda _: jobs.put(None))
             while (job := jobs.get()) is not None:
                 job()
@@ -69,7 +77,7 @@ def _hearing_ctrl_c() -> Iterator[None]:
     """
     handler = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or not callable(handler) or handler is signal.default_int_handler or not _in_a_loop():
+    if not is_main or not callable(handler) or handler is signal.default_int_handler or _running_loop() is None:
         yield
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,12 +87,11 @@ def _hearing_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _in_a_loop() -> bool:
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return None
 
 
 async def in_callers_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -177,20 +184,61 @@ def blocking_iterator(function: Callable[P, AsyncGenerator[T, None]]) -> Callabl
     return iterate
 
 
-def _portal() -> BlockingPortal:
+class BackgroundLoop:
+    """An event loop in a thread of its own, which lives as long as the process; a forked child starts another.
+
+    Coroutines of other loops, and threads, have work done here that must always be done on the same loop. It runs
+    nobody else's code, so whoever waits for it waits for nothing but that work.
+
+    Args:
+        name: of its thread; loops of one name are one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await an async function there; a cancellation reaches it."""
+        loop = self._loop()
+        if asyncio.get_running_loop() is loop:
+            return await function()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(), loop))
+
+    def run_blocking(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Block this thread until an async function has ended there.
+
+        Raises:
+            RuntimeError: this is the loop's own thread, which would wait for itself.
+        """
+        loop = self._loop()
+        if _running_loop() is loop:
+            raise RuntimeError(f"The loop {self._name} cannot wait for itself: await the function.")
+        future = asyncio.run_coroutine_threadsafe(function(), loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return _start(self._name).loop
+
+
+def _start(name: str) -> _Started:
     with _lock:
-        if not _portals:
+        if name not in _started:
             stack = ExitStack()
-            _portals.append((stack.enter_context(start_blocking_portal(name="neuronscope")), stack))
+            portal = stack.enter_context(start_blocking_portal(name=name))
+            _started[name] = _Started(portal, stack, portal.call(asyncio.get_running_loop))
             atexit.register(stack.close)
-        return _portals[0][0]
+        return _started[name]
 
 
-def _leave_portal_to_parent() -> None:
-    for _, stack in _portals:
-        atexit.unregister(stack.close)
-    _of_parents.extend(_portals)
-    _portals.clear()
+def _leave_loops_to_parent() -> None:
+    for started in _started.values():
+        atexit.unregister(started.stack.close)
+    _of_parents.extend(_started.values())
+    _started.clear()
 
 
-in_forked_child(_leave_portal_to_parent)
+in_forked_child(_leave_loops_to_parent)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from neuronscope.corpus.documents import Corpus
     from neuronscope.llm import Budget, UsageTracker
     from neuronscope.llm.types import AnyLLM
-    from neuronscope.llm.usage_log import Page
+    from neuronscope.llm.usage_log import NeuronLog
     from neuronscope.metrics.scorer import Scorer
     from neuronscope.state import Instruments
 
@@ -77,11 +77,11 @@ class Resources:
         models = list(self.llm.values()) if isinstance(self.llm, Mapping) else [self.llm]
         return any(model != "offline" for model in models) or isinstance(self.simulator, CountedSimulator)
 
-    def instruments(self, page: Page | None = None) -> Instruments:
+    def instruments(self, log: NeuronLog | None = None) -> Instruments:
         """The instruments for one neuron.
 
         Args:
-            page: where the neuron's costs are written down, if anywhere.
+            log: where the neuron's costs are written down, if anywhere.
 
         Raises:
             SubjectError: there is no subject.
@@ -98,11 +98,11 @@ class Resources:
             embeddings=self.embeddings,
             llm=self.llm,
             config=self.config,
-            usage=self.usage_tracker(page),
+            usage=self.usage_tracker(log),
         )
         return make() if self.scorer is None else make(scorer=self.scorer)
 
-    def usage_tracker(self, page: Page | None = None) -> UsageTracker:
+    def usage_tracker(self, log: NeuronLog | None = None) -> UsageTracker:
         """What counts the requests of one neuron, with the settings' limits, the cache of answers and the budget."""
         from neuronscope.llm import UsageTracker, shared_cache
 
@@ -112,7 +112,7 @@ class Resources:
             cache=shared_cache(cache_folder("answers")) if config.cache_answers else None,
             concurrency=config.max_concurrency,
             requests_per_second=config.requests_per_second,
-            page=page,
+            log=log,
         )
 
 

@@ -264,6 +264,7 @@ class AgentUsage:
     input_tokens: int
     output_tokens: int
     dollars: float | None
+    cached_input_tokens: int = 0
 
 
 Dollars = Annotated[float, Ge(0.0)]
@@ -289,6 +290,8 @@ class Usage:
     """Answers per agent that were kept from an earlier run, for nothing."""
     dollars: dict[str, Dollars | None] = field(default_factory=dict)
     """US dollars per agent; None where a price, or what was used, is not known."""
+    cached_input_tokens: dict[str, Count] = field(default_factory=dict)
+    """Prompt tokens per agent, among `input_tokens`, that the provider says it had in its own cache of prompts."""
 
     def __repr__(self) -> str:
         requests = sum(self.requests.values())
@@ -307,6 +310,7 @@ class Usage:
                 cached=self.cached.get(agent, 0),
                 input_tokens=self.input_tokens.get(agent, 0),
                 output_tokens=self.output_tokens.get(agent, 0),
+                cached_input_tokens=self.cached_input_tokens.get(agent, 0),
                 dollars=self.dollars.get(agent, None if agent in self.requests else 0.0),
             )
             for agent in agents

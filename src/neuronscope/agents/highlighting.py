@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count, groupby
 from typing import NamedTuple
 
-from neuronscope.llm.fences import defused
+from neuronscope.llm.marks import defused
 from neuronscope.types import Exemplar
 
 HIGHLIGHT_SHARE = 0.3

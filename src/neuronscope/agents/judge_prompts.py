@@ -13,7 +13,7 @@ import numpy as np
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from neuronscope.agents.highlighting import choose_marks, highlight, marked_runs, visible
-from neuronscope.llm.fences import choose_fence, fenced
+from neuronscope.llm.marks import choose_fence, fenced
 from neuronscope.metrics.stimuli import Marked
 from neuronscope.types import Exemplar
 

@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from neuronscope.agents.highlighting import activation_threshold, choose_marks, highlight, marked_runs, visible
 from neuronscope.agents.prober_prompts import probe_lines
 from neuronscope.agents.prompts import HypothesisPrompt, drawn_for, error_lines, numbered, ranked_lines
-from neuronscope.llm.fences import Fence, choose_fence, fenced
+from neuronscope.llm.marks import Fence, choose_fence, fenced
 from neuronscope.results import Attempt, PredictionError, Probe
 from neuronscope.types import Exemplar
 

@@ -8,8 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from neuronscope.errors import LLMError
-from neuronscope.llm import loose_json
-from neuronscope.llm.answers import FENCE, REFUSAL, is_cut_off, read_text, shortened
+from neuronscope.llm.answers import DEEPEST, REFUSAL, fenced_parts, first_json, is_cut_off, read_text, shortened
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -95,7 +94,7 @@ def _breaks_off(message: AIMessage, answer: str) -> bool:
 
 def _readings(answer: str) -> Iterator[Iterable[str]]:
     """The sentences as they may be meant, in order of trust."""
-    parts = [*(fence[1] for fence in FENCE.finditer(answer)), answer]
+    parts = fenced_parts(answer)
     for part in parts:
         yield _from_json(part, _JSON_START)
     yield from map(list_items, parts)
@@ -104,12 +103,9 @@ def _readings(answer: str) -> Iterator[Iterable[str]]:
 
 
 def _from_json(text: str, start: re.Pattern[str]) -> list[str]:
-    found = start.search(text)
-    if found is None:
-        return []
-    read = loose_json.loads(text[found.end() :])
-    sentences = list(islice(_strings(read.value), MOST_SENTENCES + 1))
-    return sentences[:-1] if read.is_cut and len(sentences) <= MOST_SENTENCES else sentences
+    parsed = first_json(text, start)
+    sentences = list(islice(_strings(parsed.value), MOST_SENTENCES + 1))
+    return sentences[:-1] if parsed.is_cut and len(sentences) <= MOST_SENTENCES else sentences
 
 
 def _strings(value: Any, depth: int = 0) -> Iterator[str]:
@@ -117,7 +113,7 @@ def _strings(value: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
         if " " in value.strip():
             yield value
-    elif depth < loose_json.DEEPEST:
+    elif depth < DEEPEST:
         for member in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
             yield from _strings(member, depth + 1)
 

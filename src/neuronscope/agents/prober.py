@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from neuronscope.agents.parsing import FIRST_ITEM, list_items
 from neuronscope.errors import LLMError
-from neuronscope.llm import loose_json
-from neuronscope.llm.answers import LONGEST_ANSWER, read_text, shortened
+from neuronscope.llm.answers import LONGEST_ANSWER, first_json, read_text, shortened
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -136,8 +135,7 @@ def _readings(answer: str) -> Iterator[tuple[list[Any], list[Any]]]:
 
 def _json(text: str) -> Any:
     """The JSON in a text, mended; None if there is none."""
-    start = _JSON_START.search(text)
-    return None if start is None else loose_json.loads(text[start.start() :]).value
+    return first_json(text, _JSON_START).value
 
 
 def _dictionaries(value: Any, depth: int) -> Iterator[dict[str, Any]]:

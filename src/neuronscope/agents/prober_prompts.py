@@ -8,7 +8,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from neuronscope.agents.highlighting import visible
 from neuronscope.agents.prober import CAPTURE
-from neuronscope.llm.fences import choose_fence, fenced
+from neuronscope.llm.marks import choose_fence, fenced
 from neuronscope.results import Probe, ProbeText
 
 N_TEXTS = 4

@@ -27,7 +27,7 @@ from neuronscope.agents.highlighting import (
     visible,
 )
 from neuronscope.agents.prober_prompts import probe_lines
-from neuronscope.llm.fences import choose_fence, fenced
+from neuronscope.llm.marks import choose_fence, fenced
 from neuronscope.results import Attempt, PredictionError, Probe, sortable
 from neuronscope.types import Exemplar
 

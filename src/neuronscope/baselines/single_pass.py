@@ -24,7 +24,7 @@ from neuronscope.agents.role import succeeded
 from neuronscope.interfaces import Explained
 from neuronscope.llm import ask
 from neuronscope.llm.answers import read_apart
-from neuronscope.llm.fences import choose_fence, fenced
+from neuronscope.llm.marks import choose_fence, fenced
 from neuronscope.text import distinct
 
 if TYPE_CHECKING:

@@ -1,22 +1,30 @@
-"""One way to ask a model: from the cache or held to a schema where that can be, counted, limited, and without keys."""
+"""One way to ask a model: from the cache or constrained to a schema where that can be, counted, limited, without keys.
+
+A model's asynchronous HTTP client belongs to the event loop that first used it, and LangChain shares such clients
+between models. So every request is made on one loop of the library's own, whichever loop or thread it comes from: a
+graph on another loop, a simulator in a worker thread, or two calls of `asyncio.run`. That loop runs nothing but
+requests, and so never waits for a caller.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from neuronscope.blocking import BackgroundLoop
 from neuronscope.errors import LLMError
-from neuronscope.llm.addresses import address_of
-from neuronscope.llm.conversation import Conversation, one, several
-from neuronscope.llm.refusals import aintroduced, introduced
-from neuronscope.llm.requests import Call, Messages, Outcome, Prompt
-from neuronscope.llm.usage import UsageTracker
 from neuronscope.locks import in_forked_child
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage
+    from langchain_core.messages import AIMessage, BaseMessage
+
+    from neuronscope.llm.usage import UsageTracker
+
+request_loop = BackgroundLoop("neuronscope-requests")
+"""Where every request to a model is made."""
 
 _connections = {"open": False, "of a parent": False}
 """Whether a model has been asked in this process, and whether one had been when it was forked."""
@@ -24,7 +32,7 @@ _connections = {"open": False, "of a parent": False}
 
 async def ask(
     llm: BaseChatModel,
-    messages: Messages,
+    messages: Sequence[BaseMessage],
     agent: str,
     *,
     schema: dict[str, Any] | None = None,
@@ -49,12 +57,22 @@ async def ask(
         LLMError: the model cannot be reached or refuses the request; the message never contains a key.
         BudgetExceededError: the budget is spent.
     """
-    (answer,) = await _conduct(one(Prompt(llm, messages, agent, schema, tuple(tools)), usage, sample), usage)
-    return answer
+    _open_connections()
+    from neuronscope.llm.requests import one_answer
+    from neuronscope.llm.sending import Prompt
+
+    prompt = Prompt(llm, tuple(messages), agent, schema, tuple(tools), usage)
+    return await request_loop.run(partial(one_answer, prompt, sample))
 
 
 async def ask_many(
-    llm: BaseChatModel, messages: Messages, agent: str, n: int, *, usage: UsageTracker | None = None, sample: int = 0
+    llm: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    agent: str,
+    n: int,
+    *,
+    usage: UsageTracker | None = None,
+    sample: int = 0,
 ) -> list[AIMessage]:
     """Several independent answers to one prompt, for the price of one request where the backend can.
 
@@ -74,8 +92,12 @@ async def ask_many(
     Raises:
         LLMError: there is no answer at all.
     """
-    prompt = Prompt(llm, messages, agent)
-    answers = await _conduct(several(prompt, usage, sample, n), usage) if n > 1 else []
+    _open_connections()
+    from neuronscope.llm.requests import several_answers
+    from neuronscope.llm.sending import Prompt
+
+    prompt = Prompt(llm, tuple(messages), agent, usage=usage)
+    answers = await request_loop.run(partial(several_answers, prompt, sample, n)) if n > 1 else []
     further = [ask(llm, messages, agent, usage=usage, sample=sample + number) for number in range(len(answers), n)]
     outcomes = await asyncio.gather(*further, return_exceptions=True)
     answers += [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
@@ -88,77 +110,19 @@ async def ask_many(
 
 def ask_blocking(
     llm: BaseChatModel,
-    messages: Messages,
+    messages: Sequence[BaseMessage],
     agent: str,
     *,
     schema: dict[str, Any] | None = None,
     usage: UsageTracker | None = None,
     sample: int = 0,
 ) -> AIMessage:
-    """`ask` for worker threads: it waits, and touches no event loop.
-
-    A model's asynchronous client belongs to the loop that used it first, its synchronous one to nobody: so code that
-    runs beside a graph in a thread asks this way, whichever loop the graph runs on.
-    """
-    (answer,) = _conduct_blocking(one(Prompt(llm, messages, agent, schema), usage, sample), usage)
-    return answer
-
-
-async def _conduct(conversation: Conversation, usage: UsageTracker | None) -> list[AIMessage]:
-    """Make a conversation's requests, each within its limits."""
-    _open_connections()
-    try:
-        call = next(conversation)
-    except StopIteration as stop:  # kept from before
-        return _answers(stop)
-    async with aintroduced(call.held, call.backend, address_of(call.prompt.llm)):
-        while True:
-            outcome = await _amake(call, usage)
-            try:
-                call = conversation.send(outcome)
-            except StopIteration as stop:
-                return _answers(stop)
-
-
-async def _amake(call: Call, usage: UsageTracker | None) -> Outcome:
-    if usage is None:
-        return await call.amake()
-    async with usage.gate(call.prompt.llm).apassage():
-        usage.check_budget(call.prompt.agent, call.prompt.llm)
-        return await call.amake()
-
-
-def _conduct_blocking(conversation: Conversation, usage: UsageTracker | None) -> list[AIMessage]:
-    _open_connections()
-    try:
-        call = next(conversation)
-    except StopIteration as stop:  # kept from before
-        return _answers(stop)
-    with introduced(call.held, call.backend, address_of(call.prompt.llm)):
-        while True:
-            outcome = _make(call, usage)
-            try:
-                call = conversation.send(outcome)
-            except StopIteration as stop:
-                return _answers(stop)
-
-
-def _make(call: Call, usage: UsageTracker | None) -> Outcome:
-    if usage is None:
-        return call.make()
-    with usage.gate(call.prompt.llm).passage():
-        usage.check_budget(call.prompt.agent, call.prompt.llm)
-        return call.make()
-
-
-def _answers(end: StopIteration) -> list[AIMessage]:
-    """What a conversation returns at its end."""
-    answers: list[AIMessage] = end.value
-    return answers
+    """`ask` for code that waits, such as a simulator in a worker thread."""
+    return request_loop.run_blocking(partial(ask, llm, messages, agent, schema=schema, usage=usage, sample=sample))
 
 
 def _open_connections() -> None:
-    """Refuse what would wait for an event loop that this process does not have, or read another process's answers.
+    """Refuse what would use the connections of another process.
 
     Raises:
         LLMError: this process was forked from one that had asked a model.

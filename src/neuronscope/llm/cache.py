@@ -1,4 +1,9 @@
-"""Answers kept on disk: the same prompt to the same model with the same settings is not paid for twice."""
+"""LangChain's cache interface over a file: the same prompt to the same model with the same settings is paid for once.
+
+LangChain's own caches are not used in its place, nor is it put into the model for LangChain to ask: a key of theirs is
+the request as it was sent, so that independent answers to one prompt would be one, and what a server had refused would
+be asked again in every process. They keep empty and cut-off answers too, and drop the whole file for one bad row.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +18,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration
+
 from neuronscope.digests import digest
-from neuronscope.errors import LLMError
+from neuronscope.llm.answers import is_whole, reasoning_of
 from neuronscope.llm.models import backend_of
 from neuronscope.locks import Lock, in_forked_child
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage, BaseMessage
 
-FORM = 1
-"""Version of what is kept; answers of another one are not found."""
+KEY_VERSION = 1
+"""Version of the keys; answers of another one are not found."""
 
 _KEPT_METADATA = ("finish_reason", "stop_reason", "model_name")
 
 logger = logging.getLogger(__name__)
 
 
-class AnswerCache:
+class AnswerCache(BaseCache):
     """Answers by a digest of what was asked, in an SQLite file that several processes may share.
+
+    It is LangChain's `BaseCache`, and so serves `set_llm_cache` too, beside which `ask` gives it keys of its own.
 
     Kept are a message's content, tool calls and token counts; neither prompts nor keys. An answer that is empty, cut
     off or a refusal is not kept: it may come out better the next time. Each has a digest in front of it; a row that
@@ -58,58 +68,48 @@ class AnswerCache:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def find(
-        self,
-        llm: BaseChatModel,
-        messages: Sequence[BaseMessage],
-        schema: dict[str, Any] | None,
-        sample: int,
-        tools: Sequence[dict[str, Any]] = (),
-    ) -> AIMessage | None:
-        """The answer that was kept, or None."""
-        from langchain_core.messages import AIMessage
-
-        key = _key(llm, messages, schema, sample, tools)
-        rows = [] if key is None else self._execute("SELECT answer FROM answers WHERE key = ?", (key,))
+    def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
+        """The answers that were kept, or None."""
+        key = _row_key(prompt, llm_string)
+        rows = self._execute("SELECT answer FROM answers WHERE key = ?", (key,))
         if not rows:
             return None
         try:
-            answer = AIMessage(**json.loads(_as_written(rows[0][0])))
+            found = json.loads(_as_written(rows[0][0]))
+            answers = [AIMessage(**answer) for answer in (found if isinstance(found, list) else [found])]
         except Exception as error:  # noqa: BLE001 - of whichever kind LangChain's reading of it raises
-            self._forget(str(key), type(error).__name__)
+            self._forget(key, type(error).__name__)
             return None
-        if not _is_whole(answer):  # by what is known of answers now
-            self._forget(str(key))
+        if not answers or not all(map(is_whole, answers)):  # by what is known of answers now
+            self._forget(key)
             return None
-        return answer
+        return [ChatGeneration(message=answer) for answer in answers]
 
-    def keep(
-        self,
-        llm: BaseChatModel,
-        messages: Sequence[BaseMessage],
-        schema: dict[str, Any] | None,
-        sample: int,
-        answer: AIMessage,
-        tools: Sequence[dict[str, Any]] = (),
-    ) -> None:
-        """Keep an answer, if it is worth it; one that is there already stays."""
-        key = _key(llm, messages, schema, sample, tools)
-        if key is None or not _is_whole(answer):
+    def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        """Keep answers, if all are worth it; what is there already stays."""
+        messages = [generation.message for generation in return_val if isinstance(generation, ChatGeneration)]
+        answers = [message for message in messages if isinstance(message, AIMessage) and is_whole(message)]
+        if not answers or len(answers) < len(return_val):
             return
-        document = {
-            "content": answer.content,
-            "tool_calls": answer.tool_calls,
-            **_repeated_thoughts(answer),
-            "usage_metadata": answer.usage_metadata,
-            "response_metadata": {
-                name: answer.response_metadata[name] for name in _KEPT_METADATA if name in answer.response_metadata
-            },
-        }
+        documents = [_document(answer) for answer in answers]
         try:
-            written = json.dumps(document, default=str)
+            written = json.dumps(documents[0] if len(documents) == 1 else documents, default=str)
         except (TypeError, ValueError, RecursionError):  # nested without end, say
             return
-        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, f"{_digest(written)} {written}"))
+        row = (_row_key(prompt, llm_string), f"{_digest(written)} {written}")
+        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", row)
+
+    async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
+        """The same: a row is read sooner than handed to a thread."""
+        return self.lookup(prompt, llm_string)
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        """The same, so that nothing can come between an answer and its keeping."""
+        self.update(prompt, llm_string, return_val)
+
+    def clear(self, **_: Any) -> None:
+        """Forget all answers."""
+        self._execute("DELETE FROM answers", ())
 
     def _forget(self, key: str, problem: str = "") -> None:
         """Drop a row that cannot be used; the others are as good as they were."""
@@ -182,20 +182,46 @@ def shared_cache(folder: Path) -> AnswerCache:
     return AnswerCache(folder / "answers.sqlite")
 
 
-def _key(
+def answer_key(
     llm: BaseChatModel,
     messages: Sequence[BaseMessage],
-    schema: dict[str, Any] | None,
-    sample: int,
-    tools: Sequence[dict[str, Any]],
-) -> str | None:
-    """A digest of everything that the answer depends on; None for a model that does not say what it is."""
+    *,
+    schema: dict[str, Any] | None = None,
+    tools: Sequence[dict[str, Any]] = (),
+    sample: int = 0,
+) -> tuple[str, str] | None:
+    """Everything that an answer depends on, as LangChain's caches take it: `(prompt, llm_string)`.
+
+    None for a model that does not say what it is.
+    """
     identity = llm.asdict()
     if len(identity) < 2:  # nothing but its type
         return None
     said = [(message.type, message.content, getattr(message, "tool_calls", [])) for message in messages]
-    asked = [FORM, backend_of(llm), identity, said, schema, sample, *([list(tools)] if tools else [])]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
+    prompt = [said, schema, sample, *([list(tools)] if tools else [])]
+    return _written(prompt), _written([backend_of(llm), identity])
+
+
+def _written(values: list[Any]) -> str:
+    return json.dumps(values, sort_keys=True, default=str)[1:-1]
+
+
+def _row_key(prompt: str, llm_string: str) -> str:
+    """The key of a row: a digest, so that no prompt is in the file."""
+    asked = f"[{KEY_VERSION}, {llm_string}, {prompt}]"
+    return hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _document(answer: AIMessage) -> dict[str, Any]:
+    """What is kept of an answer."""
+    metadata = answer.response_metadata
+    return {
+        "content": answer.content,
+        "tool_calls": answer.tool_calls,
+        **_repeated_thoughts(answer),
+        "usage_metadata": answer.usage_metadata,
+        "response_metadata": {name: metadata[name] for name in _KEPT_METADATA if name in metadata},
+    }
 
 
 def _digest(written: str) -> str:
@@ -218,19 +244,6 @@ def _as_written(row: str) -> str:
 
 def _repeated_thoughts(answer: AIMessage) -> dict[str, Any]:
     """The thoughts that a server gives in a field of their own, where the answer begins with them too."""
-    from neuronscope.llm.answers import reasoning_of
-
     thought = reasoning_of(answer)
     repeated = thought and answer.text.strip().startswith(thought.strip())
     return {"additional_kwargs": {"reasoning_content": thought}} if repeated else {}
-
-
-def _is_whole(answer: AIMessage) -> bool:
-    from neuronscope.llm.answers import is_cut_off, read_text
-
-    if is_cut_off(answer):
-        return False
-    try:
-        return bool(read_text(answer, ""))
-    except LLMError:
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, LLMError, NeuronScopeError, described
+from neuronscope.llm.ask import request_loop
 from neuronscope.llm.minilm import MiniLM
 from neuronscope.locks import lock_of
 
@@ -76,7 +78,7 @@ async def aembed(embeddings: Embeddings, texts: Sequence[str], agent: str) -> ND
     """`embed` for event loops: the same arguments, result and errors."""
     wanted = list(dict.fromkeys(texts))
     try:
-        answer = await embeddings.aembed_documents(wanted) if wanted else []
+        answer = await request_loop.run(partial(embeddings.aembed_documents, wanted)) if wanted else []
     except Exception as error:
         raise _as_ours(error, embeddings, agent) from error
     return _in_order(texts, wanted, answer, embeddings, agent)
@@ -186,7 +188,7 @@ def _initialise(name: str) -> Embeddings:
 
 def _at_server(model: str, address: str) -> Embeddings:
     from neuronscope.llm.addresses import KEYLESS, connection_to
-    from neuronscope.llm.embedding_servers import ServerEmbeddings
+    from neuronscope.llm.servers import ServerEmbeddings
 
     key = {} if os.environ.get("OPENAI_API_KEY") else {"api_key": KEYLESS}
     return ServerEmbeddings(model=model, **key, **connection_to(address))

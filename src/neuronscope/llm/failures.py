@@ -25,6 +25,7 @@ _SHORTEST_PASSWORD = 4
 _FILTER = re.compile(r"content[_ ]?(?:filter|management policy)|responsible[_ ]?ai", re.IGNORECASE)
 """How providers speak of their filters of contents."""
 _TOKENIZER_FILE = re.compile(r"openaipublic\.blob|tiktoken", re.IGNORECASE)
+_OTHER_LOOP = re.compile(r"different (?:event )?loop|loop is closed", re.IGNORECASE)
 _STATUS_OF = {
     **dict.fromkeys(("rate_limit_exceeded", "rate_limit_error", "too_many_requests", "resource_exhausted"), 429),
     **dict.fromkeys(("overloaded_error", "server_overloaded", "overloaded", "unavailable", "service_unavailable"), 503),
@@ -58,6 +59,11 @@ def request_failure(error: Exception, model: Any, agent: str) -> LLMError:
             f"{agent}: LangChain cuts texts for {name} by GPT's tokenizer, whose file cannot be fetched; nothing has "
             "been sent to the server. Make the object with OpenAIEmbeddings(..., check_embedding_ctx_length=False), or "
             f"give the model's name. ({detail})"
+        )
+    if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
+        return LLMError(
+            f"{agent}: the HTTP client of {name} belongs to an event loop on which code of yours awaits the model. "
+            f"Give NeuronScope a model object, or a client, that is asked nowhere else. ({detail})"
         )
     if is_filter(error):
         return LLMError(

@@ -1,17 +1,20 @@
-"""What servers refuse of a request, how they say so, and what is left out then: one table, learnt once per backend."""
+"""What servers refuse of a request, how they say so, and what is left out then: one table, learnt once per backend.
+
+All of it happens on the loop of requests (`llm.ask`), so its locks are asyncio's.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from itertools import zip_longest
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from neuronscope.llm.failures import answered_error, http_status, is_filter
-from neuronscope.llm.limits import Gate
-from neuronscope.locks import Lock, in_forked_child
+from neuronscope.locks import in_forked_child
 
 PartName = Literal["tools", "schema", "n", "temperature", "system"]
 
@@ -48,10 +51,10 @@ PARTS: tuple[Part, ...] = (
 )
 """In the order in which they are left out when a refusal speaks of several, or of none."""
 
-unable: set[tuple[str, str]] = set()
-"""What backends cannot do, as this process has found out: (the name of a part, the backend)."""
+_unsupported: set[tuple[str, str]] = set()
+"""What backends do not take, as this process has found out: (the name of a part, the backend)."""
 
-_taken: set[tuple[str, str]] = set()
+_supported: set[tuple[str, str]] = set()
 """What backends have taken, so that a server error which speaks of nothing does not mean it."""
 
 _NEVER = (401, 402, 408, 409, 413, 425, 429, 502, 503, 504, 529)
@@ -61,9 +64,8 @@ _ONLY_IF_NAMED = (403, 404, 405, 410)
 
 _DO_AS_THEY_SAY = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com")
 """Of other hosts one request finds out what they can do, before many are made."""
-_introduced: set[tuple[str, str]] = set()
-_introductions: dict[str, Gate] = {}
-_lock = Lock()
+_tried: set[tuple[str, str]] = set()
+_trying: dict[str, asyncio.Lock] = {}
 
 
 class Refusal(NamedTuple):
@@ -76,7 +78,7 @@ class Refusal(NamedTuple):
     """What it may mean, in the order in which to try without; empty if it means no part of the request."""
 
 
-class Doubt(NamedTuple):
+class Omission(NamedTuple):
     """A part that was left out of a request, and why."""
 
     part: PartName
@@ -99,87 +101,58 @@ def refusal_of(error: Exception, asked: Collection[str], backend: str) -> Refusa
     if status < 500:
         meant = [part.name for part in present if part.unnamed != "never"]
     else:
-        meant = [part.name for part in present if part.unnamed == "any" and (part.name, backend) not in _taken]
+        meant = [part.name for part in present if part.unnamed == "any" and (part.name, backend) not in _supported]
     return Refusal(status, named, named or (() if status in _ONLY_IF_NAMED else tuple(meant)))
 
 
-def learnt(doubts: Sequence[Doubt]) -> list[PartName]:
-    """What a backend cannot do, once an answer has come: the last part left out, and each that changed the error."""
-    found = []
-    for doubt, after in zip_longest(doubts, doubts[1:]):
-        before = doubt.refusal
+def unsupported_by(backend: str) -> frozenset[str]:
+    """What a backend does not take, as far as is known."""
+    return frozenset(part for part, name in _unsupported if name == backend)
+
+
+def mark_unsupported(part: PartName, backend: str) -> None:
+    """Remember that a backend does not take a part of a request."""
+    _unsupported.add((part, backend))
+
+
+def mark_answered(omissions: Sequence[Omission], backend: str) -> None:
+    """Remember, once an answer has come, what is not taken: the last part left out, and each that changed the error."""
+    for omission, after in zip_longest(omissions, omissions[1:]):
+        before = omission.refusal
         unchanged = (
             after is not None and before is not None and after.refusal is not None and before[:2] == after.refusal[:2]
         )
-        if not (doubt.is_guess or unchanged):
-            found.append(doubt.part)
-    return found
+        if not (omission.is_guess or unchanged):
+            mark_unsupported(omission.part, backend)
 
 
-def known_of(backend: str) -> frozenset[str]:
-    """What a backend cannot do, as far as is known."""
-    return frozenset(part for part, name in list(unable) if name == backend)
-
-
-def note_taken(parts: Collection[str], backend: str) -> None:
+def mark_supported(parts: Collection[str], backend: str) -> None:
     """Remember that a backend takes these parts of a request."""
-    _taken.update((part, backend) for part in parts)
+    _supported.update((part, backend) for part in parts)
 
 
-def is_unable(part: str, backend: str) -> bool:
-    """Whether it is known that a backend cannot do something."""
-    return (part, backend) in unable
-
-
-def forget() -> None:
-    """Forget what backends can and cannot do."""
-    unable.clear()
-    _taken.clear()
-    _introduced.clear()
-    _introductions.clear()
+def forget_refusals() -> None:
+    """Forget what servers take and refuse, as after a server was exchanged for another at the same address."""
+    for known in (_unsupported, _supported, _tried, _trying):
+        known.clear()
 
 
 @asynccontextmanager
-async def aintroduced(held: str | None, backend: str, address: str) -> AsyncIterator[None]:
-    """Let the first request that holds a backend to something find out whether that can be, while others wait."""
-    gate = _introduction(held, backend, address)
-    if gate is None:
+async def first_alone(constraint: str | None, backend: str, address: str) -> AsyncIterator[None]:
+    """Let the first request that constrains a backend's answers find out whether that can be, while others wait."""
+    key = (str(constraint), backend)
+    if constraint is None or key in _tried or urlsplit(address).hostname in (None, *_DO_AS_THEY_SAY):
         yield
         return
-    async with gate.apassage():
-        is_first = (held, backend) not in _introduced
+    async with _trying.setdefault(backend, asyncio.Lock()):
+        is_first = key not in _tried
         if is_first:
             try:
                 yield
             finally:
-                _introduced.add((str(held), backend))
+                _tried.add(key)
     if not is_first:
         yield
 
 
-@contextmanager
-def introduced(held: str | None, backend: str, address: str) -> Iterator[None]:
-    """The same for a thread, which it blocks."""
-    gate = _introduction(held, backend, address)
-    if gate is None:
-        yield
-        return
-    with gate.passage():
-        is_first = (held, backend) not in _introduced
-        if is_first:
-            try:
-                yield
-            finally:
-                _introduced.add((str(held), backend))
-    if not is_first:
-        yield
-
-
-def _introduction(held: str | None, backend: str, address: str) -> Gate | None:
-    if held is None or (held, backend) in _introduced or urlsplit(address).hostname in (None, *_DO_AS_THEY_SAY):
-        return None
-    with _lock:
-        return _introductions.setdefault(backend, Gate(1))
-
-
-in_forked_child(_introductions.clear)  # the parent's requests under way never end here
+in_forked_child(_trying.clear)  # the parent's requests under way never end here

@@ -1,189 +1,177 @@
-"""Requests as values, which are made from event loops and from threads alike, and what came of them."""
+"""The requests that are made of one prompt until the model has answered, whatever its server does not take.
+
+LangChain carries what it can: its callbacks count every request as it ends, its cache interface keeps the answers, its
+rate limiter spaces the requests. What it has nothing for is here and in `sending`: leaving out what a server refuses,
+and repeating after errors that come with HTTP status 200, which no provider's client repeats by itself.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-import anyio
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration
 
+from neuronscope.llm.addresses import address_of
+from neuronscope.llm.answers import is_cut_off, is_filtered, is_whole, reasoning_of, strict_json
+from neuronscope.llm.cache import answer_key
+from neuronscope.llm.failures import harmless, is_connection_failure, is_filter, request_failure
 from neuronscope.llm.models import backend_of
-from neuronscope.llm.refusals import PartName, is_unable
+from neuronscope.llm.refusals import (
+    Omission,
+    first_alone,
+    mark_answered,
+    mark_supported,
+    mark_unsupported,
+    refusal_of,
+    unsupported_by,
+)
+from neuronscope.llm.sending import Constraint, Prompt, Request, send_repeatedly
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel, LanguageModelInput
-    from langchain_core.messages import AIMessage, BaseMessage
-    from langchain_core.outputs import LLMResult
-    from langchain_core.runnables import Runnable, RunnableConfig
-
-Messages = Sequence["BaseMessage"]
-Held = Literal["tools", "schema"]
-
-LONGEST_CALL = 512
-"""Tokens of an answer that should call a tool: small models that say something else in its place may find no end."""
+    from langchain_core.language_models import BaseChatModel
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What is asked, of whom, and by whom."""
-
-    llm: BaseChatModel
-    messages: Messages
-    agent: str
-    schema: dict[str, Any] | None = None
-    tools: tuple[dict[str, Any], ...] = ()
-
-    def parts(self, n: int, without: Collection[str]) -> list[PartName]:
-        """Which parts that a server may refuse a request for n answers has."""
-        from langchain_core.messages import SystemMessage
-
-        held = self.held(without)
-        has: dict[PartName, bool] = {
-            "tools": held == "tools",
-            "schema": held == "schema",
-            "n": n > 1,
-            "temperature": getattr(self.llm, "temperature", None) is not None,
-            "system": any(isinstance(message, SystemMessage) for message in self.messages),
-        }
-        return [part for part, present in has.items() if present and part not in without]
-
-    def held(self, without: Collection[str]) -> Held | None:
-        """What the model is held to: a tool rather than a schema, and nothing where it takes neither."""
-        if self.tools and "tools" not in without:
-            return "tools"
-        return "schema" if self.schema and "schema" not in without else None
+async def one_answer(prompt: Prompt, sample: int) -> AIMessage:
+    """One answer: from the cache, or a call of a tool, or held to the schema, or free."""
+    cached = await _cached(prompt, sample)
+    if cached is not None:
+        return cached
+    (answer,) = await _answers(prompt, 1)
+    await _cache(prompt, sample, answer)
+    return answer
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a request: messages, or what the provider's client raised."""
-
-    messages: list[AIMessage] = field(default_factory=list)
-    error: Exception | None = None
-    is_overtaken: bool = False
-    """Whether it was not made, since meanwhile it has become known that the backend refuses such requests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request, which can be made from an event loop or from a thread."""
-
-    prompt: Prompt
-    bound: Runnable[LanguageModelInput, Any] | None
-    """The model held to a schema, or to calling a tool."""
-    held: Held | None
-    """To which of the two."""
-    n: int
-    backend: str
-    pause: float = 0.0
-    """Seconds to wait before it."""
-
-    @classmethod
-    def of(cls, prompt: Prompt, n: int, without: Collection[str]) -> Call:
-        """The request, without the parts that the backend does not take.
-
-        Raises:
-            NotImplementedError, TypeError, ValueError: LangChain's integration knows no schema, or no tools.
-        """
-        llm, messages, backend = prompt.llm, prompt.messages, backend_of(prompt.llm)
-        if "temperature" in without:
-            llm = llm.model_copy(update={"temperature": None})
-        if "system" in without:
-            messages = _without_system(messages)
-        held = prompt.held(without)
-        bound: Runnable[LanguageModelInput, Any] | None = None
-        if held == "tools":
-            bound = _limited(llm).bind_tools(prompt.tools, tool_choice="any")
-        elif held == "schema":
-            structured = llm.with_structured_output(prompt.schema or {}, method="json_schema", include_raw=True)
-            bound = _asking_part(structured)
-        return cls(replace(prompt, llm=llm, messages=messages), bound, held, n, backend)
-
-    async def amake(self) -> Outcome:
-        """Make it, awaiting the answer."""
-        prompt, messages = self.prompt, list(self.prompt.messages)
-        if self.pause:
-            await anyio.sleep(self.pause)
-        if self._is_overtaken():
-            return Outcome(is_overtaken=True)
-        try:
-            if self.bound is not None:
-                return _outcome([_message(await self.bound.ainvoke(messages, self._config()))])
-            if self.n == 1:
-                return _outcome([await prompt.llm.ainvoke(messages, self._config())])
-            return _outcome(_choices(await prompt.llm.agenerate([messages], n=self.n, **self._inherited())))
-        except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
-            return Outcome(error=error)
-
-    def make(self) -> Outcome:
-        """Make it, blocking the thread."""
-        messages = list(self.prompt.messages)
-        if self.pause:
-            time.sleep(self.pause)
-        if self._is_overtaken():
-            return Outcome(is_overtaken=True)
-        try:
-            if self.bound is not None:
-                return _outcome([_message(self.bound.invoke(messages, self._config()))])
-            return _outcome([self.prompt.llm.invoke(messages, self._config())])
-        except Exception as error:  # noqa: BLE001 - every provider raises kinds of its own
-            return Outcome(error=error)
-
-    def _is_overtaken(self) -> bool:
-        return self.held is not None and is_unable(self.held, self.backend)
-
-    def _config(self) -> RunnableConfig:
-        return {"run_name": self.prompt.agent}
-
-    def _inherited(self) -> dict[str, Any]:
-        """What `ainvoke` would take from the graph around it, for traces."""
-        from langchain_core.runnables.config import ensure_config
-
-        config = ensure_config(self._config())
-        return {name: config.get(name) for name in ("callbacks", "tags", "metadata", "run_name")}
+async def several_answers(prompt: Prompt, sample: int, n: int) -> list[AIMessage]:
+    """Up to n answers: those in the cache, then those of one request; none if the backend knows no `n`."""
+    cached: list[AIMessage] = []
+    while len(cached) < n and (answer := await _cached(prompt, sample + len(cached))) is not None:
+        cached.append(answer)
+    backend, wanted = backend_of(prompt.llm), n - len(cached)
+    if wanted < 2 or "n" in unsupported_by(backend) or not _knows_n(prompt.llm):
+        return cached
+    answers = (await _answers(prompt, wanted))[:wanted]
+    if len(answers) < wanted:
+        mark_unsupported("n", backend)
+    for number, answer in enumerate(answers, start=sample + len(cached)):
+        await _cache(prompt, number, answer)
+    return cached + answers
 
 
-def _outcome(messages: list[AIMessage]) -> Outcome:
-    """What a client takes for answers, unless the provider says that it broke off."""
-    if messages and messages[0].response_metadata.get("finish_reason") == "error" and not messages[0].text:
-        return Outcome(error=ValueError({"message": "The provider broke the answer off.", "code": 502}))
-    return Outcome(messages)
+async def _answers(prompt: Prompt, n: int) -> list[AIMessage]:
+    """The answers to a request, made with ever fewer parts until the server takes it; none if it takes no `n`.
 
-
-def _asking_part(structured: Runnable[LanguageModelInput, Any]) -> Runnable[LanguageModelInput, Any]:
-    """Of a model and the parser behind it the model, where LangChain puts them together as it does for most providers.
-
-    Answers are read elsewhere; in a trace the parser would be nine steps around every request.
+    What is found out holds for all later requests to the backend, but only once an answer has come: else it may have
+    been the prompt, and not a part of the request, that was refused.
     """
-    first = getattr(structured, "first", None)
-    asking: Runnable[LanguageModelInput, Any] = getattr(first, "steps__", {}).get("raw", structured)
-    return asking
+    backend = backend_of(prompt.llm)
+    async with first_alone(prompt.constraint(unsupported_by(backend)), backend, address_of(prompt.llm)):
+        without = set(unsupported_by(backend))
+        omissions: list[Omission] = []
+        while n == 1 or "n" not in without:
+            constraint = prompt.constraint(without)
+            try:
+                request = Request.of(prompt, n, without)
+            except (NotImplementedError, TypeError, ValueError):  # LangChain's integration does not know it
+                if constraint is None:
+                    raise
+                mark_unsupported(constraint, backend)
+                without.add(constraint)
+                continue
+            outcome = await send_repeatedly(request)
+            if outcome is None:
+                without |= unsupported_by(backend)
+                continue
+            answers = outcome.messages
+            if not answers:
+                omissions.append(_omission(prompt, outcome.error, constraint, n, without))
+            else:
+                answers = _out_of_reasoning(answers, prompt) if constraint == "schema" else answers
+                use = _use(answers[0], constraint)
+                if use != "as asked" and constraint is not None:
+                    omissions.append(Omission(constraint))
+                if use != "none":
+                    mark_answered(omissions, backend)
+                    if use == "as asked":
+                        mark_supported(prompt.parts(n, without), backend)
+                    return answers
+            without.add(omissions[-1].part)
+    return []
 
 
-def _message(answer: Any) -> AIMessage:
-    """The model's own message: LangChain's structured output has it beside what it has parsed."""
-    message: AIMessage = answer["raw"] if isinstance(answer, dict) else answer
-    return message
+def _omission(
+    prompt: Prompt, error: Exception | None, constraint: Constraint | None, n: int, without: set[str]
+) -> Omission:
+    """What to leave out after an error.
+
+    Raises:
+        LLMError: that would not help.
+    """
+    error = error or ValueError("the provider's client gives no answer and no error")
+    refusal = refusal_of(error, prompt.parts(n, without), backend_of(prompt.llm))
+    if refusal is not None and refusal.parts:
+        return Omission(refusal.parts[0], refusal)
+    if refusal is None and not (is_connection_failure(error) or is_filter(error)):
+        part = "n" if n > 1 and isinstance(error, (TypeError, ValueError)) else constraint
+        if part is not None:  # the client cannot ask for it, or make an answer of what came
+            return Omission(part, is_guess=part != "n")
+    raise request_failure(error, prompt.llm, prompt.agent) from harmless(error, prompt.llm)
 
 
-def _choices(result: LLMResult) -> list[AIMessage]:
-    return [generation.message for generation in result.generations[0]]  # type: ignore[union-attr,misc]  # chat's
+def _use(answer: AIMessage, constraint: Constraint | None) -> str:
+    """Of what use an answer is: "as asked", "for its words" in place of a call of a tool, or "none".
+
+    What a model says in place of a call is its answer, and it is not asked for calls again. If that has no end it is
+    no answer, but has to be paid for. Nor is an empty one where the model should keep to a schema: some servers then
+    lose it.
+    """
+    if constraint == "tools" and not (answer.tool_calls or answer.invalid_tool_calls):
+        return "none" if is_cut_off(answer) else "for its words"
+    if constraint == "schema":
+        said = answer.text.strip() or answer.tool_calls or answer.additional_kwargs.get("refusal")
+        return "as asked" if said or is_cut_off(answer) or is_filtered(answer) else "none"
+    return "as asked"
 
 
-def _limited(llm: BaseChatModel) -> BaseChatModel:
-    """The model with a limit to the length of its answers, where it has a setting for it, and none yet."""
-    unlimited = "max_tokens" in type(llm).model_fields and getattr(llm, "max_tokens", None) is None
-    return llm.model_copy(update={"max_tokens": LONGEST_CALL}) if unlimited else llm
+def _out_of_reasoning(answers: list[AIMessage], prompt: Prompt) -> list[AIMessage]:
+    """The answer that a server has put where thoughts belong: vLLM does so when a reasoning model is held to a schema.
+
+    It is the answer only if it is JSON with all that the schema requires: a thought is no answer.
+    """
+    answer, thought = answers[0], reasoning_of(answers[0])
+    if answer.text.strip() or answer.tool_calls or not thought:
+        return answers
+    value = strict_json(thought)
+    if not isinstance(value, dict) or not set((prompt.schema or {}).get("required", ())) <= value.keys():
+        return answers
+    metadata, usage = answer.response_metadata, answer.usage_metadata
+    return [AIMessage(thought, response_metadata=metadata, usage_metadata=usage)]
 
 
-def _without_system(messages: Messages) -> list[BaseMessage]:
-    """The same words without a system message: its words stand before the user's first."""
-    from langchain_core.messages import HumanMessage, SystemMessage
+async def _cached(prompt: Prompt, sample: int) -> AIMessage | None:
+    """An answer of an earlier request."""
+    usage, key = prompt.usage, _cache_key(prompt, sample)
+    if usage is None or usage.cache is None or key is None:
+        return None
+    found = await usage.cache.alookup(*key)
+    if not found or not isinstance(found[0], ChatGeneration) or not isinstance(found[0].message, AIMessage):
+        return None
+    usage.record_cached(prompt.agent)
+    return found[0].message
 
-    instructions = "\n\n".join(str(message.text) for message in messages if isinstance(message, SystemMessage))
-    others = [message for message in messages if not isinstance(message, SystemMessage)]
-    if others and isinstance(others[0], HumanMessage):
-        return [HumanMessage(f"{instructions}\n\n{others[0].text}"), *others[1:]]
-    return [HumanMessage(instructions), *others]
+
+async def _cache(prompt: Prompt, sample: int, answer: AIMessage) -> None:
+    """Keep an answer, unless it may come out better the next time."""
+    usage, key = prompt.usage, _cache_key(prompt, sample)
+    if usage is not None and usage.cache is not None and key is not None and is_whole(answer):
+        await usage.cache.aupdate(*key, [ChatGeneration(message=answer)])
+
+
+def _cache_key(prompt: Prompt, sample: int) -> tuple[str, str] | None:
+    if prompt.usage is None or prompt.usage.cache is None:
+        return None
+    return answer_key(prompt.llm, prompt.messages, schema=prompt.schema, tools=prompt.tools, sample=sample)
+
+
+def _knows_n(llm: BaseChatModel) -> bool:
+    return "n" in type(llm).model_fields and not getattr(llm, "streaming", False)

@@ -1,4 +1,4 @@
-"""What a run's neurons have cost so far, kept on disk: a run that is killed and started again goes on counting."""
+"""What a run asks, written down request by request, so that one that is killed and started again goes on counting."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from neuronscope.locks import Lock
 
 _COLUMNS = (
     "neuron TEXT, agent TEXT, requests INT, answers INT, cached INT, "
-    "input_tokens INT, output_tokens INT, dollars REAL, counted INT"
+    "input_tokens INT, output_tokens INT, dollars REAL, counted INT, cached_input_tokens INT"
 )
-_NAMES = "neuron, agent, requests, answers, cached, input_tokens, output_tokens, dollars, counted"
+_NAMES = _COLUMNS.replace(" TEXT", "").replace(" INT", "").replace(" REAL", "")
 _ALL = f"(SELECT {_NAMES} FROM requests UNION ALL SELECT {_NAMES} FROM merged)"
 """The requests of this folder's own processes, and those of the shards that were merged into it."""
-
 _SUMS = (
     "sum(requests), sum(answers), sum(cached), sum(input_tokens), sum(output_tokens), "
-    "CASE WHEN count(*) = count(dollars) THEN sum(dollars) END, min(counted)"  # NULL is "not known"
+    "CASE WHEN count(*) = count(dollars) THEN sum(dollars) END, "  # NULL is "not known"
+    "min(counted), coalesce(sum(cached_input_tokens), 0)"
 )
 
 
-class Entry(NamedTuple):
+class UsageRecord(NamedTuple):
     """What one agent has asked, or one request of it."""
 
     agent: str
@@ -38,9 +38,11 @@ class Entry(NamedTuple):
     """None if it is not known."""
     counted: int = True
     """Whether the provider said how many tokens it took."""
+    cached_input_tokens: int = 0
+    """Of the prompts' tokens those that the provider had in its cache."""
 
 
-class Ledger:
+class UsageLog:
     """Every request of every neuron of a run, in an SQLite file.
 
     Args:
@@ -59,22 +61,25 @@ class Ledger:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(f"CREATE TABLE IF NOT EXISTS requests ({_COLUMNS})")
             self._database.execute(f"CREATE TABLE IF NOT EXISTS merged (shard TEXT, {_COLUMNS})")
+            columns = [row[1] for row in self._database.execute("PRAGMA table_info(requests)")]
+            if "cached_input_tokens" not in columns:  # begun by an earlier version
+                self._database.execute("ALTER TABLE requests ADD COLUMN cached_input_tokens INT")
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
-    def page(self, neuron: str) -> Page:
+    def of(self, neuron: str) -> NeuronLog:
         """The part of one neuron."""
-        return Page(self, neuron)
+        return NeuronLog(self, neuron)
 
-    def add(self, neuron: str, entry: Entry) -> None:
+    def add(self, neuron: str, record: UsageRecord) -> None:
         """Write a request down.
 
         Raises:
             ResultError: the file cannot be written.
         """
-        self._execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (neuron, *entry))
+        self._execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (neuron, *record))
 
-    def read(self, neuron: str | None = None) -> list[Entry]:
+    def read(self, neuron: str | None = None) -> list[UsageRecord]:
         """What each agent has cost: for one neuron, or for all together.
 
         Raises:
@@ -84,20 +89,20 @@ class Ledger:
         rows = self._execute(
             f"SELECT agent, {_SUMS} FROM {_ALL} {which} GROUP BY agent", () if neuron is None else (neuron,)
         )
-        return [Entry(*row) for row in rows]
+        return [UsageRecord(*row) for row in rows]
 
-    def by_neuron(self) -> dict[str, list[Entry]]:
+    def by_neuron(self) -> dict[str, list[UsageRecord]]:
         """What each agent has cost, for every neuron.
 
         Raises:
             ResultError: the file cannot be read.
         """
-        found: dict[str, list[Entry]] = {}
-        for neuron, *entry in self._execute(f"SELECT neuron, agent, {_SUMS} FROM {_ALL} GROUP BY neuron, agent", ()):
-            found.setdefault(neuron, []).append(Entry(*entry))
+        found: dict[str, list[UsageRecord]] = {}
+        for neuron, *sums in self._execute(f"SELECT neuron, agent, {_SUMS} FROM {_ALL} GROUP BY neuron, agent", ()):
+            found.setdefault(neuron, []).append(UsageRecord(*sums))
         return found
 
-    def take_over(self, shard: str, costs: Mapping[str, Iterable[Entry]]) -> None:
+    def replace_shard(self, shard: str, costs: Mapping[str, Iterable[UsageRecord]]) -> None:
         """Count what a shard has cost in place of what was counted of it before.
 
         Args:
@@ -107,13 +112,13 @@ class Ledger:
         Raises:
             ResultError: the file cannot be written.
         """
-        rows = [(shard, neuron, *entry) for neuron, entries in costs.items() for entry in entries]
+        rows = [(shard, neuron, *record) for neuron, records in costs.items() for record in records]
         with self._lock:
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 with self._database:  # commits all of it or nothing
                     self._database.execute("DELETE FROM merged WHERE shard = ?", (shard,))
-                    self._database.executemany("INSERT INTO merged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                    self._database.executemany(f"INSERT INTO merged VALUES (?{', ?' * 10})", rows)
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
 
@@ -135,16 +140,16 @@ class Ledger:
         )
 
 
-class Page(NamedTuple):
-    """One neuron's part of a ledger."""
+class NeuronLog(NamedTuple):
+    """One neuron's part of a usage log."""
 
-    ledger: Ledger
+    log: UsageLog
     neuron: str
 
-    def add(self, entry: Entry) -> None:
+    def add(self, record: UsageRecord) -> None:
         """Write a request down."""
-        self.ledger.add(self.neuron, entry)
+        self.log.add(self.neuron, record)
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[UsageRecord]:
         """What each agent has cost so far."""
-        return self.ledger.read(self.neuron)
+        return self.log.read(self.neuron)

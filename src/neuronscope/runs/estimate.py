@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from neuronscope.interfaces import CountedSimulator
 from neuronscope.llm.addresses import address_of, is_here
+from neuronscope.llm.budget import price
 from neuronscope.llm.models import ROLES
-from neuronscope.llm.prices import price
 from neuronscope.resources import Resources
 from neuronscope.results import NeuronExplanation
 from neuronscope.runs import expectation

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from neuronscope.errors import ConfigurationError, ResultError
 from neuronscope.io import write_atomically
-from neuronscope.llm.usage_log import Ledger
+from neuronscope.llm.usage_log import UsageLog
 from neuronscope.results import NeuronExplanation
 from neuronscope.saved import SCHEMA_VERSION
 from neuronscope.types import Neuron
@@ -44,7 +44,7 @@ class RunFolder:
             self._lock.acquire(timeout=0)
             with TemporaryFile(dir=self.path / RESULTS):
                 pass  # results can be written
-            self.ledger = Ledger(self.path / "costs.sqlite")
+            self.usage_log = UsageLog(self.path / "costs.sqlite")
         except Timeout as error:
             raise ConfigurationError(
                 f"Another process is at work in {self.path}. Wait for it, stop it, or name another folder with out=."
@@ -62,7 +62,7 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.ledger.close()
+        self.usage_log.close()
         self._lock.release()
 
     @property

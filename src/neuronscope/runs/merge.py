@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronscope.errors import ConfigurationError, ResultError
-from neuronscope.llm.usage_log import Entry
+from neuronscope.llm.usage_log import UsageRecord
 from neuronscope.results import NeuronExplanation
 from neuronscope.runs.folder import RESULTS, RUN_FILE, RunFolder, differences_between, read_description
 from neuronscope.runs.shard import SHARDS, ShardFile, shard_folders
@@ -63,7 +63,7 @@ def merge_shards(out: str | Path, *others: str | Path, allow_missing: bool = Fal
         folder.continue_as({name: value for name, value in parts[0].run.items() if name != "schema_version"})
         chosen = _chosen(folder, parts)
         for part in parts:
-            folder.ledger.take_over(str(part.file.shard), part.costs)
+            folder.usage_log.replace_shard(str(part.file.shard), part.costs)
         for result in chosen:
             folder.save(result)
         return _all(folder)
@@ -78,7 +78,7 @@ class _Part:
     run: dict[str, Any]
     """Its `run.json`."""
     results: dict[Neuron, NeuronExplanation]
-    costs: dict[str, list[Entry]]
+    costs: dict[str, list[UsageRecord]]
 
     @property
     def content(self) -> object:
@@ -95,7 +95,7 @@ def _read(folder: Path) -> _Part:
         raise ResultError(f"{folder / RUN_FILE} is damaged. Delete it and run the shard again: it goes on.") from error
     neurons = [Neuron.parse(name) for name in file.neurons]
     with RunFolder(folder) as opened:
-        return _Part(folder, file, run, opened.saved(neurons), opened.ledger.by_neuron())
+        return _Part(folder, file, run, opened.saved(neurons), opened.usage_log.by_neuron())
 
 
 def _distinct(parts: Sequence[_Part]) -> list[_Part]:

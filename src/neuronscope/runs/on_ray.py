@@ -21,7 +21,7 @@ from neuronscope.exemplars.portable import portable
 from neuronscope.exemplars.store import ExemplarStore, open_store
 from neuronscope.interfaces import ExemplarSource, Subject
 from neuronscope.llm import Budget
-from neuronscope.llm.usage_log import Entry
+from neuronscope.llm.usage_log import UsageRecord
 from neuronscope.resources import Resources, open_resources
 from neuronscope.results import NeuronExplanation
 from neuronscope.runs.folder import RunFolder
@@ -147,10 +147,17 @@ def _count(result: NeuronExplanation, resources: Resources, folder: RunFolder | 
         resources.budget.spend(cost.tokens, cost.dollars)
     if folder is not None:
         for agent, row in result.usage.by_agent.items():
-            entry = Entry(
-                agent, row.requests, row.answers, row.cached, row.input_tokens, row.output_tokens, row.dollars
+            record = UsageRecord(
+                agent,
+                row.requests,
+                row.answers,
+                row.cached,
+                row.input_tokens,
+                row.output_tokens,
+                row.dollars,
+                cached_input_tokens=row.cached_input_tokens,
             )
-            folder.ledger.add(str(result.neuron), entry)
+            folder.usage_log.add(str(result.neuron), record)
 
 
 def _open(

@@ -105,9 +105,9 @@ def resume(folder: RunFolder, resources: Resources, neurons: Sequence[Neuron]) -
     folder.continue_as(provenance(resources.instruments()))
     budget = resources.budget
     if budget is not None and budget.carries_over(str(folder.path.resolve())):
-        for entry in folder.ledger.read():
-            counted = entry.input_tokens + entry.output_tokens
-            budget.spend(counted if entry.counted else None, entry.dollars)
+        for record in folder.usage_log.read():
+            counted = record.input_tokens + record.output_tokens
+            budget.spend(counted if record.counted else None, record.dollars)
     return folder.finished(neurons)
 
 

@@ -131,8 +131,8 @@ class Runner:
 
     async def _attempt(self, neuron: Neuron) -> NeuronExplanation:
         """Explain a neuron; what goes wrong with one, whatever it is, must not end a night's run of a thousand."""
-        page = None if self._folder is None else self._folder.ledger.page(str(neuron))
-        instruments = self._resources.instruments(page)
+        log = None if self._folder is None else self._folder.usage_log.of(str(neuron))
+        instruments = self._resources.instruments(log)
         self._display.started(neuron, instruments.usage)
         try:
             return await self._explain(neuron, instruments)

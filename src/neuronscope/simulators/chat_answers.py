@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from neuronscope.errors import LLMError
-from neuronscope.llm import loose_json
-from neuronscope.llm.answers import FENCE, is_cut_off, read_text, shortened
+from neuronscope.llm.answers import all_json, is_cut_off, read_text, shortened
 from neuronscope.types import SCALE
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-_JSON_START = re.compile(r"[\[{]")
 _NUMBER = re.compile(r"\d+")
 _STRENGTH = re.compile(r"\s*([-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(?:/\s*10\s*)?")
-_STRING = re.compile(r'"(?:\\.?|[^"\\])*(?:"|\Z)', re.DOTALL)
 _ENTRY = frozenset({"number", "token", "strength"})
 _SHORTEST_BEGINNING = 3
 """Characters that a text needs to stand for longer tokens."""
@@ -49,6 +46,14 @@ class Reading:
     """What is wrong if excerpts are missing from `strengths`, in words of ours; empty if none is missing."""
     details: str = ""
     """The beginning of the answer, for messages to people."""
+
+
+class TokenStrength(BaseModel):
+    """One entry of an answer: a token by number, text or both, and how strongly it activates, 0-10."""
+
+    number: Annotated[int | None, BeforeValidator(lambda value: _integer(value))] = None
+    token: Annotated[str | None, BeforeValidator(lambda value: value if isinstance(value, str) else None)] = None
+    strength: Annotated[float, BeforeValidator(lambda value: _strength(value))]
 
 
 class _Found(NamedTuple):
@@ -91,10 +96,13 @@ def _read_list(reading: Reading, place: int, entries: Sequence[Any], tokens: Seq
     strengths = np.zeros(len(tokens), dtype=np.float32)
     usable = 0
     for entry in entries:
-        strength = _strength(entry.get("strength")) if isinstance(entry, dict) else None
-        found = _Found([], False) if strength is None else _positions(entry, tokens)
+        try:
+            named = TokenStrength.model_validate(entry)
+        except ValidationError:
+            continue
+        found = _positions(named, tokens)
         for position in found.positions:
-            strengths[position] = max(strengths[position], strength or 0.0)
+            strengths[position] = max(strengths[position], named.strength)
         usable += bool(found.positions)
         reading.repaired += found.repaired
     reading.named += len(entries)
@@ -103,15 +111,15 @@ def _read_list(reading: Reading, place: int, entries: Sequence[Any], tokens: Seq
         reading.strengths[place] = strengths
 
 
-def _positions(entry: dict[str, Any], tokens: Sequence[str]) -> _Found:
+def _positions(entry: TokenStrength, tokens: Sequence[str]) -> _Found:
     """The token that an entry means: the numbered one if the text agrees or is absent, else the nearest with the text.
 
     Where no token has the text, tokens that begin with it have ("bank" for " banks"). Without a number, all tokens with
     the text are meant.
     """
-    number, text = _integer(entry.get("number")), entry.get("token")
+    number, text = entry.number, entry.token
     numbered = [number - 1] if number is not None and 1 <= number <= len(tokens) else []
-    if not isinstance(text, str):
+    if text is None:
         return _Found(numbered, repaired=False)
     if any(_same(text, tokens[position]) or _begins(text, tokens, position) for position in numbered):
         return _Found(numbered, repaired=False)
@@ -165,37 +173,14 @@ def _lists(answer: str, n_excerpts: int) -> tuple[dict[int, list[Any]], bool]:
     Besides the form asked for: the same within other objects or lists, entries or lists that say which `excerpt` they
     are about, and a bare list where only one excerpt was asked for.
     """
-    for value, was_cut_off in _values(answer):
+    for parsed in all_json(answer):
         lists: dict[int, list[Any]] = {}
-        for place, entries in _parts(value, 0 if n_excerpts == 1 else None):
+        for place, entries in _parts(parsed.value, 0 if n_excerpts == 1 else None):
             if 0 <= place < n_excerpts:
                 lists.setdefault(place, []).extend(entries)
         if lists:
-            return lists, was_cut_off
+            return lists, parsed.is_cut
     return {}, False
-
-
-def _values(answer: str) -> Iterator[tuple[Any, bool]]:
-    """The JSON values in an answer, repaired if need be, and whether they were cut off."""
-    for part in (*(fence[1] for fence in FENCE.finditer(answer)), answer):
-        end = 0
-        for found in _JSON_START.finditer(part):
-            start = found.start()
-            if start < end:
-                continue
-            try:
-                value, end = json.JSONDecoder().raw_decode(part, start)
-            except (ValueError, RecursionError):
-                mended = loose_json.loads(part[start:])
-                yield mended.value, mended.is_cut or not _is_balanced(part[start:])
-                break
-            yield value, False
-
-
-def _is_balanced(text: str) -> bool:
-    """Whether every bracket outside strings has its counterpart: if not, the text has been cut off."""
-    bare = _STRING.sub("", text)
-    return all(bare.count(opening) <= bare.count(closing) for opening, closing in ("{}", "[]"))
 
 
 def _parts(value: Any, place: int | None, depth: int = 0) -> Iterator[tuple[int, list[Any]]]:

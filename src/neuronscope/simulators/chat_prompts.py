@@ -12,7 +12,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from neuronscope.llm.fences import choose_fence, fenced
+from neuronscope.llm.marks import choose_fence, fenced
 
 _INSTRUCTIONS = """\
 You predict the activity of one neuron inside a language model. You are told what the neuron responds to. In text \
