@@ -27,14 +27,14 @@ FLOORS: list[set[str]] = [
     {"agents", "baselines"},
     {"graphs"},
     {"display"},
-    {"session", "resources", "explain", "evaluation", "server", "runs", "schemas"},
+    {"session", "resources", "explain", "evaluation", "server", "runs", "planning", "schemas"},
     {"neuronscope"},  # the public names
     {"cli", "experiments"},
     {"__main__"},
 ]
 """The rooms from the bottom up; rooms of one floor may use each other."""
 
-UPWARD = {("config", "session"), ("results", "display"), ("metrics", "display")}
+UPWARD = {("config", "session"), ("results", "display"), ("metrics", "display"), ("planning", "display")}
 """`Setup.open` gives a session, and a result shows itself: that of an explanation, and that of an evaluation."""
 
 

@@ -36,13 +36,13 @@ from .interfaces import Tap as Tap
 from .llm.budget import Budget as Budget
 from .metrics.table import Evaluation as Evaluation
 from .metrics.table import Measurement as Measurement
+from .planning.plan import Plan as Plan
 from .results import Attempt as Attempt
 from .results import Cluster as Cluster
 from .results import Excerpt as Excerpt
 from .results import Mode as Mode
 from .results import NeuronExplanation as NeuronExplanation
 from .runs.merge import merge_shards as merge_shards
-from .runs.plan import Plan as Plan
 from .runs.spec import RunSpec as RunSpec
 from .runs.spec import Selection as Selection
 from .session import Session as Session

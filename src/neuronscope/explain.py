@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from neuronscope.metrics.registry import AnyMetrics
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
-    from neuronscope.runs.plan import Plan
+    from neuronscope.planning.plan import Plan
     from neuronscope.runs.shard import AnyShard
     from neuronscope.runs.spec import RunSpec
 
@@ -272,7 +272,7 @@ async def aplan(
         ConfigurationError: the description is wrong, or its folder belongs to a run with other settings.
         NeuronScopeError: something cannot be found, loaded or reached.
     """
-    from neuronscope.runs.ahead import plan_ahead
+    from neuronscope.planning.ahead import plan_ahead
     from neuronscope.runs.spec import RunSpec
 
     if not isinstance(spec, Setup):

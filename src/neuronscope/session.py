@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from neuronscope.metrics.registry import AnyMetrics
     from neuronscope.metrics.table import Evaluation
     from neuronscope.neurons import Index
-    from neuronscope.runs.plan import Plan
+    from neuronscope.planning.plan import Plan
     from neuronscope.runs.shard import AnyShard
     from neuronscope.state import Instruments
 
@@ -332,7 +332,7 @@ class Session:
             ConfigurationError: an argument makes no sense, or `out` belongs to a run with other settings.
             NeuronScopeError: there is no such neuron; or the subject or the simulator failed.
         """
-        from neuronscope.runs.planning import make_plan
+        from neuronscope.planning.make import make_plan
 
         chosen = [self.neuron(each) for each in as_neurons(neurons)]
         with stopping_threads():

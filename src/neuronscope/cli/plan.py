@@ -9,7 +9,7 @@ import typer
 from neuronscope.cli.output import print_json
 
 if TYPE_CHECKING:
-    from neuronscope.runs.plan import Plan
+    from neuronscope.planning.plan import Plan
 
 PlanFlag = Annotated[
     bool,

@@ -13,7 +13,7 @@ from rich.text import Text
 from neuronscope.display.words import visible
 
 if TYPE_CHECKING:
-    from neuronscope.runs.plan import Plan
+    from neuronscope.planning.plan import Plan
 
 UNKNOWN = "unknown"
 """What stands where something cannot be known."""

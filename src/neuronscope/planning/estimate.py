@@ -11,13 +11,13 @@ from neuronscope.interfaces import CountedSimulator
 from neuronscope.llm.addresses import address_of, is_here
 from neuronscope.llm.budget import price
 from neuronscope.llm.models import ROLES
+from neuronscope.planning import expectation
+from neuronscope.planning.expectation import Shape, Tokens
+from neuronscope.planning.plan import Amounts
+from neuronscope.planning.speeds import Speeds, Timed
 from neuronscope.resources import Resources
 from neuronscope.results import NeuronExplanation
-from neuronscope.runs import expectation
-from neuronscope.runs.expectation import Shape, Tokens
-from neuronscope.runs.plan import Amounts
 from neuronscope.runs.prefetch import GROUP
-from neuronscope.runs.speeds import Speeds, Timed
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from neuronscope.arguments import integer
+from neuronscope.planning.estimate import Estimate, asking
+from neuronscope.planning.footprint import SCORING, files_of, gpu_memory, memory
+from neuronscope.planning.plan import Amounts, Plan
+from neuronscope.planning.speeds import Speeds, Stopwatch, Timed, measure_speeds, waiting_nodes, warm_up
 from neuronscope.resources import Resources
 from neuronscope.results import NeuronExplanation, Usage
-from neuronscope.runs.estimate import Estimate, asking
 from neuronscope.runs.folder import RUN_FILE, RunFolder
-from neuronscope.runs.footprint import SCORING, files_of, gpu_memory, memory
-from neuronscope.runs.plan import Amounts, Plan
 from neuronscope.runs.run import explain_many, resume
-from neuronscope.runs.speeds import Speeds, Stopwatch, Timed, measure_speeds, waiting_nodes, warm_up
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What a run will take, before it is paid for: `Plan`, computed by `neuronscope.runs.planning`."""
+"""What a run will take, before it is paid for: `Plan`, computed by `neuronscope.planning.make`."""
 
 from __future__ import annotations
 

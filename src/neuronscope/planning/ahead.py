@@ -14,10 +14,10 @@ from neuronscope.corpus.documents import Corpus
 from neuronscope.exemplars.collect import collect_exemplars, is_collected
 from neuronscope.exemplars.store import ExemplarStore
 from neuronscope.interfaces import ExemplarSource, Subject
+from neuronscope.planning.footprint import collection_bytes, store_bytes
+from neuronscope.planning.make import Before, make_plan
+from neuronscope.planning.plan import Plan
 from neuronscope.resources import Resources, as_subject, collection_arguments, open_resources, resolve_names
-from neuronscope.runs.footprint import collection_bytes, store_bytes
-from neuronscope.runs.plan import Plan
-from neuronscope.runs.planning import Before, make_plan
 from neuronscope.stopping import stopping_threads
 from neuronscope.subject.sites import common_site
 from neuronscope.types import Neuron
