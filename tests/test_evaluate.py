@@ -402,7 +402,7 @@ def test_the_documents_table_is_that_of_the_metrics_and_they_give_those_rows() -
 def test_a_result_is_evaluated_by_its_modes_with_its_own_neuron_and_settings() -> None:
     config = ns.ExplainConfig(heldout_top=5, heldout_random=3)
     modes = [Mode(BETTER_COLOURS), Mode(BETTER_ANIMALS)]
-    result = NeuronExplanation(BOTH, "explained", modes, provenance={"config": config.model_dump()})
+    result = NeuronExplanation(BOTH, "explained", modes, provenance={"config": config.model_dump() | {"gone": 1}})
     table = evaluated(result, None, ["correlation"])
     assert (table.neuron, table.explanations) == (BOTH, [BETTER_COLOURS, BETTER_ANIMALS])
     assert len(table.provenance["sequences"]["test"]) == 8

@@ -461,7 +461,7 @@ async def test_a_mode_that_fits_nothing_best_is_refined_on_everything():
 
 async def together(modes, proposals, config=None):
     """One round over several modes, each with candidates given by its representative."""
-    context = instruments(config=config or ExplainConfig(max_iterations=1, racing=False))
+    context = instruments(config=config or ExplainConfig(max_iterations=1, halving=False))
     exemplars = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
 
     async def agent(state, runtime):
@@ -482,7 +482,7 @@ async def test_a_candidate_counts_by_what_it_adds_to_all_modes_together():
     candidates = {COLOUR_MODE: [broad, narrow]}
     joint = await together([COLOUR_MODE, BETTER_ANIMALS], candidates)
     assert {mode.explanation for mode in joint} == {narrow, BETTER_ANIMALS}
-    alone = ExplainConfig(max_iterations=1, racing=False, objective="neuron")
+    alone = ExplainConfig(max_iterations=1, halving=False, objective="neuron")
     assert {mode.explanation for mode in await together([COLOUR_MODE, BETTER_ANIMALS], candidates, alone)} == {
         broad,
         BETTER_ANIMALS,
@@ -583,7 +583,7 @@ async def test_what_no_mode_explains_is_drafted_from_once_more():
     [
         (on("road"), None, 2),  # nor does the second draft explain it
         (BETTER_COLOURS, None, 2),  # nor is it another
-        (ANIMAL_MODE, ExplainConfig(max_iterations=0, draft_again=False), 1),
+        (ANIMAL_MODE, ExplainConfig(max_iterations=0, second_hypothesis=False), 1),
         (ANIMAL_MODE, ExplainConfig.paper(), 1),
     ],
 )

@@ -263,7 +263,7 @@ def answers(can_call):
 
 @pytest.mark.parametrize("can_call", [True, False], ids=["tools", "lists"])
 async def test_both_ways_of_writing_texts_lead_to_the_same_result(can_call):
-    config = ON.model_copy(update={"n_candidates": 2, "max_iterations": 1, "racing": False})
+    config = ON.model_copy(update={"n_candidates": 2, "max_iterations": 1, "halving": False})
     with fake_openai(answers(can_call)) as server:
         context = instruments(config=config, llm=server.model(), usage=(usage := UsageTracker()))
         agents = AGENTS | {"refinement": RefinementAgent()}

@@ -174,12 +174,17 @@ def _neuron(explanations: Explanations, neuron: AnyNeuron | None) -> Neuron:
 
 
 def _own_config(explanations: Explanations) -> ExplainConfig | None:
-    """The settings with which a result was made, so that its modes are measured on its own test set."""
+    """The settings with which a result was made, so that its modes are measured on its own test set.
+
+    Settings that this version does not have are left out: none of them says what the test set is.
+    """
     from pydantic import ValidationError
 
     saved = explanations.provenance.get("config") if isinstance(explanations, NeuronExplanation) else None
+    if not isinstance(saved, dict):
+        return None
     try:
-        return None if saved is None else ExplainConfig.model_validate(saved)
+        return ExplainConfig.model_validate({key: saved[key] for key in saved.keys() & ExplainConfig.model_fields})
     except ValidationError:
         return None
 

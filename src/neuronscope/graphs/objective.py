@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError
 from neuronscope.metrics.correlation import Correlation, pearson_rows
-from neuronscope.metrics.halving import race
+from neuronscope.metrics.halving import successive_halving
 from neuronscope.metrics.joint import fit_strengths
 from neuronscope.metrics.scorer import Predictions
 from neuronscope.results import Measured, Mode
@@ -99,12 +99,12 @@ async def _measure(
     neuron, scorer = state["neuron"], instruments.scorer
     sequences = await sequences_of(mode, state, instruments)
     seen = dict.fromkeys(texts, len(sequences))
-    if instruments.config.racing and mode is not None and mode.history and sequences:
+    if instruments.config.halving and mode is not None and mode.history and sequences:
         contest = await _Contest.of(mode, sequences, state, instruments, together)
         truth = [exemplar.activations for exemplar in await scorer.exemplars(neuron, sequences)]
-        standings = await race(contest.predict, texts, truth, await contest.reference())
-        seen = {text: standing.sequences for text, standing in zip(texts, standings, strict=True)}
-        finished = [text for text, standing in zip(texts, standings, strict=True) if standing.score is not None]
+        results = await successive_halving(contest.predict, texts, truth, await contest.reference())
+        seen = {text: result.sequences for text, result in zip(texts, results, strict=True)}
+        finished = [text for text, result in zip(texts, results, strict=True) if result.score is not None]
     else:
         finished = list(texts)
     scores = dict(zip(finished, await scorer.score(neuron, finished, sequences), strict=True))

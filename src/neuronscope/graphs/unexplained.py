@@ -29,7 +29,7 @@ async def unexplained_by(modes: Sequence[Mode], state: RefinementState, instrume
         NeuronScopeError: the simulator or the store failed.
     """
     config = instruments.config
-    if not config.draft_again or state.get("is_second") or any(mode.val_score is None for mode in modes):
+    if not config.second_hypothesis or state.get("is_second") or any(mode.val_score is None for mode in modes):
         return []
     neuron, ids, scorer = state["neuron"], state["exemplars"], instruments.scorer
     sequences, texts = ids.of("train"), [mode.explanation for mode in modes]
