@@ -114,7 +114,7 @@ async def test_scores_are_what_the_metric_gives_on_the_whole_test_set():
     predictions = await scorer.predict(BOTH, [mode.explanation for mode in x.modes], numbers)
     strengths = np.array([[mode.strength] for mode in x.modes])
     joint = np.concatenate([(strengths * prediction).max(axis=0) for prediction in predictions])
-    assert x.joint_score == pytest.approx(pearson(joint, await scorer.truth(BOTH, numbers)).value, abs=0.001)
+    assert x.joint_score == pytest.approx(pearson(joint, await scorer.ground_truth(BOTH, numbers)).value, abs=0.001)
 
 
 async def test_the_subset_score_counts_only_the_modes_own_exemplars_and_the_random_ones():

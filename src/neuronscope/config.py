@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FEW_ATOMS = 6
 """Up to this many atoms HDBSCAN has too few points: on six it finds what belongs together less often than linkage."""
 
-FIRING_SHARE = 0.25
+ACTIVATION_THRESHOLD = 0.25
 """A token counts as one on which the neuron is active above this share of its largest activation."""
 
 

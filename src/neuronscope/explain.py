@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from neuronscope import blocking
-from neuronscope.config import FIRING_SHARE, ExplainConfig, Progress, Setup
+from neuronscope.config import ACTIVATION_THRESHOLD, ExplainConfig, Progress, Setup
 from neuronscope.neurons import AnyNeuron, as_neurons, one_neuron
 from neuronscope.results import NeuronExplanation
 from neuronscope.stopping import stopping_threads
@@ -237,7 +237,7 @@ async def aevaluate(
     subject: AnySubject | None = None,
     llm: LLMs = "offline",
     config: ExplainConfig | None = None,
-    firing_share: float = FIRING_SHARE,
+    activation_threshold: float = ACTIVATION_THRESHOLD,
     n_bootstrap: int = 1000,
     seed: int = 0,
     **setup: Any,
@@ -258,9 +258,9 @@ async def aevaluate(
         llm: who judges detection, fuzzing and intruders beside the simulator and the embeddings, and writes the texts
             of "concept"; "offline" is nobody.
         config: sizes and seed of the held-out sets; None is the result's own, or else `ExplainConfig()`.
-        firing_share: a token fires above this share of the neuron's largest activation, 0 to 1.
+        activation_threshold: a token is active above this share of the neuron's largest activation, 0 to 1.
         n_bootstrap: draws behind each interval.
-        seed: seeds the draws, the near misses, the marks of "fuzzing" and the rounds of "intruder".
+        seed: seeds the draws, the hard negatives, the marks of "fuzzing" and the rounds of "intruder".
         setup: the other arguments of `explain_neuron`: corpus, store, base_url, budget, embeddings, simulator,
             cache_dir.
 
@@ -275,7 +275,7 @@ async def aevaluate(
         neuron,
         metrics,
         config=config,
-        firing_share=firing_share,
+        activation_threshold=activation_threshold,
         n_bootstrap=n_bootstrap,
         seed=seed,
     )

@@ -61,7 +61,7 @@ def choose_marks(texts: Iterable[str], runs: Iterable[str] = ()) -> Marks:
     return next(marks for marks in numbered if marks.opening not in everything and marks.closing not in everything)
 
 
-def activation_threshold(exemplars: Sequence[Exemplar]) -> float:
+def highlight_threshold(exemplars: Sequence[Exemplar]) -> float:
     """The activation above which a token counts as activating, for exemplars shown together."""
     return HIGHLIGHT_SHARE * _largest(exemplars)
 

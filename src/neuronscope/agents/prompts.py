@@ -18,10 +18,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from neuronscope.agents.highlighting import (
     Highlight,
     Marks,
-    activation_threshold,
     as_word,
     choose_marks,
     highlight,
+    highlight_threshold,
     highlights,
     marked_runs,
     visible,
@@ -163,13 +163,13 @@ def hypothesis_prompt(exemplars: Sequence[Exemplar], draft: int = 0, seed: int =
             own, so that drafts differ in what they notice.
         seed: seeds these orders.
     """
-    threshold = activation_threshold(exemplars)
+    threshold = highlight_threshold(exemplars)
     shown = drawn_for(draft, exemplars, seed)
     marks = choose_marks((visible(exemplar.text) for exemplar in shown), marked_runs(shown, threshold))
     lines = _excerpt_lines(shown, threshold, marks)
     fence = choose_fence("excerpts", lines)
     example = [_example(excerpt) for excerpt in _EXAMPLE_EXCERPTS]
-    example_lines = _excerpt_lines(example, activation_threshold(example), marks)
+    example_lines = _excerpt_lines(example, highlight_threshold(example), marks)
     system = _HYPOTHESIS.format(
         fence_open=fence.opening,
         fence_close=fence.closing,

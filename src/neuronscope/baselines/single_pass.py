@@ -11,9 +11,9 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from neuronscope.agents.highlighting import (
     Marks,
-    activation_threshold,
     choose_marks,
     highlight,
+    highlight_threshold,
     marked_runs,
     visible,
     without_marks,
@@ -98,7 +98,7 @@ def _read(answer: AIMessage, agent: str, marks: Marks) -> str:
 
 
 def _messages(exemplars: Sequence[Exemplar], shown: Sequence[Exemplar]) -> tuple[list[BaseMessage], Marks]:
-    threshold = activation_threshold(exemplars)
+    threshold = highlight_threshold(exemplars)
     marks = choose_marks((visible(exemplar.text) for exemplar in shown), marked_runs(shown, threshold))
     lines = numbered([highlight(exemplar, threshold, marks) for exemplar in shown])
     fence = choose_fence("excerpts", lines)

@@ -86,7 +86,7 @@ async def _gaps(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, state: NeuronS
     ):
         if not sequences:
             gaps.append(Failure(agent, NO_TEXT.format(what=what, split=split)))
-        elif not varies(await scorer.truth(neuron, sequences)):
+        elif not varies(await scorer.ground_truth(neuron, sequences)):
             gaps.append(Failure(agent, NO_VARIATION.format(what=what, split=split, n=len(sequences))))
     return gaps
 

@@ -220,7 +220,7 @@ async def strengths_of(
     if not sequences or not explanations:
         return [SCALE] * len(explanations)
     predicted = await pooled(explanations, neuron, sequences, instruments)
-    actual = await instruments.scorer.truth(neuron, sequences)
+    actual = await instruments.scorer.ground_truth(neuron, sequences)
     fitted = fit_strengths(predicted, normalise(actual, ids.maximum))
     seen = predicted.max(axis=1) >= LEAST_SEEN
     return [strength if is_seen else SCALE for strength, is_seen in zip(fitted, seen, strict=True)]

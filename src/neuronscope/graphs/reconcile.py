@@ -166,7 +166,7 @@ async def _improve_together(
     predicted = await pooled(texts, neuron, sequences, instruments)
     rows = np.zeros((len(modes), predicted.shape[1]))
     rows[present] = scaled(predicted, [strengths[place] for place in present])
-    truth = await instruments.scorer.truth(neuron, sequences)
+    truth = await instruments.scorer.ground_truth(neuron, sequences)
     (reached,) = correlations(rows.max(axis=0)[None], truth)
     improved = list(modes)
     for place in sorted(measured, key=lambda place: -sortable(modes[place].val_score)):
@@ -213,7 +213,7 @@ async def _needed(modes: list[Mode], state: RefinementState, instruments: Instru
     sequences = state["exemplars"].of("validation")
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
-    truth = await instruments.scorer.truth(state["neuron"], sequences)
+    truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
 
     async def reached(some: Sequence[Mode]) -> float:
         texts = [mode.explanation for mode in some]

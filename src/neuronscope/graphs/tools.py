@@ -23,7 +23,7 @@ from neuronscope.agents.prober import CAPTURE, CAPTURE_DESCRIPTION, CaptureArgum
 from neuronscope.errors import NeuronScopeError
 from neuronscope.exemplars.written import exemplars_of
 from neuronscope.graphs.objective import candidates_of, measure
-from neuronscope.metrics.stimuli import FIRING_SHARE
+from neuronscope.metrics.stimuli import ACTIVATION_THRESHOLD
 from neuronscope.results import Failure, Measured, ProbeText, sortable
 from neuronscope.state import Instruments, RefinementState
 from neuronscope.types import SCALE, Exemplar, normalise
@@ -77,7 +77,7 @@ def _probe_text(read: Exemplar, expected: bool, maximum: float) -> ProbeText:
     return ProbeText(
         text=read.text,
         expected=expected,
-        fired=level > FIRING_SHARE * SCALE,
+        fired=level > ACTIVATION_THRESHOLD * SCALE,
         token=read.tokens[int(np.argmax(levels))] if level > 0 else "",
         activation=round(level, 2),
     )

@@ -2,7 +2,7 @@
 
 from neuronscope.metrics.bootstrap import Estimate, Resampling
 from neuronscope.metrics.correlation import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
-from neuronscope.metrics.data import Material, Sequences
+from neuronscope.metrics.data import EvaluationData, Sequences
 from neuronscope.metrics.halving import RungResult, successive_halving
 from neuronscope.metrics.judge import Judge
 from neuronscope.metrics.registry import metric
@@ -13,8 +13,8 @@ __all__ = [
     "Correlation",
     "Estimate",
     "Evaluation",
+    "EvaluationData",
     "Judge",
-    "Material",
     "Measurement",
     "Resampling",
     "RungResult",
