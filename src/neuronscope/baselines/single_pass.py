@@ -56,10 +56,12 @@ class SinglePass:
         Raises:
             LLMError: the model cannot be reached, or its answer cannot be read.
         """
-        return Explained(sentences=await draft(1, self.name, neuron, exemplars, instruments))
+        return Explained(sentences=await write_sentences(1, self.name, neuron, exemplars, instruments))
 
 
-async def draft(n: int, agent: str, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments) -> list[str]:
+async def write_sentences(
+    n: int, agent: str, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments
+) -> list[str]:
     """Up to n different sentences that each explain the whole neuron.
 
     Each is a request of its own, to the model of the Hypothesis Agent; all but the first see a part of the exemplars.

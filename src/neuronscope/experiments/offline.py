@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from neuronscope.subject import LoadedSubject
 
 LOOKUP_EXEMPLARS = 100
-"""Train exemplars that the look-up tables are made of: the same that the built-in roles draft from."""
+"""Train exemplars that the look-up tables are made of: the same that the built-in roles read."""
 LIMITED = 10
 """Tokens of the limited look-up table: what fits into a sentence."""
 

@@ -59,11 +59,11 @@ async def score_explanations(
     response_format="content_and_artifact",
 )
 async def capture_activations(
-    texts: list[str], runtime: ToolRuntime[Instruments], near_misses: Sequence[str] = ()
+    texts: list[str], runtime: ToolRuntime[Instruments], hard_negatives: Sequence[str] = ()
 ) -> tuple[str, list[ProbeText]]:
     """Measure the neuron on texts; `CAPTURE_DESCRIPTION` says what comes of it."""
     state, subject = cast(RefinementState, runtime.state), runtime.context.subject
-    read = await asyncio.to_thread(exemplars_of, [*texts, *near_misses], subject, state["neuron"], MOST_TOKENS)
+    read = await asyncio.to_thread(exemplars_of, [*texts, *hard_negatives], subject, state["neuron"], MOST_TOKENS)
     ids = state.get("exemplars")
     maximum = ids.maximum if ids else max((float(one.activations.max(initial=0.0)) for one in read), default=0.0)
     measured = [_probe_text(one, one.sequence_id < len(texts), maximum) for one in read]
@@ -77,7 +77,7 @@ def _probe_text(read: Exemplar, expected: bool, maximum: float) -> ProbeText:
     return ProbeText(
         text=read.text,
         expected=expected,
-        fired=level > ACTIVATION_THRESHOLD * SCALE,
+        activated=level > ACTIVATION_THRESHOLD * SCALE,
         token=read.tokens[int(np.argmax(levels))] if level > 0 else "",
         activation=round(level, 2),
     )

@@ -2,7 +2,7 @@ r"""Conditions as English: the part of it that the hybrid simulator reads, and s
 
 It reads
 
-- quoted words, word parts and phrases: `fires on "predict", "oracle"`; a part that continues a word has a hyphen in
+- quoted words, word parts and phrases: `activates on "predict", "oracle"`; a part that continues a word has a hyphen in
   front, `"-ness"`; ` ending in "ness"` and `starting with "un"` speak of whole words;
 - what comes before: `"which" after "of" or "in"`, `the word after "the"`;
 - how strongly, for what follows up to the next such word: very strongly, strongly, moderately, weakly, faintly, barely;
@@ -170,7 +170,7 @@ def write(conditions: Iterable[Condition], opening: str = "This neuron activates
 
 def append(explanation: str, conditions: Iterable[Condition]) -> str:
     """The explanation in its own words, with conditions at its end."""
-    return write(conditions, opening=f"{explanation.rstrip(' .')}; it also fires")
+    return write(conditions, opening=f"{explanation.rstrip(' .')}; it also activates")
 
 
 def quotable(text: str) -> bool:

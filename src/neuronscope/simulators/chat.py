@@ -1,4 +1,4 @@
-"""A simulator that asks a chat model: no log-probabilities, only the tokens that it expects to fire, with strengths."""
+"""A simulator that asks a chat model: no log-probabilities, only the tokens that it expects to activate the neuron."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class _Call:
 
 
 class ChatSimulator:
-    """Predicts activations by asking a chat model which tokens fire, and how strongly.
+    """Predicts activations by asking a chat model which tokens activate the neuron, and how strongly.
 
-    The model sees excerpts as numbered tokens and names, by number and text, those that it expects to fire; the others
-    are 0. Where number and text disagree, the nearest token with this text counts; an entry that fits no token is
-    dropped. An excerpt that an answer leaves out or cuts short is asked for once more, alone. If that fails as well,
-    so does the call: silence where an answer is missing would make a score of nothing. Answers are remembered, so what
-    has been answered is not paid for again when the call is repeated.
+    The model sees excerpts as numbered tokens and names, by number and text, those that it expects to activate the
+    neuron; the others are 0. Where number and text disagree, the nearest token with this text counts; an entry that
+    fits no token is dropped. An excerpt that an answer leaves out or cuts short is asked for once more, alone. If that
+    fails as well, so does the call: zeros where an answer is missing would make a score of nothing. Answers are
+    remembered, so what has been answered is not paid for again when the call is repeated.
 
     One request holds one explanation, so an explanation's score does not depend on its rivals.
 

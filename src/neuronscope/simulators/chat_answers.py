@@ -1,4 +1,4 @@
-"""What chat models answer when asked which tokens fire, made into strengths: repaired, checked, and never guessed."""
+"""A chat model's answer about activating tokens, made into strengths: repaired, checked, and never guessed."""
 
 from __future__ import annotations
 

@@ -33,11 +33,11 @@ Array = NDArray[np.float32]
 NEIGHBOUR_THRESHOLD = 0.5
 """Cosine above which a word counts as a neighbour of a quoted word."""
 NEIGHBOUR_SHARE = 0.5
-"""A word of cosine 1 to a quoted word would fire at this share of the quoted word's strength."""
+"""A word of cosine 1 to a quoted word would activate at this share of the quoted word's strength."""
 CONTEXT_SHARE = 0.35
 """Weight of a token's left context beside its word when both are compared with a topic."""
 TOPIC_FLOOR, TOPIC_CEILING = 2.5, 5.5
-"""Standard deviations above the similarity of unrelated words where a topic starts to fire, and fires fully."""
+"""Standard deviations above the similarity of unrelated words where a topic starts to activate, and activates fully."""
 QUOTED_TOPIC_SHARE, EXAMPLES_TOPIC_SHARE = 0.25, 0.6
 """What a topic counts beside quoted words: little, since it mostly describes them; more if they are mere examples."""
 _UNRELATED = """
@@ -123,7 +123,7 @@ class HybridSimulator:
         return np.where(tokens.word_of >= 0, share * weight, 0.0).astype(np.float32)
 
     def _by_neighbours(self, parse: Parse, tokens: TokenFeatures) -> Array:
-        """What is not quoted, but close in meaning to a quoted word, fires a little."""
+        """What is not quoted, but close in meaning to a quoted word, activates a little."""
         quoted = _neighbourly(parse)
         if not quoted or not tokens.words:
             return np.zeros(len(tokens.contents), dtype=np.float32)

@@ -129,7 +129,7 @@ def _key(exemplar: Exemplar) -> _Key:
 
 
 def _stack(explanations: Sequence[str], exemplar: Exemplar, text: Text, found: dict[tuple[str, _Key], Array]) -> Array:
-    """The predictions of all explanations on one exemplar; a text that the simulator has no token for is silent."""
+    """The predictions of all explanations on one exemplar; zeros for a text that the simulator has no token for."""
     if not explanations or not text.token_ids:
         return np.zeros((len(explanations), len(exemplar.tokens)), dtype=np.float32)
     return text.project(np.stack([found[explanation, _key(exemplar)] for explanation in explanations]))
