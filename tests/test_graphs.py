@@ -499,10 +499,10 @@ async def test_an_attempt_has_its_own_score_and_that_of_all_modes_with_it():
 
 
 async def test_modes_that_have_become_one_are_merged():
-    one, twin = on("red", "green"), on("green", "red")
-    (mode,) = await together([one, twin], {}, ExplainConfig(max_iterations=0))
-    assert mode.representative in (one, twin)
-    alone = await together([one, twin], {}, ExplainConfig(max_iterations=0, objective="neuron"))
+    one, same = on("red", "green"), on("green", "red")
+    (mode,) = await together([one, same], {}, ExplainConfig(max_iterations=0))
+    assert mode.representative in (one, same)
+    alone = await together([one, same], {}, ExplainConfig(max_iterations=0, objective="neuron"))
     assert len(alone) == 2
 
 

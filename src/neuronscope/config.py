@@ -51,7 +51,7 @@ class ExplainConfig(Settings):
     """Make a second hypothesis, from train exemplars that no mode explains; with `objective="joint"` only, which drops
     modes that add nothing."""
     prompts: Literal["extended", "paper"] = "extended"
-    """What the agents are told: the rules of the paper's appendix F with a worked example, a list of the marked words
+    """The agents' prompts: the rules of the paper's appendix F with a worked example, a list of the marked words
     and advice on what the simulators read; or these rules alone, with every candidate an independent answer."""
     feedback: Literal["errors", "history"] = "errors"
     """What the Refinement Agent sees: the ranked history alone (paper, appendix F), or also the prediction errors."""
@@ -174,7 +174,7 @@ class Setup(Settings):
     """What predicts activations from explanations: transluce, prompted:<model>, chat, or hybrid, which needs no
     language model; auto is transluce on a GPU of 20 GB or more, else hybrid. In Python also a `Simulator`."""
     cache_dir: Path | None = None
-    """Where collected exemplars are kept; else in the user's cache folder."""
+    """Where collected exemplars are stored; else in the user's cache folder."""
     config: ExplainConfig = ExplainConfig()
     """Every other setting."""
 

@@ -68,7 +68,7 @@ def explain_neuron(
         embeddings: for the clustering: a name, LangChain embeddings, or "auto".
         simulator: what predicts activations from explanations: "transluce", "prompted:<model>", "chat", "hybrid",
             "auto" (see `resolve_simulator`), or a simulator.
-        cache_dir: where collected exemplars are kept; None is the user's cache folder.
+        cache_dir: where collected exemplars are stored; None is the user's cache folder.
         config: every other setting; None is `ExplainConfig()`.
         progress: whether to show what is going on; None shows it in a notebook and in a terminal. Or a function of
             your own: it is called with every `ProgressEvent`, in the event loop, so it should be quick. An exception
@@ -160,9 +160,9 @@ async def aexplain_neurons(
             rows of arrays and tables, with the columns "layer" and "neuron".
         subject: the model: anything `load_subject` takes, or a subject.
         out: the run's folder, made if it is missing; None keeps nothing.
-        checkpoints: where the steps of neurons under way are kept: "auto" is a file in `out`; a file; the URL of a
+        checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`; a file; the URL of a
             Postgres database; a LangGraph checkpointer; or None. Without it a neuron that was under way starts again,
-            from the answers that were kept.
+            from the cached answers.
         parallel: neurons under way at once.
         engine: `"local"`, or `"ray"` for the workers of a Ray cluster, each of which needs the store's folder and
             explains `parallel` neurons at once.

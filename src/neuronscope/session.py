@@ -273,8 +273,8 @@ class Session:
             neurons: which: `Neuron` objects, `(layer, index)`, `(layer, index, sign)`, or text such as `"9/740"`; also
                 rows of arrays and tables, with the columns "layer" and "neuron".
             out: the run's folder, made if it is missing; None keeps nothing.
-            checkpoints: where the steps of neurons under way are kept: "auto" is a file in `out`; a file; the URL of a
-                Postgres database; a LangGraph checkpointer; or None.
+            checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`; a file; the URL of
+                a Postgres database; a LangGraph checkpointer; or None.
             parallel: neurons under way at once.
             engine: `"local"`, or `"ray"` for the workers of a Ray cluster.
             progress: whether to show what is going on; or a function that gets every `ProgressEvent`.

@@ -23,7 +23,7 @@ CAPTURE_DESCRIPTION = """\
 Run texts of your own through the language model and read the neuron's activation at every token. Returns JSON: per \
 text `{tokens, activations}`, first those of `texts`, then those of `hard_negatives`, each in the order given; the \
 other sign counts as 0. Texts are cut at 256 tokens."""
-"""What a model is told about it."""
+"""The description that a model gets."""
 
 MOST_TEXTS = 16
 """Texts of one call at most, of either kind."""
@@ -66,7 +66,7 @@ class Written(NamedTuple):
 
 
 def capture_tool() -> dict[str, Any]:
-    """The tool as chat models are told of it: OpenAI's form, which LangChain turns into every provider's."""
+    """The tool as chat models get it: OpenAI's form, which LangChain turns into every provider's."""
     from langchain_core.utils.function_calling import convert_to_openai_function
 
     parameters = convert_to_openai_function(CaptureArguments)["parameters"]
@@ -107,7 +107,7 @@ def read_written(message: AIMessage, agent: str) -> Written:
     Left out are repetitions, also among the hard negatives, and sentences about the neuron, which are no texts to test.
 
     Raises:
-        LLMError: the model refused, said nothing, or no text that should activate the neuron can be read.
+        LLMError: the model refused, returned nothing, or no text that should activate the neuron can be read.
     """
     answer = _arguments(message) if message.invalid_tool_calls else read_text(message, agent)
     found = next((written for lists in _parses(answer) if (written := _clean(*lists)).texts), None)

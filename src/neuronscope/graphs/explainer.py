@@ -45,8 +45,8 @@ class Scored:
 async def score_explainer(explainer: Explainer, neuron: Neuron, instruments: Instruments) -> Scored:
     """Have one neuron explained, and score that on the exemplars on which `explain_neuron` scores its modes.
 
-    The explainer is not told which sequences are the test set. Of a neuron that is dead, or in train text never active,
-    it is not asked.
+    The explainer does not see which sequences are the test set. Of a neuron that is dead, or in train text never
+    active, it is not asked.
 
     Args:
         explainer: a baseline, or a method of one's own.

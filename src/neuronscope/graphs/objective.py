@@ -240,5 +240,5 @@ async def pooled(
 
 
 def correlations(rows: Floats, truth: Floats) -> list[float | None]:
-    """Pearson's r of each row with the truth; None where it cannot be measured."""
+    """Pearson's r of each row with the ground truth; None where it cannot be measured."""
     return [correlation.value for correlation in pearson_rows(rows, truth)]

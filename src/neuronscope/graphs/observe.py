@@ -60,7 +60,7 @@ async def observe(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronSt
 
 
 def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig) -> ExemplarIds:
-    """Ask the store which sequences to use: the top ones of each split, and random ones to hold against them.
+    """Ask the store which sequences to use: the top ones of each split, and random ones to compare with.
 
     The random ones are drawn with a seed made from `config.seed` and the split; none of them is a top one.
     """

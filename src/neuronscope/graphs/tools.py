@@ -28,8 +28,8 @@ from neuronscope.results import Failure, Measured, ProbeText, sortable
 from neuronscope.state import Instruments, RefinementState
 from neuronscope.types import SCALE, Exemplar, normalise
 
-SHOWN = ("explanation", "score", "constant", "sequences")
-"""What a model is told of an explanation."""
+SHOWN_FIELDS = ("explanation", "score", "constant", "sequences")
+"""The fields of a measured explanation that a model sees."""
 MOST_TOKENS = 256
 """Tokens of a text of one's own that are read."""
 
@@ -47,7 +47,7 @@ async def score_explanations(
     state = cast(RefinementState, runtime.state)
     measured = await measure(candidates_of(state, explanations), state, runtime.context)
     best = {one.explanation: one for one in sorted(measured, key=lambda one: sortable(one.score))}
-    scores = [{name: getattr(best[text], name) for name in SHOWN} for text in explanations]
+    scores = [{name: getattr(best[text], name) for name in SHOWN_FIELDS} for text in explanations]
     answer = {"sequences": max(one.sequences for one in measured), "scores": scores}
     return json.dumps(answer, ensure_ascii=False), measured
 

@@ -50,9 +50,9 @@ _EXAMPLE_ANSWER: tuple[tuple[tuple[int, int], ...], ...] = (((5, 10), (9, 3)), (
 """The numbers and strengths of the activating tokens in the example."""
 
 
-def key(place: int) -> str:
-    """What the excerpt at a place, counted from 0, is called in an answer."""
-    return f"excerpt_{place + 1}"
+def key(index: int) -> str:
+    """What the excerpt at an index is called in an answer."""
+    return f"excerpt_{index + 1}"
 
 
 def chat_messages(explanation: str, excerpts: Sequence[Sequence[str]], complaint: str = "") -> list[BaseMessage]:
@@ -68,16 +68,16 @@ def chat_messages(explanation: str, excerpts: Sequence[Sequence[str]], complaint
     """
     shown = _excerpt_lines(excerpts)
     lines = [*shown, quoted(explanation), *_excerpt_lines(_EXAMPLE_EXCERPTS)]
-    data, told = choose_fence("excerpts", lines), choose_fence("explanation", lines)
+    excerpts_fence, explanation_fence = choose_fence("excerpts", lines), choose_fence("explanation", lines)
     instructions = _INSTRUCTIONS.format(
-        excerpts_open=data.opening,
-        excerpts_close=data.closing,
-        explanation_open=told.opening,
-        explanation_close=told.closing,
+        excerpts_open=excerpts_fence.opening,
+        excerpts_close=excerpts_fence.closing,
+        explanation_open=explanation_fence.opening,
+        explanation_close=explanation_fence.closing,
     )
 
     def request(texts: Sequence[Sequence[str]], about: str) -> str:
-        blocks = (fenced(data, _excerpt_lines(texts)), fenced(told, [quoted(about)]))
+        blocks = (fenced(excerpts_fence, _excerpt_lines(texts)), fenced(explanation_fence, [quoted(about)]))
         return "\n".join((*blocks, _REQUEST.format(keys=_keys(len(texts)))))
 
     asked = request(excerpts, explanation)
@@ -101,7 +101,7 @@ def chat_schema(n_excerpts: int) -> dict[str, Any]:
         "required": ["number", "token", "strength"],
         "additionalProperties": False,
     }
-    keys = [key(place) for place in range(n_excerpts)]
+    keys = [key(index) for index in range(n_excerpts)]
     return {
         "title": "activating_tokens",
         "description": "The tokens that activate the neuron, for every excerpt.",
@@ -120,22 +120,22 @@ def quoted(text: str) -> str:
 
 def _excerpt_lines(excerpts: Sequence[Sequence[str]]) -> list[str]:
     lines = []
-    for place, tokens in enumerate(excerpts):
+    for index, tokens in enumerate(excerpts):
         numbered = " ".join(f"{number}:{quoted(token)}" for number, token in enumerate(tokens, start=1))
-        lines += [f"{key(place)}: {quoted(''.join(tokens))}", f"tokens: {numbered}"]
+        lines += [f"{key(index)}: {quoted(''.join(tokens))}", f"tokens: {numbered}"]
     return lines
 
 
 def _keys(n_excerpts: int) -> str:
-    names = [quoted(key(place)) for place in range(n_excerpts)]
+    names = [quoted(key(index)) for index in range(n_excerpts)]
     return f"the key {names[0]}" if len(names) == 1 else f"the keys {', '.join(names[:-1])} and {names[-1]}"
 
 
 def _example_answer() -> str:
     answer = {
-        key(place): [
+        key(index): [
             {"number": number, "token": tokens[number - 1], "strength": strength} for number, strength in activating
         ]
-        for place, (tokens, activating) in enumerate(zip(_EXAMPLE_EXCERPTS, _EXAMPLE_ANSWER, strict=True))
+        for index, (tokens, activating) in enumerate(zip(_EXAMPLE_EXCERPTS, _EXAMPLE_ANSWER, strict=True))
     }
     return json.dumps(answer)

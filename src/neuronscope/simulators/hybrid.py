@@ -62,7 +62,7 @@ class HybridSimulator:
 
     Args:
         embeddings: a LangChain embedding model for the semantic channel; by default MiniLM, loaded on first use.
-        capacity: how many texts' embeddings and how many exemplars are remembered.
+        capacity: how many texts' embeddings and how many exemplars are cached.
     """
 
     def __init__(self, embeddings: Embeddings | None = None, capacity: int = 20_000) -> None:
@@ -87,11 +87,11 @@ class HybridSimulator:
     def _simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Array]:
         parses = [read(explanation) for explanation in explanations]
         sequences = [self._features_of(exemplar.tokens) for exemplar in exemplars]
-        self._remember(text for parse in parses for text in _texts_of(parse))
+        self._embed_missing(text for parse in parses for text in _texts_of(parse))
         if any(parse.topic or _neighbourly(parse) for parse in parses):
-            self._remember(word for tokens in sequences for word in tokens.words)
+            self._embed_missing(word for tokens in sequences for word in tokens.words)
         if any(parse.topic for parse in parses):
-            self._remember(context for tokens in sequences for context in tokens.contexts)
+            self._embed_missing(context for tokens in sequences for context in tokens.contexts)
         predictions = []
         for tokens in sequences:
             check_stopped()
@@ -147,10 +147,10 @@ class HybridSimulator:
         return self._features[key]
 
     def _stack(self, texts: Sequence[str]) -> Array:
-        self._remember(texts)
+        self._embed_missing(texts)
         return np.stack([self._vectors[text] for text in texts])
 
-    def _remember(self, texts: Iterable[str]) -> None:
+    def _embed_missing(self, texts: Iterable[str]) -> None:
         """Embed what is not known yet, in one batch."""
         wanted = list(dict.fromkeys(texts))
         missing = [text for text in wanted if text not in self._vectors]
