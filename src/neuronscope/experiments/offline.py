@@ -1,4 +1,4 @@
-"""How well the built-in roles explain random neurons, layer by layer, beside a token look-up table.
+"""How well the built-in roles explain random neurons, layer by layer, compared with a token look-up table.
 
     python -m neuronscope.experiments.offline smollm2-135m --layers 5,9,19,29 --neurons 20 --out runs/offline
 
@@ -32,7 +32,7 @@ LIMITED = 10
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One neuron's explanation beside the look-up tables, on the same test set."""
+    """One neuron's explanation and the look-up tables, on the same test set."""
 
     explanation: ns.NeuronExplanation
     ten_tokens: float | None

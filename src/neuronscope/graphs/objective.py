@@ -209,7 +209,7 @@ def own_sequences(top: list[int], random: list[int], belongs: NDArray[np.bool_])
 async def strengths_of(
     explanations: Sequence[str], neuron: Neuron, ids: ExemplarIds, instruments: Instruments
 ) -> list[float]:
-    """The strength of each mode's explanation beside the others, fitted on train text (see `metrics.joint`).
+    """The strength of each mode's explanation together with the others, fitted on train text (see `metrics.joint`).
 
     An explanation that applies nowhere in that text keeps the simulator's own scale.
 

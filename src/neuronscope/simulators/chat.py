@@ -125,10 +125,10 @@ class ChatSimulator:
             return dict(self._tally)
 
     def counted_by(self, usage: UsageTracker) -> ChatSimulator:
-        """The same simulator, with the same memory, whose requests this tracker counts."""
-        twin = copy.copy(self)
-        twin._usage = usage
-        return twin
+        """The same simulator, with the same cache, whose requests this tracker counts."""
+        counted = copy.copy(self)
+        counted._usage = usage
+        return counted
 
     def simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Row]:
         """Predict every explanation on every exemplar: one `(n_explanations, seq_len)` array each, 0-10.

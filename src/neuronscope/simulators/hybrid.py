@@ -35,11 +35,12 @@ NEIGHBOUR_THRESHOLD = 0.5
 NEIGHBOUR_SHARE = 0.5
 """A word of cosine 1 to a quoted word would activate at this share of the quoted word's strength."""
 CONTEXT_SHARE = 0.35
-"""Weight of a token's left context beside its word when both are compared with a topic."""
+"""Weight of a token's left context, relative to its word, when both are compared with a topic."""
 TOPIC_FLOOR, TOPIC_CEILING = 2.5, 5.5
 """Standard deviations above the similarity of unrelated words where a topic starts to activate, and activates fully."""
 QUOTED_TOPIC_SHARE, EXAMPLES_TOPIC_SHARE = 0.25, 0.6
-"""What a topic counts beside quoted words: little, since it mostly describes them; more if they are mere examples."""
+"""What a topic counts relative to quoted words: little, since it mostly describes them; more if they are mere
+examples."""
 _UNRELATED = """
 time year people way day man thing woman life child world school state family student group country problem hand
 part place case week company system program question work government number night point home water room mother area
