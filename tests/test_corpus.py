@@ -139,10 +139,10 @@ def test_the_key_of_files_is_their_content_not_their_place_or_time(tmp_path: Pat
     assert open_corpus(first).key() != open_corpus(second).key()
 
 
-@pytest.mark.parametrize("name", ["missing.txt", "empty-folder", "table.csv"])
+@pytest.mark.parametrize("name", ["missing.txt", "empty-folder", "table.xlsx"])
 def test_a_path_with_nothing_to_read_is_refused_with_what_would_do(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty-folder").mkdir()
-    (tmp_path / "table.csv").write_text("a,b")
+    (tmp_path / "table.xlsx").write_text("a,b")
     with pytest.raises(CorpusError, match=r"\.jsonl"):
         open_corpus(tmp_path / name)
 

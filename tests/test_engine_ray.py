@@ -27,7 +27,6 @@ from neuronscope.cluster import QUEUE, RayEngine, RayWorkers
 from neuronscope.exemplars import checkpoints, sharding
 from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.identity import identify
-from neuronscope.exemplars.progress import TokenProgress
 from neuronscope.exemplars.statistics_pass import FinishedChunks
 from neuronscope.subject.portable import portable
 from ray_shards import die, die_always, die_once, echo, name_device, refuse
@@ -148,7 +147,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     subject, told = Recording(folder), list[int]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collection, "CHUNK_SEQUENCES", 16)
-        patch.setattr(TokenProgress, "advance", lambda self, tokens: told.append(tokens))
+        patch.setattr("tqdm.auto.tqdm.update", lambda self, tokens: told.append(tokens))
         store = collect(subject, folder / "stores", RayEngine(num_gpus=GPU_SHARE, shard_size=2))
     return Run(subject, store, told)
 

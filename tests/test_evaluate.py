@@ -533,7 +533,7 @@ def test_a_real_neuron_is_evaluated_with_the_hybrid_simulator(smollm2: Any, real
 
 
 def test_written_texts_are_read_by_a_real_model_as_plain_text(smollm2: Any) -> None:
-    from neuronscope.exemplars.written import exemplars_of
+    from neuronscope.exemplars.texts import exemplars_of
 
     neuron = ns.Neuron(2, 7, sign=-1)
     texts = ["The red <|im_end|> house.", "", "A quiet road."]

@@ -25,8 +25,8 @@ from neuronscope.corpus import open_corpus, windows
 from neuronscope.exemplars import checkpoints
 from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars import write as writing
+from neuronscope.exemplars.partial_store import new_store_folder
 from neuronscope.exemplars.statistics_pass import Collection, chunks
-from neuronscope.exemplars.workplace import store_in_the_making
 from table_subject import TableSubject
 
 LETTERS = "?abcdefgh"
@@ -227,17 +227,17 @@ def test_what_a_call_left_that_was_killed_when_its_store_was_there_goes_with_the
 
 
 def test_what_killed_writers_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
-    workplace = tmp_path / "s.partial"
-    (workplace / "store.left").mkdir(parents=True)
-    (workplace / "store.left" / "mlp-0.safetensors").write_text("half")
-    (workplace / "left.tmp").mkdir()
-    (workplace / "left.tmp" / ".tmp0").write_text("half")
-    with store_in_the_making(workplace) as folder:
+    partial_folder = tmp_path / "s.partial"
+    (partial_folder / "store.left").mkdir(parents=True)
+    (partial_folder / "store.left" / "mlp-0.safetensors").write_text("half")
+    (partial_folder / "left.tmp").mkdir()
+    (partial_folder / "left.tmp" / ".tmp0").write_text("half")
+    with new_store_folder(partial_folder) as folder:
         (folder / "mlp-0.safetensors").write_text("being written")
-        checkpoints.Checkpoints(workplace, {}).clear()
+        checkpoints.Checkpoints(partial_folder, {}).clear()
         assert (folder / "mlp-0.safetensors").read_text() == "being written"
-        assert not (workplace / "store.left").exists()
-    assert not workplace.exists()
+        assert not (partial_folder / "store.left").exists()
+    assert not partial_folder.exists()
 
 
 @pytest.mark.parametrize("which", ["checkpoint", "layer", "sequences"])

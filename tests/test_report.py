@@ -360,15 +360,15 @@ def test_the_page_tells_what_was_written_and_what_the_neuron_did_on_it() -> None
     page = Page(tried_out().to_html())
     assert page.open == []
     for expected in (
-        "Generation: texts written from it that fire 50%",
+        "Generation: texts written from it that activate it 50%",
         "(3 probes)",
         "After 0 iterations, written from: This neuron activates when the text gives a reason.",
-        "should fire silent at “since” (1.2) It rained since noon.",
+        "should activate inactive at “since” (1.2) It rained since noon.",
         "Nothing was measured: The subject is out of memory.",
         "After 3 iterations",
-        "should fire fires at “because” (9.3) We stayed in because it rained.",
-        "should not fires at “since” (4.4) We have known her since 1990.",
-        "should fire silent (0.0) They left since nobody came.",
+        "should activate active at “because” (9.3) We stayed in because it rained.",
+        "should not active at “since” (4.4) We have known her since 1990.",
+        "should activate inactive (0.0) They left since nobody came.",
     ):
         assert "".join(expected.split()) in "".join(page.text.split())
     assert sum(attributes.get("class") == "nsc-surprise" for _, attributes in page.elements) == 3
@@ -589,7 +589,7 @@ def test_the_terminal_tells_the_generation_score_and_the_texts_that_it_counts() 
     (head,) = [line for line in lines if "Generation" in line]
     assert len(head) > head.index("Generation") > head.index("Subset")
     assert [line.split()[-1] for line in lines if "→" in line] == ["50%", "–"]
-    assert any("should not, fires at “since” (4.4)" in line and "known her since 1990" in line for line in lines)
+    assert any("should not, active at “since” (4.4)" in line and "known her since 1990" in line for line in lines)
     assert not any("noon" in line for line in lines), "written from an explanation that is no longer the mode's"
 
 

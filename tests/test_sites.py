@@ -16,7 +16,7 @@ import neuronscope as ns
 from neuronscope.corpus import Window
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.statistics_pass import Collection
-from neuronscope.exemplars.written import exemplars_of
+from neuronscope.exemplars.texts import exemplars_of
 from neuronscope.subject import sites
 from neuronscope.subject.capture import capture, visit
 from neuronscope.subject.sites import activations_at, check_neuron

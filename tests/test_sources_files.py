@@ -6,7 +6,6 @@ import bz2
 import gzip
 import json
 import lzma
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +72,6 @@ def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("not at all")
     with pytest.raises(CorpusError, match=r"a\.parquet cannot be read as Parquet"):
         texts(tmp_path / "a.parquet")
-
-
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_parquet(tmp_path / "a.parquet", [{"text": "one"}])
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(CorpusError, match=r"pip install 'neuronscope\[datasets\]'"):
-        texts(path)
 
 
 @pytest.mark.parametrize(

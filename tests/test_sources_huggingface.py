@@ -80,6 +80,53 @@ def test_a_folder_with_configurations_has_one_chosen_by_name(tmp_path: Path) -> 
         texts(f"hf:{tmp_path}")
 
 
+TABLE = 'text,n,source\n"Shells, by the sea",1,shore\n"two\nlines",x,\n,3,\n'
+"""The last record has no text, a number stands where a name did, and a field goes on over a line."""
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("shells.csv", TABLE),
+        ("shells.csv.gz", TABLE),
+        ("shells.tsv", TABLE.replace(", by", "; by").replace(",", "\t").replace("; by", ", by")),
+        ("shells.json", json.dumps([{"text": "Shells, by the sea", "source": "shore"}, {"text": "two\nlines"}])),
+    ],
+)
+def test_files_of_other_formats_are_read_by_datasets(tmp_path: Path, name: str, content: str) -> None:
+    data = content.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    (tmp_path / "README.md").write_text("---\nconfigs:\n- config_name: other\n  data_files: other.jsonl\n---\n")
+    expected = [Document("Shells, by the sea", "shore"), Document("two\nlines", "shells")]
+    assert list(open_corpus(tmp_path / name)) == list(open_corpus(f"hf:{tmp_path / name}")) == expected
+
+
+def test_the_key_of_such_a_file_is_its_content_and_the_field(tmp_path: Path) -> None:
+    for folder, content in (("a", "text\none\n"), ("b", "text\none\n"), ("c", "text\ntwo\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.csv").write_text(content)
+    a, b, c = (open_corpus(tmp_path / folder / "t.csv") for folder in "abc")
+    assert a.key() == b.key() != c.key()
+    assert open_corpus(tmp_path / "a" / "t.csv", text_field="text").key() != a.key()
+
+
+@pytest.mark.parametrize(("name", "content"), [("t.csv", 'text,n\n"open,1\n'), ("t.json", '[{"text":')])
+def test_a_damaged_file_of_another_format_is_named(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CorpusError, match=rf"{name} cannot be read"):
+        texts(tmp_path / name)
+
+
+def test_such_a_file_without_datasets_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    (tmp_path / "t.csv").write_text("text\none\n")
+    monkeypatch.setattr(metadata, "version", absent)
+    with pytest.raises(CorpusError, match=r"t\.csv needs the package datasets"):
+        open_corpus(tmp_path / "t.csv")
+
+
 def test_conversations_are_documents_with_turns(tmp_path: Path) -> None:
     record = {"conversation_id": "a string much longer than any turn", "conversation": CHAT}
     pq.write_table(pa.Table.from_pylist([record]), tmp_path / "train.parquet")
@@ -193,7 +240,7 @@ def test_what_a_dataset_does_not_have_is_named(folder: Path, query: str, words: 
 
 
 def test_a_folder_that_is_missing_or_has_no_data_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"There is no folder '\./absent'"):
+    with pytest.raises(CorpusError, match=r"There is no folder or file '\./absent'"):
         texts("hf:./absent")
     with pytest.raises(CorpusError, match="no data files"):
         texts(f"hf:{tmp_path}")

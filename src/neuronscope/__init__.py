@@ -11,7 +11,7 @@ import lazy_loader
 
 _load, _dir, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-if "IPython" in sys.modules:  # of tqdm's widgets, which libraries below import and nothing here needs
+if "IPython" in sys.modules:  # tqdm, ours and that of libraries, warns that there are no widgets; its bar is text
     filterwarnings("ignore", message="IProgress not found")
 
 

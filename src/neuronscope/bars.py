@@ -1,20 +1,38 @@
-"""Progress bars where the program runs: on standard error, or below a notebook's cell, with no widgets to install."""
+"""Progress bars of loops, which are tqdm's; and whether anybody can see one.
+
+A bar is drawn in a terminal and in a notebook, and nowhere else unless it is asked for. `TQDM_DISABLE` and tqdm's other
+variables count. In a notebook it is a widget where ipywidgets is installed, else a line of text.
+"""
 
 from __future__ import annotations
 
-import io
+import os
 import sys
-import time
-from collections.abc import Callable
-from importlib import import_module
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
-from rich.console import Console, RenderableType
-from rich.progress import Progress, ProgressColumn
+from rich.console import Console
 
-MIN_INTERVAL = 0.5
-"""Seconds between two pictures of a bar in a notebook: every one is a message to the browser."""
+_NOTEBOOK_INTERVAL = 0.5
+"""Seconds between two updates in a notebook: every one is a message to the browser, and of text is saved."""
+_UNSEEN_INTERVAL = 60.0
+"""Seconds between two updates of a bar that is asked for where it cannot be drawn over, as in a log."""
+
+
+class Bar(Protocol):
+    """What is used of tqdm's bar, which has no types of its own."""
+
+    total: float | None
+    """How much there is to do, if that is known; it may be corrected."""
+
+    def update(self, n: float = 1) -> None:
+        """Count so many more."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
 def in_notebook() -> bool:
@@ -23,7 +41,7 @@ def in_notebook() -> bool:
     return get_shell is not None and getattr(get_shell(), "kernel", None) is not None
 
 
-def place_of(show: bool | None) -> Literal["notebook", "terminal"] | None:
+def display_target(show: bool | None) -> Literal["notebook", "terminal"] | None:
     """Where something is shown, if it is: None shows it in a notebook and in a terminal, and nowhere else."""
     if show is False:
         return None
@@ -32,80 +50,27 @@ def place_of(show: bool | None) -> Literal["notebook", "terminal"] | None:
     return "terminal" if show or Console(stderr=True).is_terminal else None
 
 
-class NotebookPicture:
-    """What rich would draw in a terminal, below the notebook's cell, changed in place.
+def token_bar(description: str, n_tokens: int | None, show: bool | None) -> Bar:
+    """A bar that counts tokens.
 
     Args:
-        draw: makes the picture as it is now.
-    """
-
-    def __init__(self, draw: Callable[[], RenderableType]) -> None:
-        self._draw = draw
-        self._handle: Any = None
-        self._shown_at = 0.0
-
-    def show(self, interval: float = 0.0) -> None:
-        """Bring it up to date, unless that was done less than `interval` seconds ago."""
-        if time.monotonic() - self._shown_at < interval:
-            return
-        self._shown_at = time.monotonic()
-        page = jupyter().HTML(self._html())
-        if self._handle is None:
-            self._handle = jupyter().display(page, display_id=True)
-        else:
-            self._handle.update(page)
-
-    def _html(self) -> str:
-        console = Console(record=True, file=io.StringIO(), width=110, force_jupyter=False, color_system="truecolor")
-        console.print(self._draw())
-        form = '<pre style="line-height:1.25;overflow-x:auto">{code}</pre>'
-        return console.export_html(code_format=form, inline_styles=True)  # which escapes the text
-
-
-class Bar:
-    """A rich progress bar of one task, shown while it is entered.
-
-    Args:
-        columns: rich's; `task.fields` has what `fields` and `update` give.
         description: the line's beginning.
-        total: how much there is to do, if that is known.
+        n_tokens: tokens to come, if that is known.
         show: whether to draw; None draws in a terminal and in a notebook.
-        fields: what the columns show besides.
     """
+    from tqdm.auto import tqdm
 
-    def __init__(
-        self,
-        *columns: ProgressColumn,
-        description: str,
-        total: float | None,
-        show: bool | None,
-        **fields: Any,
-    ) -> None:
-        place = place_of(show)
-        self._progress = Progress(*columns, console=Console(stderr=True), disable=place != "terminal")
-        self._task = self._progress.add_task(description, total=total, **fields)
-        self._picture = NotebookPicture(lambda: self._progress) if place == "notebook" else None
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        if self._picture is not None:
-            self._picture.show()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-        if self._picture is not None:
-            self._picture.show()
-
-    def update(self, **changes: Any) -> None:
-        """Change what `rich.progress.Progress.update` can change: total, completed, advance, or a field."""
-        self._progress.update(self._task, **changes)
-        if self._picture is not None:
-            self._picture.show(MIN_INTERVAL)
-
-
-def jupyter() -> Any:
-    """IPython's display module, which leaves its functions untyped; in a kernel it has long been imported."""
-    return import_module("IPython.display")
+    target = display_target(show)
+    options: dict[str, Any]
+    if target is None:
+        options = {"disable": True}  # elsewhere left out, so that TQDM_DISABLE decides
+    elif target == "notebook":  # where standard error is on red; tqdm's own widgets avoid it too
+        options = {"file": sys.stdout, "mininterval": _NOTEBOOK_INTERVAL}
+    elif not sys.stderr.isatty():
+        options = {"mininterval": _UNSEEN_INTERVAL}
+    elif 0 in os.get_terminal_size(sys.stderr.fileno()):  # as of some that programs run in; tqdm would draw nothing
+        options = {"ncols": 80, "nrows": 24}
+    else:
+        options = {"dynamic_ncols": True}
+    bar: Bar = tqdm(desc=description, total=n_tokens, unit=" tokens", unit_scale=True, **options)
+    return bar

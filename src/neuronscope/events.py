@@ -44,8 +44,8 @@ class ProgressEvent:
 
 STEPS = {
     "observe": "drawing exemplars",
-    "hypothesis": "drafting what the exemplars have in common",
-    "decomposition": "splitting the drafts into single conditions",
+    "hypothesis": "writing hypotheses of what the exemplars have in common",
+    "decomposition": "splitting the hypotheses into single conditions",
     "clustering": "grouping the conditions into modes",
     "refine": "refining the modes",
     "conclude": "scoring on the test set",

@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -58,6 +58,16 @@ def _check_place(path: Path) -> None:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}. Name another place.") from error
 
 
+class _AboveBars(logging.StreamHandler[TextIO]):
+    """Writes a line above a progress bar, if there is one, and not at its end."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(self.stream):
+            super().emit(record)
+
+
 def prepare(*outputs: Path | None) -> None:
     """Before minutes of work: let the library say what it does, and make sure that its result can be written.
 
@@ -68,5 +78,5 @@ def prepare(*outputs: Path | None) -> None:
         if path is not None:
             _check_place(path)
     logger = logging.getLogger("neuronscope")
-    logger.handlers = [logging.StreamHandler(sys.stderr)]
+    logger.handlers = [_AboveBars(sys.stderr)]
     logger.setLevel(logging.INFO)

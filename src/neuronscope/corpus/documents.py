@@ -49,10 +49,10 @@ class Document:
             turns: pairs of role and content, in order.
             source: which part of the corpus it came from.
         """
-        said = tuple(Turn(role, content) for role, content in turns)
-        if not any(turn.content.strip() for turn in said):
+        spoken = tuple(Turn(role, content) for role, content in turns)
+        if not any(turn.content.strip() for turn in spoken):
             return cls("", source)
-        return cls("\n\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in said), source, said)
+        return cls("\n\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in spoken), source, spoken)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
 _CUTS_TRIED = 40
 """Places of a long text that are tried for a cut, of each kind."""
-_SEEN_AROUND = 256
+_CONTEXT_CHARACTERS = 256
 """Characters on either side that decide whether a cut changes the tokens there."""
 
 _log = logging.getLogger(__name__)
@@ -95,10 +95,10 @@ class _Cut(NamedTuple):
 
 
 def _cut(text: str, near: int, tokenizer: Any) -> _Cut:
-    window = range(near, max(near - 10_000, _SEEN_AROUND), -1)
+    window = range(near, max(near - 10_000, _CONTEXT_CHARACTERS), -1)
     spaces = (at for at in window if text[at] == " " and not (text[at - 1].isspace() or text[at + 1].isspace()))
     for at in [*islice(spaces, _CUTS_TRIED), *window[:_CUTS_TRIED]]:
-        left, right = text[at - _SEEN_AROUND : at], text[at : at + _SEEN_AROUND]
+        left, right = text[at - _CONTEXT_CHARACTERS : at], text[at : at + _CONTEXT_CHARACTERS]
         whole, before, behind, behind_space = _encode_texts([left + right, left, right, right[1:]], tokenizer)
         if before + behind == whole:
             return _Cut(at, at)
@@ -110,7 +110,7 @@ def _cut(text: str, near: int, tokenizer: Any) -> _Cut:
 
 
 def own_copy(tokenizer: Any) -> Any:
-    """A fast tokenizer's twin, for a thread of its own: padding, truncation and more are settings of the object.
+    """A copy of a fast tokenizer, for a thread of its own: padding, truncation and more are settings of the object.
 
     Whoever else uses the tokenizer in the meantime changes them, and a text would come out cut or padded. One that
     cannot be copied, or is no fast one, is returned as it is.
@@ -165,12 +165,12 @@ def _encode_turns(
                 tokenizer_kwargs={"verbose": False},
             )
     except TemplateError as error:
-        _say_refused(str(error))
+        _warn_refused(str(error))
         return None
     return ids[next((len(front) for front in fronts if tuple(ids[: len(front)]) == front), 0) :]
 
 
 @lru_cache(maxsize=64)
-def _say_refused(reason: str) -> None:
+def _warn_refused(reason: str) -> None:
     """Once for each reason: a dataset may have many such conversations."""
     _log.warning("The chat template refuses some conversations (%s); they are read as labelled text.", reason)

@@ -56,30 +56,30 @@ def _explanation(error: Exception, path: str, description: str) -> str:
         )
     if is_one(EmptyDatasetError, DataFilesNotFoundError):
         return f"{description} has no data files that datasets can read. Give a dataset of Parquet, JSON or text files."
-    said = f"{type(error).__name__}: {_words(error)}".rstrip(": ")
+    text = f"{type(error).__name__}: {_words(error)}".rstrip(": ")
     status = next((found for cause in causes if (found := _status(cause)) is not None), None)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return (
-            f"The Hugging Face Hub asks for fewer requests for {path} ({said}). Wait some minutes and call again"
+            f"The Hugging Face Hub asks for fewer requests for {path} ({text}). Wait some minutes and call again"
             f"{_RESUMED}; with an account (hf auth login) it allows more."
         )
     if status is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return (
-            f"The Hugging Face Hub cannot be reached for {path}: it has a fault of its own ({said}). Wait some minutes "
+            f"The Hugging Face Hub cannot be reached for {path}: it has a fault of its own ({text}). Wait some minutes "
             f"and call again{_RESUMED}."
         )
     if is_one(*_BROKEN_OFF) or any(type(cause).__name__ in _BROKEN_OFF_ELSEWHERE for cause in causes):
         return (
-            f"{description} broke off while it was read ({said}). Wait a little and call again{_RESUMED}. If it breaks "
+            f"{description} broke off while it was read ({text}). Wait a little and call again{_RESUMED}. If it breaks "
             "off at the same place, that file of the dataset is damaged."
         )
     if isinstance(error, ConnectionError | TimeoutError | _http_error()) or "LocalEntryNotFoundError" in words:
         return (
-            f"The Hugging Face Hub cannot be reached for {path} ({said}). Check the network, and that HF_HUB_OFFLINE "
+            f"The Hugging Face Hub cannot be reached for {path} ({text}). Check the network, and that HF_HUB_OFFLINE "
             f"is not set, and call again{_RESUMED}; or use text on this computer: a file, a folder, 'builtin'."
         )
     return (
-        f"{description} cannot be read ({said}). Check its name, configuration (?name=...), split (?split=...) and "
+        f"{description} cannot be read ({text}). Check its name, configuration (?name=...), split (?split=...) and "
         "files."
     )
 

@@ -1,4 +1,10 @@
-"""Text on this computer: text, JSONL and Parquet files, compressed or not, and folders of them."""
+"""Text on this computer: text, JSONL and Parquet files, compressed or not, and folders of them.
+
+Other formats, such as CSV, are read by the package `datasets` (see `corpus.huggingface`). These three are not: there a
+record without text, or with a number in its place, is a null that nobody notices; a bad line is not named by its
+number; a field that first appears after ten megabytes ends the reading; texts that look like dates become dates; lone
+surrogates are refused; a byte order mark is text; and 50 MB of JSONL take three times as long, and 400 MB of memory.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +26,9 @@ from neuronscope.corpus.records import SAMPLE_RECORDS, find_text_field, read_rec
 from neuronscope.errors import CorpusError
 
 _KINDS = (".txt", ".jsonl", ".parquet")
-_OTHER_DATA = {".json", ".csv", ".tsv", ".arrow", ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"}
+_OF_DATASETS = {".json", ".ndjson", ".csv", ".tsv", ".arrow"}
+"""Formats of the package `datasets` in which a single file can be text."""
+_OTHER_DATA = {*_OF_DATASETS, ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"}
 """What may well be text that a user believes to be read."""
 _ABOUT_THE_DATA = {"readme", "license", "licence", "notice", "copying", "citation", "changelog", "authors"}
 """Text files of these names are not what a folder is a corpus for."""
@@ -48,6 +56,12 @@ def open_path(path: Path, text_field: str | None = None) -> Corpus:
 
     compressed = any(_compression(file) for file in files)
     return Corpus(path.name, read, identity, None if compressed else sum(sizes))
+
+
+def is_for_datasets(path: Path) -> bool:
+    """Whether this is a file that the package `datasets` reads, and this module does not."""
+    with _reading(path):
+        return _suffix(path) in _OF_DATASETS and path.is_file()
 
 
 def digest_of_files(files: Iterable[Path], *more: str) -> str:
@@ -80,7 +94,8 @@ def _files(path: Path) -> list[Path]:
         )
     if _kind(path) is None:
         raise CorpusError(
-            f"{path} is neither .txt, .jsonl nor .parquet. Rename it if it holds such text, or convert it."
+            f"{path} is neither .txt, .jsonl nor .parquet, nor .json, .csv, .tsv or .arrow. Rename it if it holds such "
+            "text, or convert it."
         )
     return [path]
 
@@ -97,7 +112,8 @@ def _files_of_folder(folder: Path) -> list[Path]:
         )
     if others:
         _log.warning(
-            "Of the folder %s, %d files are not read, such as %s: a corpus is .txt, .jsonl and .parquet.",
+            "Of the folder %s, %d files are not read, such as %s: a folder is read for its .txt, .jsonl and .parquet. "
+            "Name such a file itself.",
             folder,
             len(others),
             others[0],
@@ -107,8 +123,12 @@ def _files_of_folder(folder: Path) -> list[Path]:
 
 def _kind(path: Path) -> str | None:
     """`".txt"`, `".jsonl"` or `".parquet"`, by a file's name, whether or not it is compressed."""
-    kind = Path(path.stem).suffix.lower() if _compression(path) else path.suffix.lower()
+    kind = _suffix(path)
     return kind if kind in _KINDS and not (kind == ".parquet" and _compression(path)) else None
+
+
+def _suffix(path: Path) -> str:
+    return (Path(path.stem) if _compression(path) else path).suffix.lower()
 
 
 def _compression(path: Path) -> str | None:
@@ -139,10 +159,11 @@ def _read(path: Path, text_field: str | None) -> Iterator[Document]:
 
 def read_jsonl(path: Path, text_field: str | None = None) -> Iterator[Document]:
     """Documents of a JSONL file, one record at a time; see `open_corpus`."""
-    return read_records(_records(path), text_field, str(path), _source(path), own_source=True)
+    return read_records(_records(path), text_field, str(path), source_of(path), own_source=True)
 
 
-def _source(path: Path) -> str:
+def source_of(path: Path) -> str:
+    """What a file's documents are called by: its name without its endings."""
     return Path(path.stem).stem if _compression(path) else path.stem
 
 
@@ -163,13 +184,9 @@ def _record(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def _read_parquet(path: Path, text_field: str | None) -> Iterator[Document]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise CorpusError(
-            f"Reading {path} needs the package pyarrow. Install it: pip install 'neuronscope[datasets]'."
-        ) from error
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
     with _reading(path):
         try:
             with ParquetFile(path, memory_map=True) as file:
@@ -194,7 +211,7 @@ def _rows(file: Any, text_field: str | None) -> Iterator[tuple[str, dict[str, An
 
 def _read_text(path: Path) -> Iterator[Document]:
     by_paragraph = _has_paragraphs(path)
-    source = _source(path)
+    source = source_of(path)
     paragraph: list[str] = []
     for line in _lines(path):
         if line.strip():

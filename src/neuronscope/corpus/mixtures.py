@@ -1,4 +1,8 @@
-"""Several corpora as one, each with its share."""
+"""Several corpora as one, each with its share.
+
+`datasets.interleave_datasets` draws the next document by chance, or takes turns: shares of documents, not of text. Here
+every beginning has the shares of characters that were asked for, and a source may be anything that is a corpus.
+"""
 
 from __future__ import annotations
 

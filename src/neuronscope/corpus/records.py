@@ -18,8 +18,8 @@ _SAMPLE_CHARACTERS = 10_000_000
 
 _USUAL_FIELDS = ("content", "body", "document", "article", "raw_content", "passage")
 """What datasets call the text, where it is not `TEXT_FIELD`; the first that is there goes before longer ones."""
-_ASKED = {"instruction", "prompt", "question", "query", "input"}
-_ANSWERED = {"output", "response", "answer", "completion", "solution", "chosen", "target"}
+_PROMPT_FIELDS = {"instruction", "prompt", "question", "query", "input"}
+_ANSWER_FIELDS = {"output", "response", "answer", "completion", "solution", "chosen", "target"}
 _CLEARLY_LONGER = 2.0
 """A field is the text if it has more than so many times the characters of any other field with prose."""
 
@@ -49,7 +49,7 @@ def read_records(
     """The documents of records, one at a time; a record with a null in place of its text is passed over.
 
     Args:
-        records: pairs of a place that an error can name, such as `"line 7"`, and the record.
+        records: pairs of a position that an error can name, such as `"line 7"`, and the record.
         text_field: the field that holds the text or the turns. None looks for it; see `find_text_field`.
         name: the file or dataset, for errors.
         source: the documents' source.
@@ -65,11 +65,11 @@ def read_records(
             return
         text_field = find_text_field([record for _, record in sample], name)
         remaining = chain(sample, remaining)
-    for place, record in remaining:
+    for position, record in remaining:
         if record.get(text_field, "") is None:
             continue
         own = record.get("source") if own_source else None
-        yield _document(record, text_field, own if isinstance(own, str) else source, f"{name}, {place}")
+        yield _document(record, text_field, own if isinstance(own, str) else source, f"{name}, {position}")
 
 
 def find_text_field(records: Sequence[Mapping[str, Any]], name: str) -> str:
@@ -107,7 +107,7 @@ def find_text_field(records: Sequence[Mapping[str, Any]], name: str) -> str:
     if not prose:
         raise CorpusError(f"{name}: {first} there is no field with text, only {sorted(fields)}. {remedy}")
     strings = {field.lower() for field in fields if any(_text(value) for value in values[field])}
-    is_two_sided = strings & _ASKED and strings & _ANSWERED
+    is_two_sided = strings & _PROMPT_FIELDS and strings & _ANSWER_FIELDS
     if is_two_sided or any(sizes[field] * _CLEARLY_LONGER >= sizes[prose[0]] for field in prose[1:]):
         raise CorpusError(f"{name}: {first} several fields have text, {sorted(strings)}; which is it? {remedy}")
     return prose[0]
@@ -125,8 +125,8 @@ def _sample(records: Iterator[tuple[str, Mapping[str, Any]]]) -> list[tuple[str,
     """The first records, no more of them than it takes to find the text."""
     sample: list[tuple[str, Mapping[str, Any]]] = []
     characters = 0
-    for place, record in records:
-        sample.append((place, record))
+    for position, record in records:
+        sample.append((position, record))
         characters += sum(len(value) for value in record.values() if isinstance(value, str))
         decided = record.get(TEXT_FIELD) is not None
         if decided or len(sample) == SAMPLE_RECORDS or characters > _SAMPLE_CHARACTERS:
@@ -178,7 +178,7 @@ def _words(content: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _document(record: Mapping[str, Any], text_field: str, source: str, place: str) -> Document:
+def _document(record: Mapping[str, Any], text_field: str, source: str, position: str) -> Document:
     value = record.get(text_field)
     text = _text(value)
     if text is not None:
@@ -186,7 +186,7 @@ def _document(record: Mapping[str, Any], text_field: str, source: str, place: st
     turns = turns_of(value)
     if turns is None:
         raise CorpusError(
-            f"{place}: no text in the field {text_field!r}; its fields are {sorted(record)}. Correct it, or name "
+            f"{position}: no text in the field {text_field!r}; its fields are {sorted(record)}. Correct it, or name "
             "another field: open_corpus(..., text_field='...'), or hf:...?text=... of a dataset."
         )
     return Document.conversation(turns, source)

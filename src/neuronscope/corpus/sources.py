@@ -11,7 +11,7 @@ from typing import Any
 
 from neuronscope.arguments import did_you_mean
 from neuronscope.corpus.documents import Corpus, Document, digest_of
-from neuronscope.corpus.local import open_path
+from neuronscope.corpus.local import is_for_datasets, open_path
 from neuronscope.corpus.mixtures import mixture, parse_mixture
 from neuronscope.errors import CorpusError
 
@@ -31,9 +31,10 @@ def open_corpus(corpus: Any, text_field: str | None = None) -> Corpus:
 
     Args:
         corpus: `"builtin"`; `"paper"`, which is FineWeb and LMSYS-Chat-1M, half and half (section 3.1);
-            the path of a `.txt`, `.jsonl` or `.parquet` file, or of a folder with such files; a Hugging Face dataset as
+            the path of a `.txt`, `.jsonl` or `.parquet` file, or of a folder with such files; the path of a `.csv`,
+            `.tsv`, `.json` or `.arrow` file; a Hugging Face dataset as
             `"hf:owner/name?name=...&split=...&revision=...&text=..."`, or a folder in one of its formats as
-            `"hf:./folder"`, both streamed; a mixture, from `mix` or as `"mix:0.5*hf:owner/name,0.5*builtin"`; an
+            `"hf:./folder"`, all streamed; a mixture, from `mix` or as `"mix:0.5*hf:owner/name,0.5*builtin"`; an
             iterable of strings or `Document`s; or a `Corpus`, which is returned as it is. An iterator or generator can
             be read once only: exemplars from it are collected, but no later call can recognise it.
         text_field: the field of records that holds the text.
@@ -48,7 +49,12 @@ def open_corpus(corpus: Any, text_field: str | None = None) -> Corpus:
     if isinstance(corpus, str) and (hint := did_you_mean(corpus, _NAMES)) and not Path(corpus).expanduser().exists():
         raise CorpusError(f"There is no corpus {corpus!r}.{hint} Or give the path of a file or folder that exists.")
     if isinstance(corpus, str | Path):
-        return open_path(Path(corpus).expanduser(), text_field)
+        path = Path(corpus).expanduser()
+        if is_for_datasets(path):
+            from neuronscope.corpus.huggingface import open_file
+
+            return open_file(path, text_field)
+        return open_path(path, text_field)
     if isinstance(corpus, Iterable) and not _has_no_order_of_texts(corpus):
         return _from_iterator(corpus) if isinstance(corpus, Iterator) else _from_iterable(corpus)
     raise CorpusError(

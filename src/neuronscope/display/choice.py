@@ -27,19 +27,19 @@ def watching(progress: Progress, neuron: Neuron) -> Iterator[Listener]:
             a listener takes the display's place.
         neuron: the neuron that is being explained.
     """
-    place = place_of(progress)
+    target = display_target(progress)
     if callable(progress):
         yield progress
-    elif place is None:
+    elif target is None:
         yield _ignore
     else:
-        with NotebookProgress(neuron) if place == "notebook" else GraphProgress(neuron) as display:
+        with NotebookProgress(neuron) if target == "notebook" else GraphProgress(neuron) as display:
             yield display
 
 
-def place_of(progress: Progress) -> Literal["notebook", "terminal"] | None:
+def display_target(progress: Progress) -> Literal["notebook", "terminal"] | None:
     """Where a run is shown, if it is: what takes the events itself takes the display's place."""
-    return None if callable(progress) else bars.place_of(progress)
+    return None if callable(progress) else bars.display_target(progress)
 
 
 def _ignore(event: ProgressEvent) -> None:

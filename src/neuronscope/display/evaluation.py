@@ -74,10 +74,10 @@ def notes(evaluation: Evaluation) -> list[str]:
     """What the stars mean, and what could not be had; the same remark once."""
     found: dict[str, list[str]] = {}
     for measurement in evaluation.measurements:
-        said = [measurement.note] if measurement.note else []
+        remarks = [measurement.note] if measurement.note else []
         if measurement.abstentions:
-            said.append(f"{measurement.abstentions} answers of {measurement.judge} could not be used")
-        for remark in said:
+            remarks.append(f"{measurement.abstentions} answers of {measurement.judge} could not be used")
+        for remark in remarks:
             found.setdefault(remark, []).append(measurement.metric.replace("_", " "))
     starred = [f"* {', '.join(dict.fromkeys(metrics))}: {remark}" for remark, metrics in found.items()]
     return starred + [f"{metric}: not measured, {reason}" for metric, reason in evaluation.unavailable.items()]
@@ -110,11 +110,11 @@ def render_table(evaluation: Evaluation) -> str:
     """The table for a notebook cell; every text is escaped."""
     columns = list(enumerate(evaluation.explanations, start=1))
     head = "".join(
-        f"<th{_side(place)}>{_safe(name)}</th>"
-        for place, name in enumerate(["metric", "judge", "negatives", "n", "baseline", *_heads(columns)])
+        f"<th{_side(column)}>{_safe(name)}</th>"
+        for column, name in enumerate(["metric", "judge", "negatives", "n", "baseline", *_heads(columns)])
     )
     body = "".join(
-        "<tr>" + "".join(f"<td{_side(place)}>{_safe(text)}</td>" for place, text in enumerate(line)) + "</tr>"
+        "<tr>" + "".join(f"<td{_side(column)}>{_safe(text)}</td>" for column, text in enumerate(line)) + "</tr>"
         for line in _lines(evaluation, columns)
     )
     listed = "".join(f"<li>{_safe(explanation)}</li>" for explanation in evaluation.explanations)

@@ -117,7 +117,7 @@ def tokens_of(excerpt: Excerpt) -> list[TokenView]:
 
 
 def strongest(tokens: list[TokenView]) -> list[TokenView]:
-    """The few tokens with the largest activations, strongest first; silent ones are left out."""
+    """The few tokens with the largest activations, strongest first; inactive ones are left out."""
     active = [token for token in tokens if token.shade > 0]
     return sorted(active, key=lambda token: -token.activation)[:STRONGEST_TOKENS]
 
@@ -155,14 +155,14 @@ def sparkline(mode: Mode) -> Sparkline | None:
     rise = (_SPARK_HEIGHT - 2 * _SPARK_MARGIN) / (high - low) if high > low else 0.0
     floor = _SPARK_HEIGHT - _SPARK_MARGIN if high > low else _SPARK_HEIGHT / 2
 
-    def place(position: int, score: float) -> tuple[float, float]:
+    def point_at(position: int, score: float) -> tuple[float, float]:
         return round(_SPARK_MARGIN + position * step, 1), round(floor - (score - low) * rise, 1)
 
     points = [
-        SparkPoint(*place(position, attempt.score), f"Iteration {attempt.iteration}: {number(attempt.score)}")
+        SparkPoint(*point_at(position, attempt.score), f"Iteration {attempt.iteration}: {number(attempt.score)}")
         for position, attempt in enumerate(history)
     ]
-    corners = [place(position, score) for position, score in enumerate(best_so_far(history))]
+    corners = [point_at(position, score) for position, score in enumerate(best_so_far(history))]
     return Sparkline(_SPARK_WIDTH, _SPARK_HEIGHT, points, " ".join(f"{x},{y}" for x, y in corners))
 
 

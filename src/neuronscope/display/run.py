@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from neuronscope.bars import NotebookPicture
-from neuronscope.display.choice import Progress as Wish
-from neuronscope.display.choice import place_of
+from neuronscope.display.choice import Progress as ProgressRequest
+from neuronscope.display.choice import display_target
 from neuronscope.display.costs import Cost
+from neuronscope.display.notebook import NotebookPicture
 from neuronscope.display.words import score, visible
 from neuronscope.events import NeuronProgress, ProgressEvent
 from neuronscope.llm.usage import UsageTracker
@@ -29,7 +29,7 @@ _SHOWN = 12
 """Neurons under way that are shown."""
 
 
-class Board:
+class RunDisplay:
     """Counts neurons, and shows them on standard error: what each is at, its modes and scores, cost and time left.
 
     In a notebook the same stands below the cell. Elsewhere every finished neuron is one line of the log.
@@ -39,12 +39,12 @@ class Board:
         progress: whether to draw; None draws in a terminal and in a notebook; or what every event is passed to.
     """
 
-    def __init__(self, total: int, progress: Wish = None) -> None:
+    def __init__(self, total: int, progress: ProgressRequest = None) -> None:
         console = Console(stderr=True)
         self._listener = progress if callable(progress) else None
-        place = place_of(progress)
-        self._notebook = NotebookPicture(self._picture) if place == "notebook" else None
-        self._show = place == "terminal"
+        target = display_target(progress)
+        self._notebook = NotebookPicture(self._picture) if target == "notebook" else None
+        self._show = target == "terminal"
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -66,7 +66,7 @@ class Board:
         """Neurons that were not begun because the budget was spent."""
         self._live = Live(console=console, transient=True, refresh_per_second=4, get_renderable=self._picture)
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> RunDisplay:
         if self._show:
             self._live.start()
         if self._notebook is not None:

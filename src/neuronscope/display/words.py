@@ -39,13 +39,13 @@ def share(value: float | None) -> str:
 
 def expectation(tried: ProbeText) -> str:
     """What a written text should do."""
-    return "should fire" if tried.expected else "should not"
+    return "should activate" if tried.expected else "should not"
 
 
 def outcome(tried: ProbeText) -> str:
-    """What the neuron did on a written text: `fires at "unknown" (7.2)`."""
+    """What the neuron did on a written text: `active at "unknown" (7.2)`."""
     peak = f" at “{visible(tried.token.strip() or tried.token)}”" if tried.token else ""
-    return f"{'fires' if tried.activated else 'silent'}{peak} ({number(tried.activation, 1)})"
+    return f"{'active' if tried.activated else 'inactive'}{peak} ({number(tried.activation, 1)})"
 
 
 def change(before: float | None, after: float | None) -> str:
@@ -67,7 +67,7 @@ def direction(before: float | None, after: float | None) -> Literal["up", "down"
 
 
 def level(activation: float) -> int:
-    """The step, 0-10, of an activation on the scale 0-10; what is not a number is silent."""
+    """The step, 0-10, of an activation on the scale 0-10; what is not a number is inactive."""
     if not math.isfinite(activation):
         return 0
     return min(10, max(0, round(activation)))

@@ -1,8 +1,8 @@
-"""Per-token activations: computed on demand by the subject, in batches, and kept for good.
+"""Per-token activations: computed on demand by the subject, in batches, and cached on disk.
 
-A store keeps no per-token activations of its own unless it is asked to (see `kept`): of millions, a few thousand are
-ever looked at. Those of one neuron
-lie in `activations/<site>-<n>/<its file name>.safetensors`: `ids` int32 (n,), `starts` int64 (n+1,) and `values`
+A store has no per-token activations of its own unless they were asked for (see `stored_activations`): of millions, a
+few thousand are ever looked at. Those of one neuron lie in
+`activations/<site>-<n>/<its file name>.safetensors`: `ids` int32 (n,), `starts` int64 (n+1,) and `values`
 float32, `max(sign * activation, 0)` of all tokens in turn; `digest` uint8, of these. A file that is
 damaged, or cannot be written, costs another forward pass and nothing else.
 """
@@ -56,7 +56,7 @@ def compute(
     for sequence_id, neurons in takers.items():
         deepest = max(neuron.layer for neuron in neurons)
         depths.setdefault(deepest, {})[sequence_id] = sequences[sequence_id]
-    found = {neuron: _room(ids, sequences) for neuron, ids in wanted.items()}
+    found = {neuron: _allocate(ids, sequences) for neuron, ids in wanted.items()}
     for group in depths.values():
         for batch in batches(group, BATCH_TOKENS):
             check_stopped()
@@ -64,7 +64,7 @@ def compute(
     return found
 
 
-def _room(ids: Collection[int], sequences: Mapping[int, Sequence[int]]) -> Activations:
+def _allocate(ids: Collection[int], sequences: Mapping[int, Sequence[int]]) -> Activations:
     """Where a neuron's activations will go.
 
     It is there before the forward passes begin: thousands of small arrays that are made between their large ones, and
@@ -84,7 +84,7 @@ def _compute_batch(
 ) -> None:
     from neuronscope.subject.capture import visit
 
-    def keep(point: HookPoint, activations: torch.Tensor) -> None:
+    def copy(point: HookPoint, activations: torch.Tensor) -> None:
         for row, sequence_id in enumerate(batch):
             for neuron in takers[sequence_id]:
                 if neuron.hook_point == point:
@@ -92,7 +92,7 @@ def _compute_batch(
                     found[neuron][sequence_id][:] = (own.float() * neuron.sign).clamp(min=0).cpu().numpy()
 
     points = sorted({neuron.hook_point for sequence_id in batch for neuron in takers[sequence_id]})
-    visit(subject, [sequences[sequence_id] for sequence_id in batch], points, keep)
+    visit(subject, [sequences[sequence_id] for sequence_id in batch], points, copy)
 
 
 def batches(sequences: Mapping[int, Sequence[int]], n_tokens: int) -> Iterator[list[int]]:
@@ -120,7 +120,7 @@ class ActivationCache:
         return self._known[neuron]
 
     def add(self, neuron: Neuron, found: Activations) -> None:
-        """Keep more of a neuron's activations, beside what other processes have kept in the meantime."""
+        """Add to a neuron's cached activations, and to what other processes have added in the meantime."""
         known = self.get(neuron)
         known.update(self._read(neuron))
         known.update(found)

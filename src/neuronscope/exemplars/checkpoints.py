@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from neuronscope.digests import digest
 from neuronscope.errors import StoreError
-from neuronscope.exemplars.workplace import sweep
+from neuronscope.exemplars.partial_store import sweep
 from neuronscope.io import OTHER_PLACE, writing
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronscope.arguments import integer, integers
+from neuronscope.bars import Bar, token_bar
 from neuronscope.cluster import RayEngine, ray_engine
 from neuronscope.corpus.documents import Corpus, Document
 from neuronscope.corpus.encoding import chat_format
@@ -25,7 +26,6 @@ from neuronscope.exemplars.checkpoints import Checkpoints
 from neuronscope.exemplars.frequency import THRESHOLD
 from neuronscope.exemplars.identity import folder_name, identify, require_unchanged
 from neuronscope.exemplars.layout import FORMAT, INFO_FILE
-from neuronscope.exemplars.progress import TokenProgress
 from neuronscope.exemplars.sampling import TopK, by_split
 from neuronscope.exemplars.statistics_pass import Collection, FinishedChunks, chunks
 from neuronscope.exemplars.store import ExemplarStore, open_store
@@ -122,8 +122,8 @@ def collect_exemplars(
     }
     root = Path(cache_dir).expanduser() if cache_dir is not None else cache_folder("stores")
     folder = root / folder_name(_key(settings))
-    workplace = folder.with_name(f"{folder.name}.partial")
-    checkpoints = Checkpoints(workplace, _key(settings) | {"batch_size": batch_size})
+    partial_folder = folder.with_name(f"{folder.name}.partial")
+    checkpoints = Checkpoints(partial_folder, _key(settings) | {"batch_size": batch_size})
     if not _is_store(folder):
         check_writable(root, f"{OTHER_PLACE}, with cache_dir= or the variable NEURONSCOPE_CACHE.")
         batch_tokens = batch_size * seq_len
@@ -135,7 +135,7 @@ def collect_exemplars(
             batch_tokens=batch_tokens,
             site=where.name if where.name == MLP or where.name not in site_names() else site_named(where.name),
         )
-        with TokenProgress("Collecting exemplars", n_tokens, opened.n_characters, progress) as bar:
+        with token_bar("Collecting exemplars", n_tokens, progress) as bar:
             stream = _read(opened, subject, seq_len, n_tokens, bar)
             collection = _gather(start, subject, stream, bar, checkpoints, cluster, save_at_end=keep_activations)
         require_unchanged(subject, identity, "while exemplars were collected")
@@ -152,23 +152,27 @@ def collect_exemplars(
         }
         strings = partial(token_strings, subject.tokenizer)
 
-        def keep(folder: Path) -> None:
+        def write_more(folder: Path) -> None:
             if keep_activations:
-                _keep(folder, collection, seq_len, batch_tokens, progress)
-                require_unchanged(subject, identity, "while activations were kept")
+                _write_activations(folder, collection, seq_len, batch_tokens, progress)
+                require_unchanged(subject, identity, "while activations were stored")
 
-        write_store(folder, workplace, info, collection.accumulators.values(), collection.pool, strings, keep)
+        write_store(
+            folder, partial_folder, info, collection.accumulators.values(), collection.pool, strings, write_more
+        )
     checkpoints.clear()  # those of a call, too, that was killed when its store was just there
     return open_store(folder).bind(subject)
 
 
-def _keep(folder: Path, collection: Collection, seq_len: int, batch_tokens: int, progress: bool | None) -> None:
-    from neuronscope.exemplars.keeping import write_kept
+def _write_activations(
+    folder: Path, collection: Collection, seq_len: int, batch_tokens: int, progress: bool | None
+) -> None:
+    from neuronscope.exemplars.write_activations import write_activations
 
     n_tokens = sum(len(each.token_ids) for each in collection.pool.sequences.values())
-    with TokenProgress("Keeping activations", n_tokens, None, progress) as bar:
+    with token_bar("Storing activations", n_tokens, progress) as bar:
         layers = collection.accumulators.values()
-        write_kept(folder, collection.subject, layers, collection.pool, seq_len, batch_tokens, bar.advance)
+        write_activations(folder, collection.subject, layers, collection.pool, seq_len, batch_tokens, bar.update)
 
 
 def _is_store(folder: Path) -> bool:
@@ -178,9 +182,7 @@ def _is_store(folder: Path) -> bool:
         return False
 
 
-def _read(
-    corpus: Corpus, subject: Subject, seq_len: int, n_tokens: int | None, bar: TokenProgress
-) -> Iterator[list[Window]]:
+def _read(corpus: Corpus, subject: Subject, seq_len: int, n_tokens: int | None, bar: Bar) -> Iterator[list[Window]]:
     """The corpus, or its first `n_tokens` tokens, in chunks; the bar learns how much is to come."""
     characters = tokens = 0
 
@@ -194,15 +196,18 @@ def _read(
     leading = getattr(subject, "leading_ids", None)
     for chunk in chunks(windows(counted(), subject.tokenizer, seq_len, n_tokens, leading)):
         tokens += sum(len(window.token_ids) for window in chunk)
-        bar.estimate(tokens, characters)
+        if corpus.n_characters and characters:
+            expected = tokens * corpus.n_characters / characters
+            bar.total = min(expected, n_tokens or expected)
         yield chunk
+    bar.total = tokens
 
 
 def _gather(
     start: Callable[[Subject], Collection],
     subject: Subject,
     stream: Iterator[list[Window]],
-    bar: TokenProgress,
+    bar: Bar,
     checkpoints: Checkpoints,
     cluster: RayEngine | None,
     *,
@@ -214,7 +219,7 @@ def _gather(
     if (found := checkpoints.load()) is not None:
         collection.restore(*found)
         finished = FinishedChunks.of(found[1])
-    bar.advance(collection.source_tokens.total())
+    bar.update(collection.source_tokens.total())
 
     def save() -> None:
         arrays, counts = collection.state()
@@ -229,10 +234,10 @@ def _gather(
     if cluster is not None:
         from neuronscope.exemplars.sharding import gather_on_ray
 
-        gather_on_ray(cluster, start, collection, rest, done, bar.advance)
+        gather_on_ray(cluster, start, collection, rest, done, bar.update)
     else:
         for number, chunk in rest:
-            collection.add_chunk(chunk, bar.advance)
+            collection.add_chunk(chunk, bar.update)
             done([number])
     if save_at_end:
         save()

@@ -101,7 +101,7 @@ def count(
     lengths: NDArray[np.int64],
     bin_shift: int,
     edges: NDArray[Any],
-    places: NDArray[np.int64],
+    offsets: NDArray[np.int64],
     counters: NDArray[np.int32],
 ) -> None:
     """Count tokens by bin.
@@ -118,7 +118,7 @@ def count(
         lengths: see there.
         bin_shift: the bits of a float32 that say nothing of its bin.
         edges: shape `(2, width)`, of the type of `bits`: from which magnitude tokens of each sign count.
-        places: shape `(2 * width,)`, a neuron's two signs side by side: where in `counters` the bin with number 0 would
+        offsets: shape `(2 * width,)`, a neuron's two signs side by side: where in `counters` bin 0 would
             be.
         counters: flat, added to.
     """
@@ -146,7 +146,7 @@ def count(
                     word &= word - np.uint64(1)
                     j = 8 * k + (np.int64(byte) ^ _FIRST_BYTE)
                     number = (np.int32(np.int32(row[j]) << np.int32(widen)) & _MAGNITUDE) >> np.int32(bin_shift)
-                    counters[places[2 * j + int(row[j] < 0)] + number] += 1
+                    counters[offsets[2 * j + int(row[j] < 0)] + number] += 1
 
 
 @_compiled

@@ -77,8 +77,8 @@ def count(activations: torch.Tensor, sign: int, lowest: torch.Tensor, counts: to
         bits = bits ^ torch.iinfo(bits.dtype).min  # the other sign's floats become negative integers
     bins = (bits >> shift).sub_(lowest.to(bits.dtype)).clamp_(-1, _DEPTH)
     own = N_BINS + 1
-    places = bins + torch.arange(1, len(lowest) * own, own, device=bins.device)
+    offsets = bins + torch.arange(1, len(lowest) * own, own, device=bins.device)
     found = torch.zeros((len(lowest), own), dtype=counts.dtype, device=counts.device)
     one = torch.ones(1, dtype=counts.dtype, device=counts.device)
-    found.view(-1).scatter_add_(0, places.flatten(), one.expand(places.numel()))
+    found.view(-1).scatter_add_(0, offsets.flatten(), one.expand(offsets.numel()))
     counts += found[:, 1:]

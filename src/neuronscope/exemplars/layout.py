@@ -10,7 +10,7 @@
                                     <s>/frequency, <s>/mean, <s>/maximum   float32 (width,)
                                     <s>/<split>/activations                float32 (width, k), strongest first, else 0
                                     <s>/<split>/sequences                  int32   (width, k), sequence ids, else -1
-  <site>-<n>.kept.safetensors     the same sequences' activations token by token, where they were asked for (see `kept`)
+  <site>-<n>.kept.safetensors     these sequences' activations token by token, if asked for (see `stored_activations`)
   sequences.parquet               the sequences that some list or random sample refers to (see `sequences`)
   activations/                    per-token activations that were computed later, a cache (see `activations`)
 ```
@@ -225,7 +225,7 @@ def layer_file(point: HookPoint) -> str:
     return f"{point.file_name}.safetensors"
 
 
-def kept_file(point: HookPoint) -> str:
+def activations_file(point: HookPoint) -> str:
     """The name of the file with the activations of a layer's listed sequences."""
     return f"{point.file_name}.kept.safetensors"
 
@@ -242,7 +242,7 @@ class LayerFile:
         return array
 
     def top(self, index: int, sign: int, split: Split) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Ids and largest activations of one neuron's top sequences, strongest first, without empty places."""
+        """Ids and largest activations of one neuron's top sequences, strongest first, without empty positions."""
         ids = self._file.get_slice(f"{sign:+d}/{split}/sequences")[index : index + 1][0]
         activations = self._file.get_slice(f"{sign:+d}/{split}/activations")[index : index + 1][0]
         return ids[ids >= 0], activations[ids >= 0]

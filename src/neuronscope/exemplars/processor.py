@@ -78,8 +78,8 @@ class Batch:
             beginnings[SIGNS.index(sign)] = bins.numpy()
         edges = (beginnings << frequency.SHIFT >> self._widen).astype(self._bits)
         counts = np.zeros((len(SIGNS), self._width, frequency.N_BINS), np.int32)
-        places = np.arange(0, counts.size, frequency.N_BINS).reshape(len(SIGNS), self._width) - beginnings
-        compiled.count(*self._reading, frequency.SHIFT, edges, places.T.ravel(), counts.reshape(-1))
+        offsets = np.arange(0, counts.size, frequency.N_BINS).reshape(len(SIGNS), self._width) - beginnings
+        compiled.count(*self._reading, frequency.SHIFT, edges, offsets.T.ravel(), counts.reshape(-1))
         return {sign: torch.from_numpy(counts[SIGNS.index(sign)]) for sign in lowest}
 
 

@@ -59,8 +59,8 @@ def strongest(values: NDArray[np.float32], n: int, then: NDArray[np.float32]) ->
 
 def draw_neurons(width: int, n: int, layer: int, sign: int, seed: int, site: str = MLP) -> list[int]:
     """N different neurons of a layer, each as likely as any other; dead ones too, so that they stand for the layer."""
-    place = f"{layer}" if site == MLP else f"{site}/{layer}"
-    generator = np.random.default_rng(_number(f"{seed}/neurons/{place}/{sign}"))
+    point = f"{layer}" if site == MLP else f"{site}/{layer}"
+    generator = np.random.default_rng(_number(f"{seed}/neurons/{point}/{sign}"))
     return [int(i) for i in generator.permutation(width)[:n]]
 
 

@@ -116,7 +116,7 @@ class Collection:
 
         Args:
             chunk: the sequences.
-            advance: told of each batch's number of tokens.
+            advance: called with each batch's number of tokens.
 
         Raises:
             CorpusError: the corpus has more sequences than a store can number.

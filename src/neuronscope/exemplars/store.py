@@ -15,10 +15,10 @@ from neuronscope.arguments import did_you_mean, integer
 from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
 from neuronscope.exemplars.identity import require_own
-from neuronscope.exemplars.kept import KeptFile
-from neuronscope.exemplars.layout import LayerFile, StoreFiles, kept_file, read_description
+from neuronscope.exemplars.layout import LayerFile, StoreFiles, activations_file, read_description
 from neuronscope.exemplars.sampling import draw, draw_neurons, draw_random, strongest
 from neuronscope.exemplars.sequences import SequenceFile
+from neuronscope.exemplars.stored_activations import StoredActivations
 from neuronscope.interfaces import Subject
 from neuronscope.locks import Lock
 from neuronscope.types import MLP, SPLITS, Exemplar, HookPoint, Neuron, Split
@@ -67,9 +67,9 @@ class ExemplarStore:
         self.subject: Subject | None = None
         """The model that computes activations on demand, if one is bound."""
         self._revision: Any = None
-        self._files = StoreFiles(self.path, records, tuple(map(kept_file, self._points)))
+        self._files = StoreFiles(self.path, records, tuple(map(activations_file, self._points)))
         self._layers: dict[HookPoint, LayerFile] = {}
-        self._kept: dict[HookPoint, KeptFile | None] = {}
+        self._stored: dict[HookPoint, StoredActivations | None] = {}
         self._cache = ActivationCache(self.path / "activations")
         self._one_at_a_time = Lock()
 
@@ -218,9 +218,9 @@ class ExemplarStore:
         self.prefetch({neuron: sequence_ids})
         known = self._cache.get(neuron)
         rows = [(int(sequence_id), self._sequences.row(sequence_id)) for sequence_id in sequence_ids]
-        kept = self._kept_of(neuron)
-        if kept is not None:
-            known = known | kept.get(neuron, [sequence_id for sequence_id, _ in rows])
+        stored = self._stored_of(neuron)
+        if stored is not None:
+            known = known | stored.get(neuron, [sequence_id for sequence_id, _ in rows])
         return [
             Exemplar(row.tokens, ids := row.token_ids, known[sequence_id][: len(ids)].copy(), sequence_id, row.source)
             for sequence_id, row in rows
@@ -258,27 +258,27 @@ class ExemplarStore:
                 self._cache.add(neuron, found)
 
     def _known_ids(self, neuron: Neuron) -> set[int]:
-        kept = self._kept_of(neuron)
-        return set(self._cache.get(neuron)) | (set() if kept is None else kept.ids(neuron))
+        stored = self._stored_of(neuron)
+        return set(self._cache.get(neuron)) | (set() if stored is None else stored.ids(neuron))
 
-    def _kept_of(self, neuron: Neuron) -> KeptFile | None:
-        """The file with what was kept of a neuron's layer; a damaged one is named, and does without if a model can."""
+    def _stored_of(self, neuron: Neuron) -> StoredActivations | None:
+        """The activations of a neuron's layer; a damaged file is named, and left out if a model is bound."""
         point = neuron.hook_point
         with self._one_at_a_time:
-            if point not in self._kept:
-                self._kept[point] = None
-                if kept_file(point) in self._files:
+            if point not in self._stored:
+                self._stored[point] = None
+                if activations_file(point) in self._files:
                     try:
-                        self._kept[point] = KeptFile(self._files, point, self._layer_of(neuron))
+                        self._stored[point] = StoredActivations(self._files, point, self._layer_of(neuron))
                     except StoreError as error:
                         if self.subject is None:
-                            del self._kept[point]
+                            del self._stored[point]
                             raise
                         logger.warning("%s Until then activations are computed again.", error)
-            return self._kept[point]
+            return self._stored[point]
 
     def _notice_change(self) -> None:
-        """What the store knows belongs to the model that it was made with; a bound one that is another now is told."""
+        """What the store knows belongs to the model that it was made with; an error if the bound one has changed."""
         if self.subject is not None and (now := _revision(self.subject)) != self._revision:
             self._require_own(self.subject)
             self._revision = now

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 EMPTY = -1
-"""The id in a place of a list that no sequence fills."""
+"""The id at a position of a list that no sequence fills."""
 MAX_ID = 2**31 - 1
 """The largest sequence id: stores keep ids in 32 bits, with a sign for `EMPTY`."""
 

@@ -13,34 +13,34 @@ from safetensors.numpy import save_file
 from neuronscope.errors import StoreError
 from neuronscope.exemplars.accumulator import TOTAL_UNIT, LayerAccumulator
 from neuronscope.exemplars.layout import INFO_FILE, describe, layer_file
+from neuronscope.exemplars.partial_store import new_store_folder
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.exemplars.sequences import write_sequences
 from neuronscope.exemplars.topk import unpack
-from neuronscope.exemplars.workplace import store_in_the_making
 from neuronscope.io import OTHER_PLACE, write_atomically, writing
 from neuronscope.types import SPLITS
 
 
 def write_store(
     folder: Path,
-    workplace: Path,
+    partial_folder: Path,
     info: Mapping[str, Any],
     layers: Iterable[LayerAccumulator],
     pool: SequencePool,
     strings: Callable[[Sequence[int]], list[str]],
-    keep: Callable[[Path], None] = lambda folder: None,
+    write_more: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write a store under a temporary name, then rename its folder.
 
     Args:
         folder: where the store will be; if another process has put an equal store there meanwhile, that one stays.
-        workplace: the folder for the temporary one, on the same disk, which others may use as well; removed if nothing
-            else is in it.
+        partial_folder: the folder for the temporary one, on the same disk, which others may use as well; removed if
+            nothing else is in it.
         info: subject, corpus and settings; counts per split are added.
         layers: the statistics and top lists.
         pool: the sequences they refer to, and nothing else: prune it before.
         strings: the text of each of a sequence's tokens.
-        keep: writes what else the store is to hold into its folder.
+        write_more: writes what else the store is to hold into its folder.
 
     Raises:
         StoreError: something that is not a store is in the way, or it cannot be written there.
@@ -50,11 +50,14 @@ def write_store(
         "n_sequences": {split: pool.n_sequences[split] for split in SPLITS},
     }
     remedy = f"{OTHER_PLACE}, with cache_dir= or the variable NEURONSCOPE_CACHE."
-    with writing(folder, SafetensorError, kind=StoreError, remedy=remedy), store_in_the_making(workplace) as temporary:
+    with (
+        writing(folder, SafetensorError, kind=StoreError, remedy=remedy),
+        new_store_folder(partial_folder) as temporary,
+    ):
         for layer in layers:
             _write_layer(temporary, layer, pool.n_tokens.total())
         write_sequences(temporary, sorted(pool.sequences.items()), pool.sampled(), strings)
-        keep(temporary)
+        write_more(temporary)
         _write_info(temporary, {**info, **counts})
         temporary.chmod(0o755)
         _rename(temporary, folder)

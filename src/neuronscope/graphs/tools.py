@@ -21,7 +21,7 @@ from pydantic import Field, TypeAdapter
 
 from neuronscope.agents.prober import CAPTURE, CAPTURE_DESCRIPTION, CaptureArguments, Text
 from neuronscope.errors import NeuronScopeError
-from neuronscope.exemplars.written import exemplars_of
+from neuronscope.exemplars.texts import exemplars_of
 from neuronscope.graphs.objective import candidates_of, measure
 from neuronscope.metrics.stimuli import ACTIVATION_THRESHOLD
 from neuronscope.results import Failure, Measured, ProbeText, sortable

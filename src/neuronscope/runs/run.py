@@ -49,14 +49,14 @@ async def explain_many(
         ConfigurationError: an argument makes no sense, or `out` belongs to a run with other settings.
     """
     parallel, cluster = integer(parallel, "parallel", least=1), ray_engine(engine)
-    from neuronscope.display.run import Board
+    from neuronscope.display.run import RunDisplay
     from neuronscope.runs.runner import Runner
 
     async with AsyncExitStack() as stack:
         folder = None if out is None else stack.enter_context(RunFolder(out))
         finished = {} if folder is None else await blocking.in_callers_thread(_resume, folder, resources, neurons)
-        board = stack.enter_context(Board(len(neurons), progress))
-        board.known(len(finished))
+        display = stack.enter_context(RunDisplay(len(neurons), progress))
+        display.known(len(finished))
         for neuron in neurons:
             if neuron in finished:
                 yield finished[neuron]
@@ -64,10 +64,10 @@ async def explain_many(
         if cluster is not None:
             from neuronscope.runs.shards import explain_on_ray
 
-            results = explain_on_ray(cluster, rest, resources, board, folder, checkpoints, parallel)
+            results = explain_on_ray(cluster, rest, resources, display, folder, checkpoints, parallel)
         else:
             checkpointer = await _checkpointer(stack, checkpoints, folder)
-            runner = Runner(resources, board, folder=folder, checkpointer=checkpointer, parallel=parallel)
+            runner = Runner(resources, display, folder=folder, checkpointer=checkpointer, parallel=parallel)
             results = runner.explain(rest)
         async with aclosing(results) as stream:
             async for result in stream:

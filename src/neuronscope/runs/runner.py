@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuronscope.config import Progress
 from neuronscope.display.choice import watching
-from neuronscope.display.run import Board
+from neuronscope.display.run import RunDisplay
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.graphs.conclude import provenance, usage_of
@@ -51,7 +51,7 @@ class Runner:
 
     Args:
         resources: what they share.
-        board: told of everything that happens.
+        display: what shows how far the run is.
         folder: where results are written and costs are kept, if anywhere.
         checkpointer: keeps the steps of the neurons under way, if given.
         parallel: how many neurons are under way at once.
@@ -60,14 +60,14 @@ class Runner:
     def __init__(
         self,
         resources: Resources,
-        board: Board,
+        display: RunDisplay,
         *,
         folder: RunFolder | None = None,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
         parallel: int = 8,
     ) -> None:
         self._resources = resources
-        self._board = board
+        self._display = display
         self._folder = folder
         self._checkpointer = checkpointer
         self._graph = build_neuron_graph(checkpointer=checkpointer)
@@ -119,21 +119,21 @@ class Runner:
         while (neuron := await waiting.get()) is not None:
             budget = self._resources.budget
             if budget is not None and budget.is_spent and self._resources.asks_models:
-                self._board.put_off(neuron)
+                self._display.put_off(neuron)
                 continue
             result = await self._attempt(neuron)
             if self._folder is not None:
                 await asyncio.to_thread(self._folder.save, result)
             if self._checkpointer is not None:
                 await self._checkpointer.adelete_thread(self._thread(neuron))
-            self._board.finished(result)
+            self._display.finished(result)
             done.put_nowait(result)
 
     async def _attempt(self, neuron: Neuron) -> NeuronExplanation:
         """Explain a neuron; what goes wrong with one, whatever it is, must not end a night's run of a thousand."""
         page = None if self._folder is None else self._folder.ledger.page(str(neuron))
         instruments = self._resources.instruments(page)
-        self._board.started(neuron, instruments.usage)
+        self._display.started(neuron, instruments.usage)
         try:
             return await self._explain(neuron, instruments)
         except NeuronScopeError as error:
@@ -167,7 +167,7 @@ class Runner:
             async for event in stream:
                 if isinstance(event, NeuronExplanation):
                     return event
-                self._board.take(event)
+                self._display.take(event)
         raise RuntimeError("The graph's stream ended without an explanation.")
 
     def _thread(self, neuron: Neuron) -> str:

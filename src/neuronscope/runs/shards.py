@@ -14,7 +14,7 @@ from neuronscope import blocking
 from neuronscope.cluster import RayEngine, RayWorkers
 from neuronscope.config import AnySimulator, Setup
 from neuronscope.display.costs import Cost
-from neuronscope.display.run import Board
+from neuronscope.display.run import RunDisplay as Board
 from neuronscope.errors import ConfigurationError, StoreError
 from neuronscope.exemplars.identity import identify
 from neuronscope.exemplars.sharding import load_same

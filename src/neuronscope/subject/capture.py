@@ -185,16 +185,16 @@ class _Pass:
 
     def take(self, point: HookPoint, position: int, tensor: torch.Tensor) -> bool:
         """Take in a tensor; whether nothing is wanted any more."""
-        found, place = self.waiting.get(point), self._wanted[point]
+        found, site_taps = self.waiting.get(point), self._wanted[point]
         if found is None or position in found:  # the module is called once more
             return False
         rows = self._as_rows(point, tensor)
-        if len(found) + 1 < len(place.taps):
+        if len(found) + 1 < len(site_taps.taps):
             found[position] = rows.clone()  # the model may go on to write into its own
             return False
         found[position] = rows
         del self.waiting[point]
-        units = place.site.read([found[i] for i in range(len(found))], point.layer)
+        units = site_taps.site.read([found[i] for i in range(len(found))], point.layer)
         self._visitor(point, self._as_batch(point, units))
         return not self.waiting
 
@@ -233,8 +233,8 @@ def visit_taps(
     own_pass, under_way = object(), _Pass(input_ids.shape, wanted, visitor)
     hooks = [
         TapReader(own_pass, tap, partial(under_way.take, point, position)).register()
-        for point, place in wanted.items()
-        for position, tap in enumerate(place.taps)
+        for point, site_taps in wanted.items()
+        for position, tap in enumerate(site_taps.taps)
     ]
     entered = _pass_under_way.set(own_pass)
     try:

@@ -42,7 +42,7 @@ class Reached(NamedTuple):
     root: str
     """The name through which it is reached: what lies behind one name is a setting, or is not, as a whole."""
     value: Any
-    """The value; it is held, so that no other gets its address in the meantime."""
+    """The value; it is referenced, so that no other gets its address in the meantime."""
     text: str
     """Itself, or a digest."""
 
@@ -259,8 +259,8 @@ def _name_of(value: Any) -> str:
     if known is not None and (known[0]() if isinstance(known[0], weakref.ref) else known[0]) is value:
         return known[1]
     try:
-        held: Any = weakref.ref(value)
+        reference: Any = weakref.ref(value)
     except TypeError:
-        held = value
-    _names[id(value)] = (held, uuid.uuid4().hex)
+        reference = value
+    _names[id(value)] = (reference, uuid.uuid4().hex)
     return _names[id(value)][1]

@@ -133,9 +133,9 @@ def _module(model: Any, path: str) -> nn.Module:
     for part in path.split("."):
         parts = _children(found)
         if part not in parts:
-            place = f"its {done} has" if done else "it has"
+            found = f"its {done} has" if done else "it has"
             raise SubjectError(
-                f"{type(model).__name__} has no module {path!r}: {place} {_listed(parts)}.{did_you_mean(part, parts)} "
+                f"{type(model).__name__} has no module {path!r}: {found} {_listed(parts)}.{did_you_mean(part, parts)} "
                 "Give layout= paths as in model.named_modules()."
             )
         found, done = parts[part], f"{done}.{part}".strip(".")

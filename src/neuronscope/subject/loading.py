@@ -129,14 +129,16 @@ def _load(location: Path | str, dtype: torch.dtype, trust: bool) -> tuple[Any, A
 
 
 def _failed(location: Path | str, error: Exception) -> str:
-    said = str(error) if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: {error}"
-    if "trust_remote_code" in said:
+    message = (
+        str(error) if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: {error}"
+    )
+    if "trust_remote_code" in message:
         return (
             f"{location} comes with Python code of its own, which is not run. If you have read it and trust it: "
             "load_subject(..., trust_remote_code=True)."
         )
     remedy = "" if isinstance(error, ImportError) else " Check that its files are whole, and no pointers of Git LFS."
-    return f"Cannot load a causal language model from {location}: {said.rstrip()}{remedy}"
+    return f"Cannot load a causal language model from {location}: {message.rstrip()}{remedy}"
 
 
 def _from_pretrained(

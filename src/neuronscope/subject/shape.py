@@ -37,7 +37,7 @@ class Shape(NamedTuple):
         return self.widths[layer]
 
 
-def shape_beyond(source: str | os.PathLike[str], places: Iterable[tuple[int, int]]) -> Shape | None:
+def shape_beyond(source: str | os.PathLike[str], points: Iterable[tuple[int, int]]) -> Shape | None:
     """The shape of a model, if one of these neurons is beyond it; None if all exist, or if nothing is known yet.
 
     Where a kind of model may count otherwise than its configuration, its modules are built, without weights, to make
@@ -45,10 +45,10 @@ def shape_beyond(source: str | os.PathLike[str], places: Iterable[tuple[int, int
 
     Args:
         source: a name, folder or file, as `load_subject` takes it.
-        places: layers and indices.
+        points: layers and indices.
     """
     name = os.fspath(source)
-    deepest, widest = (max(numbers) for numbers in zip(*places, strict=True))
+    deepest, widest = (max(numbers) for numbers in zip(*points, strict=True))
     with suppress(Exception):  # each library has errors of its own
         config = _config(name)
         text = config.get("text_config") or config

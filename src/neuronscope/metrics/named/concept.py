@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import ConfigurationError
-from neuronscope.exemplars.written import exemplars_of
+from neuronscope.exemplars.texts import exemplars_of
 from neuronscope.metrics.auc import Numbers, auc_of_pairs
 from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate
 from neuronscope.metrics.context import MetricContext

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import neuronscope as ns
-from neuronscope.exemplars import checkpoints, keeping
+from neuronscope.exemplars import checkpoints, write_activations
 from neuronscope.exemplars import statistics_pass as collection
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.types import SPLITS
@@ -97,14 +97,14 @@ def test_of_a_bfloat16_model_it_has_exactly_what_was_computed(tmp_path: Path) ->
             np.testing.assert_array_equal(exemplar.activations, expected)
 
 
-def test_a_store_that_keeps_them_runs_each_kept_sequence_once_more_and_asks_for_nothing_later(tmp_path: Path) -> None:
-    plain, kept = subject(), subject()
+def test_a_store_with_activations_runs_each_sequence_once_more_and_asks_for_nothing_later(tmp_path: Path) -> None:
+    plain, stored = subject(), subject()
     collect(plain, tmp_path, keep_activations=False)
-    store = collect(kept, tmp_path)
-    n_kept = parquet.read_table(store.path / "sequences.parquet").num_rows
-    assert kept.sequences == plain.sequences + n_kept
+    store = collect(stored, tmp_path)
+    n_listed = parquet.read_table(store.path / "sequences.parquet").num_rows
+    assert stored.sequences == plain.sequences + n_listed
     store.prefetch({neuron: store.top_ids(neuron, "train", 5) for neuron in SIGNED})
-    assert kept.sequences == plain.sequences + n_kept
+    assert stored.sequences == plain.sequences + n_listed
 
 
 def test_with_and_without_are_two_stores_with_the_same_lists(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_with_and_without_are_two_stores_with_the_same_lists(tmp_path: Path) -> 
         ns.open_store(without.path).exemplars(SIGNED[0])
 
 
-def test_what_was_not_kept_needs_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_not_stored_needs_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collection, "SequencePool", partial(SequencePool, sample_size=1))
     model = subject()
     store = collect(model, tmp_path, top_k=2)
@@ -145,13 +145,13 @@ def test_a_store_of_one_sign_keeps_that_sign(tmp_path: Path, sign: int) -> None:
 
 def test_the_file_is_as_the_page_says(tmp_path: Path) -> None:
     store = collect(subject(), tmp_path)
-    lists, kept = (load_file(store.path / name) for name in ("mlp-1.safetensors", "mlp-1.kept.safetensors"))
+    lists, stored = (load_file(store.path / name) for name in ("mlp-1.safetensors", "mlp-1.kept.safetensors"))
     for name in ("+1/train", "-1/test"):
-        assert (kept[name].dtype, kept[name].shape) == (np.float16, (5, 5, SEQ_LEN))
-        scaled = np.ldexp(kept[name].astype(np.float32), kept[f"{name[:2]}/exponent"][:, None, None])
+        assert (stored[name].dtype, stored[name].shape) == (np.float16, (5, 5, SEQ_LEN))
+        scaled = np.ldexp(stored[name].astype(np.float32), stored[f"{name[:2]}/exponent"][:, None, None])
         np.testing.assert_allclose(scaled.max(2), lists[f"{name}/activations"], rtol=1e-3)
-    assert kept["sampled/starts"][-1] == kept["sampled/values"].shape[1]
-    assert kept["sampled/ids"].tolist() == sorted(i for split in SPLITS for i in store.sample_ids(split, 600))
+    assert stored["sampled/starts"][-1] == stored["sampled/values"].shape[1]
+    assert stored["sampled/ids"].tolist() == sorted(i for split in SPLITS for i in store.sample_ids(split, 600))
 
 
 def test_a_changed_byte_is_named_without_the_model_and_computed_again_with_it(
@@ -173,7 +173,7 @@ def test_a_changed_byte_is_named_without_the_model_and_computed_again_with_it(
         np.testing.assert_allclose(left, right.activations, rtol=1e-3, atol=1e-6)
 
 
-def test_killed_while_activations_are_kept_a_later_call_runs_only_these_again(
+def test_killed_while_activations_are_stored_a_later_call_runs_only_these_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collection, "CHUNK_SEQUENCES", 32)
@@ -199,7 +199,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(keeping, "_reserve", full)
+    monkeypatch.setattr(write_activations, "_reserve", full)
     with pytest.raises(ns.StoreError, match=r"No space left on device.*Free some space"):
         collect(subject(), tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["checkpoint.safetensors"]

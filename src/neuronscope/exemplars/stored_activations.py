@@ -1,6 +1,6 @@
-"""Activations that are kept when a store is made, so that explaining needs no model afterwards.
+"""Activations token by token that are part of a store, so that explaining needs no model.
 
-One file for each layer, in half precision; `keeping` writes it.
+One file for each layer, in half precision; `write_activations` writes it.
 ```
 <s>/<split>         float16 (width, k, seq_len)  max(s * a, 0) / 2^exponent at each token, in the order of the list with
                                                  the same name in the layer's own file; 0 behind a sequence's end
@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.exemplars.activations import Activations
-from neuronscope.exemplars.layout import LayerFile, StoreFiles, kept_file, open_arrays
+from neuronscope.exemplars.layout import LayerFile, StoreFiles, activations_file, open_arrays
 from neuronscope.types import SPLITS, HookPoint, Neuron
 
 
-class KeptFile:
-    """One layer's kept activations; rows are read as they are asked for.
+class StoredActivations:
+    """One layer's activations; of each neuron they are read as they are asked for.
 
     Args:
         files: the store's files.
@@ -39,13 +39,13 @@ class KeptFile:
     """
 
     def __init__(self, files: StoreFiles, point: HookPoint, lists: LayerFile) -> None:
-        self._file = open_arrays(files.path(kept_file(point)))
+        self._file = open_arrays(files.path(activations_file(point)))
         self._lists = lists
         self._sampled: NDArray[np.int32] = self._file.get_tensor("sampled/ids")
         self._starts: NDArray[np.int64] = self._file.get_tensor("sampled/starts")
 
     def ids(self, neuron: Neuron) -> set[int]:
-        """The sequences whose activations of this neuron are kept."""
+        """The sequences for which the store has this neuron's activations."""
         listed = (self._lists.top(neuron.index, neuron.sign, split)[0].tolist() for split in SPLITS)
         return set(self._sampled.tolist()).union(*listed)
 
@@ -61,8 +61,8 @@ class KeptFile:
         rest = sorted((wanted - found.keys()).intersection(self._sampled.tolist()))
         if rest:
             values = np.maximum(neuron.sign * self._read("sampled/values", "sampled", neuron), 0)
-            for i, place in zip(rest, self._sampled.searchsorted(rest), strict=True):
-                found[i] = values[self._starts[place] : self._starts[place + 1]]
+            for i, position in zip(rest, self._sampled.searchsorted(rest), strict=True):
+                found[i] = values[self._starts[position] : self._starts[position + 1]]
         return found
 
     def _read(self, name: str, exponent: str, neuron: Neuron) -> NDArray[np.float32]:

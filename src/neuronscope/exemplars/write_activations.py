@@ -1,4 +1,4 @@
-"""Keeping activations while a store is made; `kept` says what goes where, and reads it.
+"""Writing activations token by token into a new store; `stored_activations` says what goes where, and reads it.
 
 Which sequences the lists hold is known at the end of the pass over the corpus. So those sequences go through the model
 once more, all layers in the same passes, and each batch is written at once to where it belongs: files that are mapped
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from neuronscope.exemplars.accumulator import LayerAccumulator
 from neuronscope.exemplars.activations import batches
-from neuronscope.exemplars.layout import kept_file
+from neuronscope.exemplars.layout import activations_file
 from neuronscope.exemplars.pool import SequencePool
 from neuronscope.exemplars.topk import unpack
 from neuronscope.interfaces import Subject
@@ -32,7 +32,7 @@ _DTYPES: dict[str, Any] = {"F16": np.float16, "I16": np.int16, "I32": np.int32, 
 _ZEROS = bytes(1 << 20)
 
 
-def write_kept(
+def write_activations(
     folder: Path,
     subject: Subject,
     layers: Iterable[LayerAccumulator],
@@ -50,15 +50,15 @@ def write_kept(
         pool: the sequences.
         seq_len: tokens of a full sequence.
         batch_tokens: tokens of a forward pass, padding included.
-        advance: told of each batch's number of tokens.
+        advance: called with each batch's number of tokens.
     """
-    files = {layer.point: _KeptWriter(folder, layer, pool, seq_len) for layer in layers}
+    files = {layer.point: _LayerWriter(folder, layer, pool, seq_len) for layer in layers}
     token_ids = {i: sequence.token_ids.tolist() for i, sequence in pool.sequences.items()}
     for batch in batches(token_ids, batch_tokens):
         check_stopped()
-        rows = _Rows(batch, [len(token_ids[i]) for i in batch], [pool.sequences[i].split for i in batch])
+        rows = _Batch(batch, [len(token_ids[i]) for i in batch], [pool.sequences[i].split for i in batch])
 
-        def write(point: HookPoint, activations: torch.Tensor, rows: _Rows = rows) -> None:
+        def write(point: HookPoint, activations: torch.Tensor, rows: _Batch = rows) -> None:
             files[point].write(rows, activations)
 
         visit(subject, [token_ids[i] for i in batch], list(files), write)
@@ -67,7 +67,7 @@ def write_kept(
         file.close()
 
 
-class _Rows(NamedTuple):
+class _Batch(NamedTuple):
     """The sequences of a batch."""
 
     ids: Sequence[int]
@@ -75,7 +75,7 @@ class _Rows(NamedTuple):
     splits: Sequence[Split]
 
 
-class _Places:
+class _Positions:
     """Where in a list of `(width, k)` ids each sequence stands."""
 
     def __init__(self, ids: NDArray[np.int32]) -> None:
@@ -84,26 +84,26 @@ class _Places:
         self._sorted = ids.ravel()[self._order]
 
     def of(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """For each place that one of the sequences has: which of them it is, and the place in the flat list."""
+        """For each position that one of the sequences has: which of them it is, and the position in the flat list."""
         first, end = (self._sorted.searchsorted(np.array(ids, np.int32), side) for side in ("left", "right"))
         which = np.repeat(np.arange(len(ids)), end - first)
-        places = [self._order[a:b] for a, b in zip(first, end, strict=True)]
-        return which, np.concatenate([np.empty(0, np.int32), *places])
+        found = [self._order[a:b] for a, b in zip(first, end, strict=True)]
+        return which, np.concatenate([np.empty(0, np.int32), *found])
 
 
-class _KeptWriter:
+class _LayerWriter:
     """One layer's file, while the batches come in."""
 
     def __init__(self, folder: Path, layer: LayerAccumulator, pool: SequencePool, seq_len: int) -> None:
         self._signs = tuple(layer.signs)
         self._seq_len = seq_len
-        self._places: dict[tuple[int, Split], _Places] = {}
+        self._positions: dict[tuple[int, Split], _Positions] = {}
         shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
         maxima = {sign: statistics.maximum.cpu().numpy() for sign, statistics in layer.signs.items()}
         for sign, statistics in layer.signs.items():
             for split, keys in statistics.top.items():
                 _, ids = unpack(keys, layer.top_k[split])
-                self._places[sign, split] = _Places(ids.cpu().numpy())
+                self._positions[sign, split] = _Positions(ids.cpu().numpy())
                 shapes[f"{sign:+d}/{split}"] = "F16", (layer.width, layer.top_k[split], seq_len)
             shapes[f"{sign:+d}/exponent"] = "I16", (layer.width,)
         sampled = sorted(pool.sampled())
@@ -114,7 +114,7 @@ class _KeptWriter:
             "sampled/ids": ("I32", (len(sampled),)),
             "sampled/starts": ("I64", (len(starts),)),
         }
-        self._arrays = _create(folder / kept_file(layer.point), shapes)
+        self._arrays = _create(folder / activations_file(layer.point), shapes)
         self._start_of = dict(zip(sampled, starts.tolist(), strict=False))
         self._exponents = {f"{sign:+d}": np.frexp(maximum)[1] for sign, maximum in maxima.items()}
         self._exponents["sampled"] = np.frexp(np.max(list(maxima.values()), axis=0))[1]
@@ -123,7 +123,7 @@ class _KeptWriter:
         self._arrays["sampled/ids"][:] = sampled
         self._arrays["sampled/starts"][:] = starts
 
-    def write(self, rows: _Rows, activations: torch.Tensor) -> None:
+    def write(self, rows: _Batch, activations: torch.Tensor) -> None:
         """Take in a batch, of shape `(batch, longest, width)`."""
         for split in SPLITS:
             own = [row for row, each in enumerate(rows.splits) if each == split]
@@ -134,11 +134,11 @@ class _KeptWriter:
                 self._write_sampled(sequence_id, activations[row, :length].float().cpu().numpy())
 
     def _write_listed(
-        self, rows: _Rows, own: Sequence[int], sign: int, split: Split, activations: torch.Tensor
+        self, rows: _Batch, own: Sequence[int], sign: int, split: Split, activations: torch.Tensor
     ) -> None:
-        places = self._places[sign, split]
-        which, slots = places.of([rows.ids[row] for row in own])
-        chosen, units = np.array(own)[which], slots // places.k
+        positions = self._positions[sign, split]
+        which, slots = positions.of([rows.ids[row] for row in own])
+        chosen, units = np.array(own)[which], slots // positions.k
         index = (torch.from_numpy(each).to(activations.device) for each in (chosen, units.astype(np.int64)))
         values = _scaled(_each_at(activations, *index), self._exponents[f"{sign:+d}"][units, None], sign)
         longest = values.shape[1]

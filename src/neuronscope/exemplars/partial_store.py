@@ -1,4 +1,4 @@
-"""The folder beside a store to be: where its checkpoint lies, and where the store is written until it is whole.
+"""The folder `<store>.partial`: where the checkpoint lies, and where a store is written until it is complete.
 
 Several processes may be collecting the same store. Each writes a store of its own, in a folder that it holds a lock on;
 the first that is done puts its store into place, and removes nothing that another is still writing.
@@ -19,24 +19,26 @@ _ATTEMPTS = 100
 
 
 @contextmanager
-def store_in_the_making(workplace: Path) -> Iterator[Path]:
-    """A new folder in a workplace, which is made if it is missing; what is left of both goes at the end.
+def new_store_folder(partial_folder: Path) -> Iterator[Path]:
+    """A new folder in a partial folder, which is made if it is missing; what is left of both is removed at the end.
 
     Raises:
         OSError: they cannot be made.
     """
-    folder, lock = _new_folder(workplace)
+    folder, lock = _new_folder(partial_folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _discard(lock)
-        remove_if_empty(workplace)
+        remove_if_empty(partial_folder)
 
 
-def sweep(workplace: Path) -> None:
-    """Remove the stores that killed processes have left half-written, and the workplace if nothing else is in it."""
-    for folder in {path.with_suffix("") if path.suffix == ".lock" else path for path in workplace.glob(f"{_PREFIX}*")}:
+def sweep(partial_folder: Path) -> None:
+    """Remove the stores that killed processes have left half-written, and the folder if nothing else is in it."""
+    for folder in {
+        path.with_suffix("") if path.suffix == ".lock" else path for path in partial_folder.glob(f"{_PREFIX}*")
+    }:
         lock = _lock_of(folder)
         try:
             lock.acquire(timeout=0)
@@ -44,22 +46,22 @@ def sweep(workplace: Path) -> None:
             continue
         shutil.rmtree(folder, ignore_errors=True)
         _discard(lock)
-    remove_if_empty(workplace)
+    remove_if_empty(partial_folder)
 
 
-def remove_if_empty(workplace: Path) -> None:
-    """Remove a workplace that nobody uses."""
+def remove_if_empty(partial_folder: Path) -> None:
+    """Remove a partial folder that nobody uses."""
     with suppress(OSError):
-        workplace.rmdir()
+        partial_folder.rmdir()
 
 
-def _new_folder(workplace: Path) -> tuple[Path, FileLock]:
-    """Locked before it exists; another process may remove the workplace in between, since it is empty."""
+def _new_folder(partial_folder: Path) -> tuple[Path, FileLock]:
+    """Locked before it exists; another process may remove the partial folder in between, since it is empty."""
     for attempt in range(_ATTEMPTS):
-        folder = workplace / f"{_PREFIX}{uuid.uuid4().hex}"
+        folder = partial_folder / f"{_PREFIX}{uuid.uuid4().hex}"
         lock = _lock_of(folder)
         try:
-            workplace.mkdir(parents=True, exist_ok=True)
+            partial_folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             folder.mkdir()
         except FileNotFoundError:
