@@ -208,7 +208,7 @@ def test_texts_are_read_from_answers_in_all_states_of_repair(answer: str) -> Non
     assert read_written(AIMessage(answer), "refinement") == (TEXTS, HARD_NEGATIVES)
 
 
-def test_without_near_misses_there_are_none_and_a_bare_array_is_of_texts_that_should_activate() -> None:
+def test_without_hard_negatives_there_are_none_and_a_bare_array_is_of_texts_that_should_activate() -> None:
     assert read_written(AIMessage('{"texts": "Cold water ran."}'), "refinement") == (["Cold water ran."], [])
     assert read_written(AIMessage(json.dumps(TEXTS)), "refinement") == (TEXTS, [])
 
