@@ -18,7 +18,7 @@ from hdbscan import HDBSCAN
 from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering
 
-from neuronscope.agents.distinguishing import FRAME, in_one_frame, telling_words
+from neuronscope.agents.distinguishing import FRAME, in_one_frame, informative_words
 from neuronscope.llm.embeddings import embed
 from neuronscope.llm.minilm import MiniLM
 from neuronscope.offline.conditions import Condition
@@ -145,8 +145,8 @@ def main() -> None:
     similarities: dict[str, Similarity] = {
         "whole sentences": cosines,
         "in one frame": lambda texts: cosines(in_one_frame(texts)),
-        "telling words": lambda texts: cosines(telling_words(texts)),
-        "frame and telling words": lambda texts: (cosines(in_one_frame(texts)) + cosines(telling_words(texts))) / 2,
+        "telling words": lambda texts: cosines(informative_words(texts)),
+        "frame and telling words": lambda texts: (cosines(in_one_frame(texts)) + cosines(informative_words(texts))) / 2,
     }
     names, lists = sorted(conditions), [group.split() for group in WORDS.split("/")]
     random.Random(0).shuffle(names)

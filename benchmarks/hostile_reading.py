@@ -18,7 +18,7 @@ from langchain_core.messages.tool import InvalidToolCall
 
 import neuronscope as ns
 from neuronscope.agents.highlighting import Marks, without_marks
-from neuronscope.agents.judge import read_place, read_verdicts
+from neuronscope.agents.judge import read_index, read_verdicts
 from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prober import read_written
 from neuronscope.llm.answers import LONGEST_MENDED
@@ -49,7 +49,7 @@ READERS: dict[str, Callable[[str], object]] = {
         AIMessage("", invalid_tool_calls=[InvalidToolCall(name="c", args=text, id="1", error=None)]), "judge"
     ),
     "verdicts": lambda text: read_verdicts(text, 5),
-    "number": lambda text: read_place(text, 5),
+    "number": lambda text: read_index(text, 5),
     "strengths": lambda text: read_answer(AIMessage(text), [["a", " b"]]),
     "draft": lambda text: without_marks(text, Marks("<<", ">>")),
 }

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from neuronscope.simulators.finetuned import N_LEVELS, PADDING, TWINS
+from neuronscope.simulators.finetuned import ALIAS_OF, N_LEVELS, PADDING
 from scale import Model
 
 LEVEL_SPREAD = 2.5
@@ -23,12 +23,12 @@ def llama_tokenizer(texts: Iterable[str], size: int) -> Any:
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=list(TWINS),
+        special_tokens=list(ALIAS_OF),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    bos = next(iter(TWINS))
+    bos = next(iter(ALIAS_OF))
     backend.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", special_tokens=[(bos, backend.token_to_id(bos))]
     )
@@ -63,7 +63,7 @@ def random_model(shape: Model, n_extra_rows: int, dtype: torch.dtype, device: to
 
 def random_simulator_model(shape: Model, dtype: torch.dtype, device: torch.device, seed: int) -> Any:
     """The same for a fine-tuned simulator: rows for padding and alias tokens, and levels as its first outputs."""
-    model = random_model(shape, len([PADDING, *TWINS]), dtype, device, seed)
+    model = random_model(shape, len([PADDING, *ALIAS_OF]), dtype, device, seed)
     with torch.no_grad():
         levels = model.get_output_embeddings().weight[:N_LEVELS]
         levels *= LEVEL_SPREAD / (float(levels.float().std()) * shape.hidden**0.5)

@@ -15,7 +15,7 @@ import neuronscope as ns
 from agent_helpers import runtime
 from neuronscope.agents import ClusteringAgent
 from neuronscope.agents.clustering import cluster_atoms, principal_points
-from neuronscope.agents.distinguishing import in_one_frame, telling_words
+from neuronscope.agents.distinguishing import in_one_frame, informative_words
 from neuronscope.llm.minilm import MiniLM
 from neuronscope.results import Cluster
 
@@ -199,12 +199,12 @@ def test_a_stranger_changes_nothing_for_those_that_belong_together(n_alike: int,
     ],
 )
 def test_what_no_explanation_says_in_particular_is_left_out(sentences: list[str], words: list[str]) -> None:
-    assert telling_words(sentences) == words
+    assert informative_words(sentences) == words
 
 
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_any_sentences_have_a_condition_each(sentences: list[str]) -> None:
-    assert len(in_one_frame(sentences)) == len(telling_words(sentences)) == len(sentences)
+    assert len(in_one_frame(sentences)) == len(informative_words(sentences)) == len(sentences)
 
 
 def test_equal_atoms_are_one_cluster_whose_points_coincide() -> None:

@@ -177,8 +177,8 @@ def test_settings_take_numbers_of_tables_and_refuse_booleans() -> None:
     [
         {"n_bootstrap": 1.5},
         {"n_bootstrap": 0},
-        {"firing_share": "half"},
-        {"firing_share": True},
+        {"activation_threshold": "half"},
+        {"activation_threshold": True},
         {"seed": "a"},
         {"neuron": (1, "a")},
         {"explanations": 7},

@@ -45,8 +45,8 @@ WRONG = 'It fires on "road", "house" or "quiet".'
 CONSTANT = "It fires on nothing that is quoted."
 
 
-class FiringWords(Embeddings):
-    """Texts are alike if both, or neither, have a word that the planted neuron fires on."""
+class ActiveWords(Embeddings):
+    """Texts are alike if both, or neither, have a word that activates the planted neuron."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return [[float(any(word in text for word in COLOURS + ANIMALS)), 0.3] for text in texts]
@@ -60,7 +60,7 @@ def store(n: int = 90) -> MemorySource:
 
 
 def evaluated(explanations: Any, neuron: Any = BOTH, metrics: Any = "all", **others: Any) -> ns.Evaluation:
-    settings = {"store": store(), "simulator": WordSimulator(), "embeddings": FiringWords(), "n_bootstrap": 50}
+    settings = {"store": store(), "simulator": WordSimulator(), "embeddings": ActiveWords(), "n_bootstrap": 50}
     return ns.evaluate(explanations, neuron, metrics, **(settings | others))
 
 
@@ -106,24 +106,24 @@ def test_a_right_explanation_is_told_from_a_wrong_one_by_every_metric(table: ns.
     for metric in ("correlation", "r2", "fuzzing_balanced_accuracy", "fuzzing_f1"):
         assert only(table, metric).value > 0.9
         assert only(table, metric, WRONG).value < 0.5
-    for negatives in ("random", "near misses"):
+    for negatives in ("random", "hard negatives"):
         for metric in ("detection_balanced_accuracy", "detection_f1", "retrieval_auc"):
             right, wrong = (only(table, metric, text, negatives) for text in (RIGHT, WRONG))
             assert right.value == 1
-            assert wrong.value <= wrong.chance
+            assert wrong.value <= wrong.baseline
 
 
 def test_every_number_is_finite_within_its_interval_and_rests_on_sequences(table: ns.Evaluation) -> None:
     measured = [row for row in table.measurements if row.value is not None]
     assert len(measured) > 40
     for row in measured:
-        assert np.isfinite([row.value, row.low, row.high, row.chance]).all()
+        assert np.isfinite([row.value, row.low, row.high, row.baseline]).all()
         assert row.low <= row.value <= row.high
         assert row.n > 0
     assert all(row.note and row.low is row.high is None for row in table.measurements if row.value is None)
 
 
-def test_an_explanation_that_predicts_nothing_gets_chance_and_a_note(table: ns.Evaluation) -> None:
+def test_an_explanation_that_predicts_nothing_gets_the_baseline_and_a_note(table: ns.Evaluation) -> None:
     for metric in ("correlation", "correlation_top", "correlation_quantile_4"):
         row = only(table, metric, CONSTANT)
         assert (row.value, row.low, row.high) == (0, 0, 0)
@@ -139,10 +139,10 @@ def test_all_metrics_are_measured_on_the_same_sequences(table: ns.Evaluation) ->
     assert {only(table, metric).n for metric in ("correlation", "r2")} == {len(used["test"])}
     assert only(table, "detection_f1", negatives="random").n == len(used["test"])
     assert only(table, "retrieval_auc", negatives="random").n == len(used["test"])
-    n_near = used["firing"] + len(used["near_misses"])
-    assert only(table, "retrieval_auc", negatives="near misses").n == n_near
+    n_hard = used["active"] + len(used["hard_negatives"])
+    assert only(table, "retrieval_auc", negatives="hard negatives").n == n_hard
     assert only(table, "correlation_top").n + only(table, "correlation_random").n == len(used["test"])
-    assert not set(used["near_misses"]) & set(used["test"])
+    assert not set(used["hard_negatives"]) & set(used["test"])
     assert not set(used["validation"]) & set(used["test"])
 
 
@@ -154,9 +154,9 @@ async def test_the_correlation_is_the_test_score_that_the_result_has() -> None:
         assert only(table, "correlation", mode.explanation).value == pytest.approx(mode.score)
 
 
-def test_a_firing_share_says_what_counts_as_firing() -> None:
-    half = evaluated(RIGHT, metrics=["detection"], firing_share=0.5).provenance["sequences"]["firing"]
-    most = evaluated(RIGHT, metrics=["detection"], firing_share=0.9).provenance["sequences"]["firing"]
+def test_an_activation_threshold_says_what_counts_as_active() -> None:
+    half = evaluated(RIGHT, metrics=["detection"], activation_threshold=0.5).provenance["sequences"]["active"]
+    most = evaluated(RIGHT, metrics=["detection"], activation_threshold=0.9).provenance["sequences"]["active"]
     assert 0 < most < half  # animals reach 4 of 6, colours 6
 
 
@@ -168,7 +168,7 @@ def test_the_same_seed_gives_the_same_table() -> None:
 @pytest.mark.parametrize("neuron", [DEAD, ns.Neuron(0, 0, sign=-1)])
 def test_of_a_dead_neuron_nothing_is_measured_and_the_notes_say_why(neuron: ns.Neuron) -> None:
     table = evaluated([RIGHT, WRONG], neuron)
-    assert table.provenance["sequences"]["firing"] == 0
+    assert table.provenance["sequences"]["active"] == 0
     assert {(row.value, row.low, row.high) for row in table.measurements} == {(None, None, None)}
     assert all(row.note for row in table.measurements)
     assert ns.Evaluation.from_json(table.to_json()) == table
@@ -181,8 +181,8 @@ def test_of_a_dead_neuron_nothing_is_measured_and_the_notes_say_why(neuron: ns.N
 def test_intruders_are_of_the_neuron_and_of_each_of_several_explanations() -> None:
     table = evaluated([BETTER_COLOURS, BETTER_ANIMALS], metrics=["intruder"])
     assert [row.explanation for row in table.measurements] == [None, BETTER_COLOURS, BETTER_ANIMALS]
-    assert {row.judge for row in table.measurements} == {"FiringWords"}
-    assert {row.chance for row in table.measurements} == {0.2}
+    assert {row.judge for row in table.measurements} == {"ActiveWords"}
+    assert {row.baseline for row in table.measurements} == {0.2}
     assert [row.value for row in table.measurements] == [1, 1, 1]
     assert [row.explanation for row in evaluated(RIGHT, metrics=["intruder"]).measurements] == [None]
 
@@ -201,7 +201,7 @@ def test_a_language_model_judges_beside_the_simulator_and_is_named() -> None:
         "intruder_accuracy",
     }
     assert all(row.value == 1 and row.abstentions == 0 for row in judged)
-    assert {row.judge for row in table.measurements} == {"scripted", "WordSimulator", "FiringWords"}
+    assert {row.judge for row in table.measurements} == {"scripted", "WordSimulator", "ActiveWords"}
     assert table.provenance["usage"]["requests"]["judge"] > 0
 
 
@@ -245,7 +245,7 @@ class TrulyRandom(MemorySource):
         return [self._exemplar(neuron, number) for number in chosen]
 
 
-def test_texts_written_from_a_right_explanation_excite_the_neuron() -> None:
+def test_texts_written_from_a_right_explanation_activate_the_neuron() -> None:
     subject = PlantedSubject()
     subject.tokenizer = BatchTokenizer()
     table = evaluated(
@@ -290,7 +290,7 @@ def words(drawn: random.Random, n: int) -> str:
 
 
 @pytest.mark.parametrize(("source", "shortest", "longest"), [(TrulyRandom, 12, 12), (SamplesAll, 3, 40)])
-def test_texts_that_have_nothing_to_do_with_the_neuron_come_out_at_chance(
+def test_texts_that_have_nothing_to_do_with_the_neuron_come_out_at_the_baseline(
     source: Any, shortest: int, longest: int
 ) -> None:
     found = []
@@ -336,11 +336,11 @@ from neuronscope.metrics.bootstrap import Estimate
 from neuronscope.metrics.table import measurement
 
 
-@metric("length", rows=["length_words"], tells="how long is it?", chance="none")
-async def length(material, bench):
+@metric("length", results=["length_words"], question="how long is it?", baseline="none")
+async def length(data, context):
     return [
-        measurement("length_words", text, Estimate(n, n, n), n=1, chance=None, judge=f"seed {bench.seed}")
-        for text in material.explanations
+        measurement("length_words", text, Estimate(n, n, n), n=1, baseline=None, judge=f"seed {context.seed}")
+        for text in data.explanations
         for n in [len(text.split())]
     ]
 """
@@ -360,16 +360,16 @@ def test_a_new_metric_with_a_name_is_one_file(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_metric_of_ones_own_stands_after_those_that_have_a_name() -> None:
-    @metrics.metric("mine", rows=["mine"], tells="?", chance="?", near_misses=True)
-    async def mine(material: Any, bench: Any) -> list[ns.Measurement]:
-        n = len(material.near_misses.exemplars)
-        return [measurement("mine", None, Estimate(1.0, 1.0, 1.0), n=n, chance=0.0, judge=bench.embeddings.name)]
+    @metrics.metric("mine", results=["mine"], question="?", baseline="?", hard_negatives=True)
+    async def mine(data: Any, context: Any) -> list[ns.Measurement]:
+        n = len(data.hard_negatives.exemplars)
+        return [measurement("mine", None, Estimate(1.0, 1.0, 1.0), n=n, baseline=0.0, judge=context.embeddings.name)]
 
-    embeddings = FiringWords()
-    embeddings.name = "firing words"
+    embeddings = ActiveWords()
+    embeddings.name = "active words"
     table = evaluated(RIGHT, metrics=[mine, "r2"], embeddings=embeddings)
     assert [row.metric for row in table.measurements] == ["r2", "mine"]
-    assert table.measurements[-1].n == len(table.provenance["sequences"]["near_misses"]) > 0
+    assert table.measurements[-1].n == len(table.provenance["sequences"]["hard_negatives"]) > 0
     with pytest.raises(ns.ConfigurationError, match="no metric: put `@metric"):
         evaluated(RIGHT, metrics=[print])
 
@@ -381,7 +381,7 @@ def test_the_documents_own_metric_works() -> None:
     exec(code, names)
     table = evaluated([RIGHT, WRONG], metrics=["correlation", names["peak_match"]])
     assert [only(table, "peak_match", text).value for text in (RIGHT, WRONG)] == [1, 0]
-    assert evaluated(RIGHT, DEAD, metrics=[names["peak_match"]]).measurements[0].note == "nothing fires"
+    assert evaluated(RIGHT, DEAD, metrics=[names["peak_match"]]).measurements[0].note == "nothing is active"
 
 
 def test_the_documents_table_is_that_of_the_metrics_and_they_give_those_rows() -> None:
@@ -389,11 +389,13 @@ def test_the_documents_table_is_that_of_the_metrics_and_they_give_those_rows() -
     section = page.split("## The metrics")[1].split("\n### ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `")][1:]
     known = named.named_metrics().values()
-    rows = [", ".join(f"`{row}`" for row in each.rows) for each in known]
-    assert lines == [f"| `{m.name}` | {row} | {m.tells} | {m.chance} |" for m, row in zip(known, rows, strict=True)]
+    rows = [", ".join(f"`{row}`" for row in each.results) for each in known]
+    assert lines == [
+        f"| `{m.name}` | {row} | {m.question} | {m.baseline} |" for m, row in zip(known, rows, strict=True)
+    ]
     everything = evaluated([RIGHT], llm=answering(knows_the_answer))
     given = dict.fromkeys(row.metric for row in everything.measurements)
-    assert list(given) == [row for each in known for row in each.rows]
+    assert list(given) == [row for each in known for row in each.results]
 
 
 # What may be evaluated
@@ -402,7 +404,7 @@ def test_the_documents_table_is_that_of_the_metrics_and_they_give_those_rows() -
 def test_a_result_is_evaluated_by_its_modes_with_its_own_neuron_and_settings() -> None:
     config = ns.ExplainConfig(heldout_top=5, heldout_random=3)
     modes = [Mode(BETTER_COLOURS), Mode(BETTER_ANIMALS)]
-    result = NeuronExplanation(BOTH, "explained", modes, provenance={"config": config.model_dump()})
+    result = NeuronExplanation(BOTH, "explained", modes, provenance={"config": config.model_dump() | {"gone": 1}})
     table = evaluated(result, None, ["correlation"])
     assert (table.neuron, table.explanations) == (BOTH, [BETTER_COLOURS, BETTER_ANIMALS])
     assert len(table.provenance["sequences"]["test"]) == 8
@@ -425,7 +427,7 @@ def test_a_dead_result_has_a_table_without_explanations() -> None:
         ({"explanations": NeuronExplanation(DEAD, "dead")}, "explains 0/1"),
         ({"metrics": ["correlation", "charm"]}, "no metric 'charm'.*Known: correlation, r2"),
         ({"metrics": []}, "no metric"),
-        ({"firing_share": 1.0}, "firing_share is 1.0"),
+        ({"activation_threshold": 1.0}, "activation_threshold is 1.0"),
         ({"n_bootstrap": 0}, "n_bootstrap must be at least 1"),
         ({"store": None}, "nothing to evaluate on"),
         ({"simulator": "oracle"}, "no simulator 'oracle'"),
@@ -454,7 +456,7 @@ def test_a_file_that_is_no_table_is_refused_in_words(content: str, tmp_path: Pat
 def test_records_are_one_dictionary_per_measurement(table: ns.Evaluation) -> None:
     records = table.records()
     assert len(records) == len(table.measurements)
-    assert {"metric", "explanation", "value", "low", "high", "n", "chance", "judge", "note"} <= set(records[0])
+    assert {"metric", "explanation", "value", "low", "high", "n", "baseline", "judge", "note"} <= set(records[0])
 
 
 def printed(table: ns.Evaluation, width: int) -> str:
@@ -467,7 +469,7 @@ def printed(table: ns.Evaluation, width: int) -> str:
 def test_the_printed_table_has_every_metric_every_explanation_and_every_note(table: ns.Evaluation) -> None:
     words = " ".join(printed(table, 140).split())
     assert {RIGHT, WRONG, CONSTANT} <= {text for text in table.explanations if text in words}
-    for text in ("correlation quantile 4", "near misses", "WordSimulator", "explanation 3", "1.00 (1.00 to 1.00)"):
+    for text in ("correlation quantile 4", "hard", "WordSimulator", "explanation 3", "1.00 (1.00 to 1.00)"):
         assert text in words
     for note in [row.note for row in table.measurements] + list(table.unavailable.values()):
         assert note in words
@@ -559,7 +561,7 @@ def test_the_command_prints_saves_and_gives_json(
     monkeypatch.setitem(vars(ns), "evaluate", pretend)
     command = ["evaluate", "smollm2-135m", "--layer", "2", "--neuron", "7", "--explanation", RIGHT]
     command += ["--explanation", WRONG, "--metrics", "correlation, r2", "--heldout-top", "5", "--seed", "3"]
-    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "e.json")])
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "e.json")], env={"COLUMNS": "100"})
     assert result.exit_code == 0, result.output
     assert "correlation top" in result.stdout
     assert ns.Evaluation.load(tmp_path / "e.json") == answer

@@ -11,7 +11,7 @@ import pytest
 import neuronscope as ns
 from agent_helpers import answering, exemplar, scripted
 from llm_server import unheard
-from neuronscope.agents.judge import LLMJudge, read_place, read_verdicts
+from neuronscope.agents.judge import LLMJudge, read_index, read_verdicts
 from neuronscope.llm import UsageTracker
 from neuronscope.metrics.stimuli import Marked
 
@@ -50,7 +50,7 @@ def test_only_an_array_of_as_many_zeros_and_ones_as_texts_is_a_verdict(answer: s
     ],
 )
 def test_only_one_number_that_a_text_has_names_the_intruder(answer: str, place: Any) -> None:
-    assert read_place(answer, 5) == place
+    assert read_index(answer, 5) == place
 
 
 async def test_texts_are_judged_five_to_a_request_and_answers_come_in_their_order() -> None:
@@ -80,7 +80,7 @@ async def test_a_request_that_fails_is_an_abstention_unless_all_fail() -> None:
 async def test_intruders_are_counted_from_0_and_unreadable_answers_abstain() -> None:
     answers = iter(['{"intruder": 3}', "who knows"])
     judge = LLMJudge(answering(lambda messages: next(answers)))
-    assert await judge.find([[MARKED] * 5] * 2) == [2, None]
+    assert await judge.pick_intruders([[MARKED] * 5] * 2) == [2, None]
 
 
 async def test_written_texts_are_different_and_no_more_than_asked_for() -> None:
@@ -92,7 +92,11 @@ async def test_written_texts_are_different_and_no_more_than_asked_for() -> None:
 async def test_no_texts_are_no_requests() -> None:
     llm = scripted()
     judge = LLMJudge(llm)
-    assert (await judge.detect("water", []), await judge.check("water", []), await judge.find([])) == ([], [], [])
+    assert (await judge.detect("water", []), await judge.check("water", []), await judge.pick_intruders([])) == (
+        [],
+        [],
+        [],
+    )
     assert llm.prompts == []
 
 
@@ -102,7 +106,7 @@ async def test_a_real_model_is_asked_and_whatever_it_says_is_counted(local_llm: 
     usage = UsageTracker()
     judge = LLMJudge(local_llm, usage)
     verdicts = await judge.detect("It fires on words for liquids.", ["a glass of water", "a wooden chair"])
-    places = await judge.find([[MARKED] * 3])
+    places = await judge.pick_intruders([[MARKED] * 3])
     texts = await judge.write("It fires on words for liquids.", 1)
     assert (len(verdicts), len(places)) == (2, 1)
     assert {*verdicts} <= {True, False, None}

@@ -17,7 +17,7 @@ from neuronscope.metrics.bootstrap import Estimate, Resampling, draw_weights, es
 from neuronscope.metrics.classification import always_yes, classify, confusion, fit_threshold
 from neuronscope.metrics.correlation import pearson
 from neuronscope.metrics.named.concept import mean_difference
-from neuronscope.metrics.named.correlation import correlation, quantiles
+from neuronscope.metrics.named.correlation import assign_quantiles, correlation
 from neuronscope.metrics.named.intruder import accuracy, odd_one_out
 from neuronscope.metrics.named.r2 import Line, fit_line, variance_explained
 
@@ -89,7 +89,7 @@ def test_whole_sequences_are_drawn_not_tokens() -> None:
     assert [*repeated[:3]] == pytest.approx([*short[:3]], abs=1e-9)
 
 
-def test_a_draw_that_leaves_a_statistic_undefined_counts_as_chance() -> None:
+def test_a_draw_that_leaves_a_statistic_undefined_counts_as_the_baseline() -> None:
     """As where one sequence of three carries the whole correlation: without it, nothing is left."""
     found = estimate(lambda weights: np.where(weights[:, 0] > 0, 1.0, np.nan), np.zeros(3), 0.2, FEW, "")
     assert found == (1.0, 0.2, 1.0, "")
@@ -169,13 +169,13 @@ def test_what_is_worse_than_the_mean_explains_less_than_nothing() -> None:
     assert found.value == -3
 
 
-def test_quantiles_part_active_sequences_by_strength_and_leave_silent_ones_out() -> None:
-    assert quantiles(np.array([5.0, 0.0, 1.0, 3.0, 2.0]), 2).tolist() == [2, 0, 1, 2, 1]
+def test_quantiles_group_active_sequences_by_activation_and_leave_inactive_ones_out() -> None:
+    assert assign_quantiles(np.array([5.0, 0.0, 1.0, 3.0, 2.0]), 2).tolist() == [2, 0, 1, 2, 1]
 
 
 @given(st.lists(st.floats(0, 100), max_size=30).map(np.array), st.integers(1, 6))
 def test_quantiles_are_of_nearly_equal_size_and_in_order(peaks: Any, n: int) -> None:
-    groups = quantiles(peaks, n)
+    groups = assign_quantiles(peaks, n)
     sizes = [int((groups == number).sum()) for number in range(1, n + 1)]
     assert max(sizes) - min(sizes) <= 1
     assert ((groups > 0) == (peaks > 0)).all()
@@ -242,9 +242,7 @@ def test_an_auc_is_scikit_learns_within_its_interval_and_blind_to_monotone_maps(
     assert auc(negative, positive, FEW).value == pytest.approx(1 - found.value)
 
 
-@pytest.mark.parametrize(
-    ("positive", "negative", "reason"), [([], [1.0], "none of these"), ([1.0], [], "does not fire")]
-)
+@pytest.mark.parametrize(("positive", "negative", "reason"), [([], [1.0], "none of these"), ([1.0], [], "is inactive")])
 def test_an_auc_of_one_group_is_not_measured_and_says_why(positive: Any, negative: Any, reason: str) -> None:
     found = auc(np.array(positive), np.array(negative), FEW)
     assert found[:3] == (None, None, None)

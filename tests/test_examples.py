@@ -64,7 +64,7 @@ async def test_a_vetoed_candidate_is_never_measured() -> None:
 
 async def test_a_critic_with_a_chat_model_asks_it() -> None:
     llm = answering(lambda messages: "Vague." if "blue" in str(messages[-1].content) else "Specific.")
-    context = instruments(llm=llm, config=ns.ExplainConfig(racing=False))
+    context = instruments(llm=llm, config=ns.ExplainConfig(halving=False))
     x = await explain(critic.graph_with_critic(**(AGENTS | {"refinement": both_kinds})), context)
     assert BETTER_COLOURS not in simulated(context)
     assert {mode.explanation for mode in x.modes} == {COLOUR_MODE, BETTER_ANIMALS}

@@ -24,7 +24,7 @@ from causal_models import (
 )
 from neuronscope.errors import SimulatorError
 from neuronscope.interfaces import Simulator
-from neuronscope.simulators.causal_lm import CausalModel, Reading
+from neuronscope.simulators.causal_lm import CausalModel, Continuation
 from neuronscope.simulators.finetuned import FinetunedSimulator, complete_tokenizer
 from neuronscope.simulators.packing import pack
 from neuronscope.subject.tokens import token_strings
@@ -52,7 +52,7 @@ def save(folder, model, tokenizer):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A random Llama with rows for <PAD> and the four twins, whose saved tokenizer has none of them."""
+    """A random Llama with rows for <PAD> and the four aliases, whose saved tokenizer has none of them."""
     tokenizer = byte_level_tokenizer(LLAMA_SPECIAL)
     return save(tmp_path_factory.mktemp("simulator"), random_llama(len(tokenizer) + 5), tokenizer)
 
@@ -64,7 +64,7 @@ def simulator(checkpoint):
 
 def test_predictions_are_those_of_the_formula_computed_one_text_at_a_time(checkpoint, simulator):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
-    n = len(tokenizer)  # <PAD> is n; the twins follow
+    n = len(tokenizer)  # <PAD> is n; the aliases follow
     exemplars = [exemplar_of(tokenizer, text) for text in SENTENCES]
     predicted = simulator.simulate(EXPLANATIONS, exemplars)
     for exemplar, matrix in zip(exemplars, predicted, strict=True):
@@ -75,7 +75,7 @@ def test_predictions_are_those_of_the_formula_computed_one_text_at_a_time(checkp
     assert np.ptp(np.concatenate(predicted, axis=1)) > 1  # the random model does tell texts apart
 
 
-def test_special_tokens_are_remapped_to_their_twins_throughout(checkpoint, simulator):
+def test_special_tokens_are_remapped_to_their_aliases_throughout(checkpoint, simulator):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
     n = len(tokenizer)
     special = tokenizer.convert_tokens_to_ids(LLAMA_SPECIAL)
@@ -85,12 +85,12 @@ def test_special_tokens_are_remapped_to_their_twins_throughout(checkpoint, simul
         tokenizer(text, add_special_tokens=False)["input_ids"]
         for text in ("## Neuron Description: fires at ", " tokens\n\n ## Input: ")
     )
-    twins = [n + 1, n + 2, n + 3, n + 4]
+    aliases = [n + 1, n + 2, n + 3, n + 4]
     ids = [n + 1, *before, n + 4, *after]
-    assert predicted[0] == pytest.approx(expected(model, ids, [*twins, *exemplar.token_ids[4:]]), abs=1e-5)
+    assert predicted[0] == pytest.approx(expected(model, ids, [*aliases, *exemplar.token_ids[4:]]), abs=1e-5)
 
 
-def test_the_padding_token_is_added_in_front_of_the_twins():
+def test_the_padding_token_is_added_in_front_of_the_aliases():
     tokenizer = byte_level_tokenizer(LLAMA_SPECIAL)
     n = len(tokenizer)
     completed = complete_tokenizer(tokenizer, n + 5)
@@ -100,7 +100,7 @@ def test_the_padding_token_is_added_in_front_of_the_twins():
     assert len(tokenizer) == n
 
 
-def test_a_checkpoint_without_twins_keeps_its_special_tokens(tmp_path):
+def test_a_checkpoint_without_aliases_keeps_its_special_tokens(tmp_path):
     tokenizer = byte_level_tokenizer(LLAMA_SPECIAL)
     model = random_llama(len(tokenizer) + 1)
     simulator = FinetunedSimulator(save(tmp_path, model, tokenizer), device="cpu", dtype="float32")
@@ -111,7 +111,7 @@ def test_a_checkpoint_without_twins_keeps_its_special_tokens(tmp_path):
     )
 
 
-def test_twins_that_the_checkpoint_names_itself_are_used(tmp_path):
+def test_aliases_that_the_checkpoint_names_itself_are_used(tmp_path):
     tokenizer = byte_level_tokenizer(LLAMA_SPECIAL)
     tokenizer.add_special_tokens({"pad_token": "<PAD>"})
     tokenizer.add_tokens(["<||begin_of_text||>"])
@@ -123,8 +123,8 @@ def test_twins_that_the_checkpoint_names_itself_are_used(tmp_path):
 
 @pytest.mark.parametrize("names_padding", [False, True])
 @pytest.mark.parametrize("beyond", [1, 59, 123])
-def test_rows_beyond_the_twins_have_no_token_and_change_nothing(beyond, names_padding, tmp_path):
-    """Rows rounded up, as to 128,320 for Llama 3: the reference takes those after the padding's for twins."""
+def test_rows_beyond_the_aliases_have_no_token_and_change_nothing(beyond, names_padding, tmp_path):
+    """Rows rounded up, as to 128,320 for Llama 3: the reference takes those after the padding's for aliases."""
     tokenizer = byte_level_tokenizer(LLAMA_SPECIAL)
     special, n = tokenizer.convert_tokens_to_ids(LLAMA_SPECIAL), len(tokenizer)
     model = random_llama(n + 5 + beyond)
@@ -134,8 +134,10 @@ def test_rows_beyond_the_twins_have_no_token_and_change_nothing(beyond, names_pa
     exemplar = exemplar_of(tokenizer, " and green", prepend=special)
     (predicted,) = simulator.simulate(["red"], [exemplar])
     prompt = tokenizer("## Neuron Description: red\n\n ## Input: ", add_special_tokens=False)["input_ids"]
-    twins = [n + 1, n + 2, n + 3, n + 4]
-    assert predicted[0] == pytest.approx(expected(model, [n + 1, *prompt], [*twins, *exemplar.token_ids[4:]]), abs=1e-5)
+    aliases = [n + 1, n + 2, n + 3, n + 4]
+    assert predicted[0] == pytest.approx(
+        expected(model, [n + 1, *prompt], [*aliases, *exemplar.token_ids[4:]]), abs=1e-5
+    )
 
 
 def test_a_checkpoint_that_was_trained_here_keeps_its_special_tokens_whatever_its_rows(tmp_path):
@@ -188,8 +190,8 @@ def test_batches_behind_shared_prefixes_equal_single_texts(causal, root, explana
     causal.batch_tokens = budget
     (few_shot,) = causal.extend([None], [root])
     prefixes = causal.extend([few_shot] * len(explanations), explanations)
-    readings = [Reading(prefix, text, range(len(text))) for prefix in prefixes for text in texts]
-    found = causal.logits(readings, range(11))
+    continuations = [Continuation(prefix, text, range(len(text))) for prefix in prefixes for text in texts]
+    found = causal.logits(continuations, range(11))
     single = [
         plain_logits(causal.model, [*root, *explanation, *text])[-len(text) :, :11]
         for explanation in explanations
@@ -201,7 +203,7 @@ def test_batches_behind_shared_prefixes_equal_single_texts(causal, root, explana
 
 def test_logits_are_given_at_the_positions_and_tokens_that_are_asked_for(causal):
     (prefix,) = causal.extend([None], [[5, 6, 7]])
-    first, second = causal.logits([Reading(prefix, [1, 2, 3, 4], [3, 0]), Reading(prefix, [8], [])], [100, 7])
+    first, second = causal.logits([Continuation(prefix, [1, 2, 3, 4], [3, 0]), Continuation(prefix, [8], [])], [100, 7])
     plain = plain_logits(causal.model, [5, 6, 7, 1, 2, 3, 4])
     assert first == pytest.approx(plain[[6, 3]][:, [100, 7]].numpy(), abs=1e-4)
     assert second.shape == (0, 2)

@@ -115,7 +115,7 @@ async def test_scores_are_what_the_metric_gives_on_the_whole_test_set():
     predictions = await scorer.predict(BOTH, [mode.explanation for mode in x.modes], numbers)
     strengths = np.array([[mode.strength] for mode in x.modes])
     joint = np.concatenate([(strengths * prediction).max(axis=0) for prediction in predictions])
-    assert x.joint_score == pytest.approx(pearson(joint, await scorer.truth(BOTH, numbers)).value, abs=0.001)
+    assert x.joint_score == pytest.approx(pearson(joint, await scorer.ground_truth(BOTH, numbers)).value, abs=0.001)
 
 
 async def test_the_subset_score_counts_only_the_modes_own_exemplars_and_the_random_ones():
@@ -462,7 +462,7 @@ async def test_a_mode_that_fits_nothing_best_is_refined_on_everything():
 
 async def together(modes, proposals, config=None):
     """One round over several modes, each with candidates given by its representative."""
-    context = instruments(config=config or ExplainConfig(max_iterations=1, racing=False))
+    context = instruments(config=config or ExplainConfig(max_iterations=1, halving=False))
     exemplars = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
 
     async def agent(state, runtime):
@@ -483,7 +483,7 @@ async def test_a_candidate_counts_by_what_it_adds_to_all_modes_together():
     candidates = {COLOUR_MODE: [broad, narrow]}
     joint = await together([COLOUR_MODE, BETTER_ANIMALS], candidates)
     assert {mode.explanation for mode in joint} == {narrow, BETTER_ANIMALS}
-    alone = ExplainConfig(max_iterations=1, racing=False, objective="neuron")
+    alone = ExplainConfig(max_iterations=1, halving=False, objective="neuron")
     assert {mode.explanation for mode in await together([COLOUR_MODE, BETTER_ANIMALS], candidates, alone)} == {
         broad,
         BETTER_ANIMALS,
@@ -500,10 +500,10 @@ async def test_an_attempt_has_its_own_score_and_that_of_all_modes_with_it():
 
 
 async def test_modes_that_have_become_one_are_merged():
-    one, twin = on("red", "green"), on("green", "red")
-    (mode,) = await together([one, twin], {}, ExplainConfig(max_iterations=0))
-    assert mode.representative in (one, twin)
-    alone = await together([one, twin], {}, ExplainConfig(max_iterations=0, objective="neuron"))
+    one, same = on("red", "green"), on("green", "red")
+    (mode,) = await together([one, same], {}, ExplainConfig(max_iterations=0))
+    assert mode.representative in (one, same)
+    alone = await together([one, same], {}, ExplainConfig(max_iterations=0, objective="neuron"))
     assert len(alone) == 2
 
 
@@ -584,7 +584,7 @@ async def test_what_no_mode_explains_is_drafted_from_once_more():
     [
         (on("road"), None, 2),  # nor does the second draft explain it
         (BETTER_COLOURS, None, 2),  # nor is it another
-        (ANIMAL_MODE, ExplainConfig(max_iterations=0, draft_again=False), 1),
+        (ANIMAL_MODE, ExplainConfig(max_iterations=0, second_hypothesis=False), 1),
         (ANIMAL_MODE, ExplainConfig.paper(), 1),
     ],
 )

@@ -25,8 +25,8 @@ from neuronscope.results import Mode, Probe, ProbeText
 
 EXPLANATION = 'This neuron activates on "water".'
 HISTORY = [ns.Attempt(0, "This neuron activates on ice.", 0.4), ns.Attempt(1, EXPLANATION, 0.5)]
-TEXTS, NEAR_MISSES = ["Cold water ran.", "More water, please."], ["Cold milk ran."]
-ARGUMENTS = json.dumps({"texts": TEXTS, "near_misses": NEAR_MISSES})
+TEXTS, HARD_NEGATIVES = ["Cold water ran.", "More water, please."], ["Cold milk ran."]
+ARGUMENTS = json.dumps({"texts": TEXTS, "hard_negatives": HARD_NEGATIVES})
 CALL = Reply("", tool_calls=[("capture_activations", ARGUMENTS)])
 MODE = Mode(max(HISTORY, key=lambda attempt: attempt.val_score or 0).explanation, history=HISTORY)
 STATE: Any = {"mode": MODE, "siblings": [], "history": HISTORY, "iteration": 1}
@@ -52,7 +52,7 @@ async def written(llm: Any, state: Any = STATE, **context: Any) -> dict[str, Any
 
 async def test_a_model_that_calls_tools_is_told_of_the_tool_as_it_is_and_has_to_call_it() -> None:
     with fake_openai(CALL) as server:
-        assert await written(server.model()) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+        assert await written(server.model()) == {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
         (request,) = server.requests
     assert request["tools"] == [convert_to_openai_tool(capture_activations)] == [capture_tool()]
     assert request["tool_choice"] == "required"
@@ -73,7 +73,7 @@ async def test_the_models_own_call_stays_as_it_made_it() -> None:
 
 async def test_arguments_that_are_no_json_are_mended() -> None:
     with fake_openai(Reply("", tool_calls=[("capture_activations", ARGUMENTS[:-1] + ",")])) as server:
-        assert await written(server.model()) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+        assert await written(server.model()) == {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
         assert len(server.requests) == 1
 
 
@@ -82,7 +82,7 @@ async def test_requests_are_counted_and_answers_kept_apart_from_those_without_to
         trackers = [UsageTracker(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
         both = [await written(server.model(), usage=usage) for usage in trackers]
         assert len(server.requests) == 1
-    assert both[0] == both[1] == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+    assert both[0] == both[1] == {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
     assert [usage.counts()["requests"] for usage in trackers] == [{"refinement": 1}, {}]
 
 
@@ -114,7 +114,7 @@ async def test_a_server_without_tools_is_asked_for_lists_and_from_then_on_at_onc
 
     with fake_openai(answer) as server:
         for _ in range(2):
-            assert await written(server.model()) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+            assert await written(server.model()) == {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
         assert ["tools" in request for request in server.requests] == [True, False, False]
         assert all("response_format" in request for request in server.requests[1:])
 
@@ -123,7 +123,7 @@ async def test_a_call_in_words_is_a_call_and_the_model_is_asked_for_lists_from_t
     spoken = f'```json\n{{"name": "capture_activations", "arguments": {ARGUMENTS}}}\n```'
     with fake_openai(lambda request, number: Reply(spoken if "tools" in request else ARGUMENTS)) as server:
         for _ in range(2):
-            assert await written(server.model()) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+            assert await written(server.model()) == {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
         assert ["tools" in request for request in server.requests] == [True, False]
 
 
@@ -134,7 +134,7 @@ async def test_an_answer_in_place_of_a_call_that_finds_no_end_is_counted_and_giv
     with fake_openai(answer) as server:
         trackers = [UsageTracker(cache=AnswerCache(tmp_path / "answers.sqlite")) for _ in range(2)]
         for usage in trackers:
-            assert await written(server.model(), usage=usage) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+            assert await written(server.model(), usage=usage) == {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
             forget_refusals()
         assert [request.get("max_completion_tokens") for request in server.requests] == [LONGEST_CALL, None]
     assert [usage.counts()["requests"] for usage in trackers] == [{"refinement": 2}, {}]
@@ -151,13 +151,13 @@ async def test_a_model_with_a_limit_of_its_own_keeps_it() -> None:
 )
 async def test_an_answer_without_texts_is_followed_by_a_request_for_lists(useless: Reply) -> None:
     with fake_openai([useless, Reply(ARGUMENTS)]) as server:
-        assert await written(server.model()) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+        assert await written(server.model()) == {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
         assert "response_format" in server.requests[1]
 
 
 async def test_a_model_whose_integration_knows_neither_tools_nor_schemas_is_asked_in_words() -> None:
     llm = answering(lambda messages: f"Sure! Here they are: {ARGUMENTS} I hope this helps.")
-    assert await written(llm) == {"texts": TEXTS, "near_misses": NEAR_MISSES}
+    assert await written(llm) == {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
     assert len(llm.prompts) == 1
 
 
@@ -182,15 +182,15 @@ async def test_offline_has_nobody_who_writes() -> None:
         f"Here you are:\n```json\n{ARGUMENTS}\n```\nThese should work.",
         f'<tool_call>\n{{"name": "capture_activations", "arguments": {ARGUMENTS}}}\n</tool_call>',
         json.dumps({"name": "capture_activations", "arguments": ARGUMENTS}),
-        json.dumps({"texts": json.dumps(TEXTS), "near_misses": dict(enumerate(NEAR_MISSES))}),
+        json.dumps({"texts": json.dumps(TEXTS), "hard_negatives": dict(enumerate(HARD_NEGATIVES))}),
         "Texts:\n1. Cold water ran.\n2. More water, please.\n\nNear misses:\n1. Cold milk ran.",
         "Two texts and a near miss:\n1. Cold water ran.\n2. More water, please.\nNear miss:\n1. Cold milk ran.",
         "**Texts that fire**\n- Cold water ran.\n- More water, please.\n**Texts that do not fire**\n- Cold milk ran.",
-        json.dumps({"texts": [*TEXTS, TEXTS[0], " ", 7], "near_misses": [*NEAR_MISSES, TEXTS[1]]}),
-        json.dumps({"texts": [[TEXTS[0]], [TEXTS[1]]], "near_misses": [NEAR_MISSES]}),
-        json.dumps({"texts": [*TEXTS, "This neuron activates on water."], "near_misses": NEAR_MISSES}),
+        json.dumps({"texts": [*TEXTS, TEXTS[0], " ", 7], "hard_negatives": [*HARD_NEGATIVES, TEXTS[1]]}),
+        json.dumps({"texts": [[TEXTS[0]], [TEXTS[1]]], "hard_negatives": [HARD_NEGATIVES]}),
+        json.dumps({"texts": [*TEXTS, "This neuron activates on water."], "hard_negatives": HARD_NEGATIVES}),
         json.dumps(
-            {"texts": ["This neuron activates on water."], "again": {"texts": TEXTS, "near_misses": NEAR_MISSES}}
+            {"texts": ["This neuron activates on water."], "again": {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}}
         ),
     ],
     ids=[
@@ -209,10 +209,10 @@ async def test_offline_has_nobody_who_writes() -> None:
     ],
 )
 def test_texts_are_read_from_answers_in_all_states_of_repair(answer: str) -> None:
-    assert read_written(AIMessage(answer), "refinement") == (TEXTS, NEAR_MISSES)
+    assert read_written(AIMessage(answer), "refinement") == (TEXTS, HARD_NEGATIVES)
 
 
-def test_without_near_misses_there_are_none_and_a_bare_array_is_of_texts_that_should_fire() -> None:
+def test_without_hard_negatives_there_are_none_and_a_bare_array_is_of_texts_that_should_activate() -> None:
     assert read_written(AIMessage('{"texts": "Cold water ran."}'), "refinement") == (["Cold water ran."], [])
     assert read_written(AIMessage(json.dumps(TEXTS)), "refinement") == (TEXTS, [])
 
@@ -229,9 +229,9 @@ def test_the_schema_of_lists_has_the_arguments_of_the_tool() -> None:
 
 # What the prompts show
 
-FIRED = ProbeText("Cold water ran.", True, True, " water", 7.3)
+ACTIVATED = ProbeText("Cold water ran.", True, True, " water", 7.3)
 SURPRISE = ProbeText("More water,\nplease.", True, False, "More", 0.4)
-TESTED = Probe(1, EXPLANATION, [FIRED, SURPRISE])
+TESTED = Probe(1, EXPLANATION, [ACTIVATED, SURPRISE])
 
 
 def test_the_outcome_stands_in_both_prompts_surprises_first() -> None:
@@ -267,7 +267,7 @@ def test_texts_cannot_break_out_of_the_data() -> None:
         assert "\x1b" not in request
 
 
-def test_a_prompt_repeats_only_the_latest_probes_and_the_telling_texts() -> None:
+def test_a_prompt_repeats_only_the_latest_probes_and_the_most_informative_texts() -> None:
     texts = [ProbeText(f"text {number}", True, number < 20, " t", 9.0) for number in range(24)]
     lines = probe_lines([Probe(number, f"explanation {number}", texts) for number in range(5)])
     assert re.findall(r"explanation \d", "\n".join(lines)) == ["explanation 3", "explanation 4"]

@@ -27,8 +27,8 @@ from planted import (
     proposed,
 )
 
-TEXTS, NEAR_MISSES = ["the red house stood", "a quiet road"], ["the horse was quiet", "the house stood"]
-ARGUMENTS = {"texts": TEXTS, "near_misses": NEAR_MISSES}
+TEXTS, HARD_NEGATIVES = ["the red house stood", "a quiet road"], ["the horse was quiet", "the house stood"]
+ARGUMENTS = {"texts": TEXTS, "hard_negatives": HARD_NEGATIVES}
 ON = ns.ExplainConfig(probe_texts=True)
 
 
@@ -182,7 +182,7 @@ async def test_texts_are_cut_at_256_tokens_and_special_tokens_are_plain_text():
     mode, _ = await refine(Tries(texts={"texts": [long]}), ON.model_copy(update={"max_iterations": 0}))
     (tried,) = mode.probes[0].texts
     assert len(tried.text.split()) == 256
-    assert not tried.fired
+    assert not tried.activated
 
 
 async def test_a_text_of_which_the_tokenizer_leaves_nothing_is_silent():
@@ -197,7 +197,7 @@ async def test_a_text_of_which_the_tokenizer_leaves_nothing_is_silent():
     store = replace(instruments().store, subject=subject)
     agent = Tries(texts={"texts": ["\u200b", "red"]})
     mode, failures = await refine(agent, ON.model_copy(update={"max_iterations": 0}), subject=subject, store=store)
-    assert [(tried.text, tried.fired) for tried in mode.probes[0].texts] == [("", False), ("red", True)]
+    assert [(tried.text, tried.activated) for tried in mode.probes[0].texts] == [("", False), ("red", True)]
     assert not failures
 
 
@@ -213,7 +213,7 @@ async def test_an_agent_that_fails_to_write_costs_the_probe_and_is_named():
 
 
 async def test_bad_arguments_are_an_probe_that_says_so_and_the_loop_goes_on():
-    agent = Tries([BETTER_COLOURS], texts={"texts": [], "near_misses": "none"})
+    agent = Tries([BETTER_COLOURS], texts={"texts": [], "hard_negatives": "none"})
     mode, failures = await refine(agent, ON.model_copy(update={"max_iterations": 1}))
     assert agent.done == ["probe", "propose", "probe"]
     assert mode.explanation == BETTER_COLOURS
@@ -253,7 +253,7 @@ def answers(can_call):
         if "tools" in request:
             arguments = json.dumps(ARGUMENTS)
             return Reply("", tool_calls=[("capture_activations", arguments)]) if can_call else refusal(400, "no tools")
-        if "near_misses" in json.dumps(request.get("response_format", "")):
+        if "hard_negatives" in json.dumps(request.get("response_format", "")):
             return Reply(json.dumps(ARGUMENTS))
         return Reply(json.dumps({"explanations": [BETTER_COLOURS, BETTER_ANIMALS]}))
 
@@ -262,7 +262,7 @@ def answers(can_call):
 
 @pytest.mark.parametrize("can_call", [True, False], ids=["tools", "lists"])
 async def test_both_ways_of_writing_texts_lead_to_the_same_result(can_call):
-    config = ON.model_copy(update={"n_candidates": 2, "max_iterations": 1, "racing": False})
+    config = ON.model_copy(update={"n_candidates": 2, "max_iterations": 1, "halving": False})
     with fake_openai(answers(can_call)) as server:
         context = instruments(config=config, llm=server.model(), usage=(usage := UsageTracker()))
         agents = AGENTS | {"refinement": RefinementAgent()}
@@ -274,7 +274,7 @@ async def test_both_ways_of_writing_texts_lead_to_the_same_result(can_call):
     candidates = [
         json.dumps(request["messages"])
         for request in server.requests
-        if "tools" not in request and "near_misses" not in json.dumps(request.get("response_format", ""))
+        if "tools" not in request and "hard_negatives" not in json.dumps(request.get("response_format", ""))
     ]
     assert len(candidates) == 2, "one a mode"
     assert all(TEXTS[0] in prompt for prompt in candidates), "with the outcome in view"

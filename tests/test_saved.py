@@ -187,7 +187,7 @@ def test_a_number_that_is_none_is_not_written(value: float) -> None:
 
 def test_an_evaluation_is_held_to_the_same() -> None:
     row = Measurement(
-        metric="r2", explanation="a", value=None, low=None, high=None, n=0, chance=0.0, judge="", note="nothing"
+        metric="r2", explanation="a", value=None, low=None, high=None, n=0, baseline=0.0, judge="", note="nothing"
     )
     table = ns.Evaluation(ns.Neuron(0, 1), ["a"], [row])
     assert ns.Evaluation.from_json(table.to_json()) == table

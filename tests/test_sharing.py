@@ -24,7 +24,7 @@ from neuronscope.config import ExplainConfig
 from neuronscope.llm import Budget, ask
 from neuronscope.locks import Lock, lock_of
 from neuronscope.simulators import HybridSimulator
-from neuronscope.simulators.causal_lm import CausalModel, Reading
+from neuronscope.simulators.causal_lm import CausalModel, Continuation
 from neuronscope.subject.capture import visit
 from neuronscope.types import HookPoint
 from small_world import SmallWorld, write_small_world
@@ -115,7 +115,7 @@ def test_a_simulator_and_a_subject_may_be_one_model(tiny_llama: Any, tiny_tokeni
 
     def predict(model: CausalModel) -> Any:
         (prefix,) = model.extend([None], [[3, 2]])
-        return model.logits([Reading(prefix, [1, 0, 7], [0, 2])], range(11))[0]
+        return model.logits([Continuation(prefix, [1, 0, 7], [0, 2])], range(11))[0]
 
     alone, activations = predict(simulators[0]), subject.activations(IDS, [2])[2]
     with ThreadPoolExecutor(3) as pool:

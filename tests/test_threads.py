@@ -124,7 +124,7 @@ async def test_a_run_that_goes_on_keeps_what_it_has() -> None:
     await graph.ainvoke({"neuron": NEGATIVE}, THREAD, context=instruments())
     await graph.ainvoke({"neuron": BOTH}, THREAD, context=instruments(), interrupt_before=["clustering"])
     await graph.aupdate_state(THREAD, {"atoms": [ANIMAL_MODE]})
-    state = await graph.ainvoke(None, THREAD, context=instruments(config=ns.ExplainConfig(draft_again=False)))
+    state = await graph.ainvoke(None, THREAD, context=instruments(config=ns.ExplainConfig(second_hypothesis=False)))
     assert [mode.explanation for mode in state["explanation"].modes] == [BETTER_ANIMALS]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FEW_ATOMS = 6
 """Up to this many atoms HDBSCAN has too few points: on six it finds what belongs together less often than linkage."""
 
-FIRING_SHARE = 0.25
+ACTIVATION_THRESHOLD = 0.25
 """A token counts as one on which the neuron is active above this share of its largest activation."""
 
 
@@ -38,7 +38,7 @@ class ExplainConfig(Settings):
     n_train_exemplars: int = Field(20, ge=1)
     """Top train sequences that the Hypothesis Agent sees."""
     n_hypotheses: int = Field(3, ge=1)
-    """Independent drafts (the paper's appendix G has three)."""
+    """Independent hypotheses (the paper's appendix G has three)."""
     heldout_top: int = Field(20, ge=1)
     """Top sequences of a held-out set."""
     heldout_random: int = Field(20, ge=0)
@@ -47,11 +47,11 @@ class ExplainConfig(Settings):
     """At most this many modes are refined, the largest clusters first; None refines as many as there are clusters."""
     noise: Literal["drop", "keep"] = "drop"
     """What becomes of atoms that HDBSCAN leaves without a cluster: dropped as in the paper, or each a mode."""
-    draft_again: bool = True
-    """Draft once more, from train exemplars that no mode explains; with `objective="joint"` only, which drops modes
-    that add nothing."""
+    second_hypothesis: bool = True
+    """Make a second hypothesis, from train exemplars that no mode explains; with `objective="joint"` only, which drops
+    modes that add nothing."""
     prompts: Literal["extended", "paper"] = "extended"
-    """What the agents are told: the rules of the paper's appendix F with a worked example, a list of the marked words
+    """The agents' prompts: the rules of the paper's appendix F with a worked example, a list of the marked words
     and advice on what the simulators read; or these rules alone, with every candidate an independent answer."""
     feedback: Literal["errors", "history"] = "errors"
     """What the Refinement Agent sees: the ranked history alone (paper, appendix F), or also the prediction errors."""
@@ -62,10 +62,12 @@ class ExplainConfig(Settings):
     """Refinement iterations at most (paper, section 3.3)."""
     n_candidates: int = Field(8, ge=1)
     """Candidates per iteration (paper, appendix B)."""
-    racing: bool = True
-    """Score candidates on a few sequences first and drop the hopeless, which about halves what is simulated."""
+    halving: bool = True
+    """Score candidates by successive halving: on a few sequences first, where the worse are pruned, which about halves
+    what is simulated."""
     probe_texts: bool = False
-    """Let the Refinement Agent test explanations on texts that it writes: some should fire, some not."""
+    """Let the Refinement Agent test explanations on texts that it writes: on some the neuron should be active, on
+    others inactive."""
     min_improvement: float = Field(0.005, ge=0)
     """A smaller gain in validation score counts as none."""
     patience: int | None = Field(1, ge=1)
@@ -75,7 +77,7 @@ class ExplainConfig(Settings):
     few_atoms: int = Field(FEW_ATOMS, ge=0)
     """Up to this many atoms are grouped by average linkage alone; 0 asks HDBSCAN first however few there are."""
     temperature: float = Field(0.7, ge=0)
-    """Sampling temperature of the drafts and candidates."""
+    """Sampling temperature of the hypotheses and candidates."""
     seed: int = 0
     """Seeds everything that is drawn."""
     max_concurrency: int = Field(16, ge=1)
@@ -94,20 +96,20 @@ class ExplainConfig(Settings):
         From the paper: HDBSCAN with a minimum cluster size of 2 and no other limit to how many clusters become modes
         (appendix B), the prompts (appendix F), the ranked history as the Refinement Agent's feedback (section 2.4),
         8 candidates in up to 5 iterations (appendix B), Pearson's r over a whole validation set (appendix C), and three
-        drafts (as in the example of appendix G).
+        hypotheses (as in the example of appendix G).
 
         The paper does not say these, so they are our choice: 20 top and 5 random sequences in a held-out set, 64 tokens
-        in a sequence, 20 exemplars for a draft, the temperature, and that a refinement takes all its iterations. Its
-        models and corpora are in `Setup.paper`.
+        in a sequence, 20 exemplars for a hypothesis, the temperature, and that a refinement takes all its iterations.
+        Its models and corpora are in `Setup.paper`.
         """
         return cls(
             heldout_random=5,
             max_modes=None,
-            draft_again=False,
+            second_hypothesis=False,
             prompts="paper",
             feedback="history",
             objective="neuron",
-            racing=False,
+            halving=False,
             patience=None,
             min_samples=None,
             few_atoms=0,
@@ -172,7 +174,7 @@ class Setup(Settings):
     """What predicts activations from explanations: transluce, prompted:<model>, chat, or hybrid, which needs no
     language model; auto is transluce on a GPU of 20 GB or more, else hybrid. In Python also a `Simulator`."""
     cache_dir: Path | None = None
-    """Where collected exemplars are kept; else in the user's cache folder."""
+    """Where collected exemplars are stored; else in the user's cache folder."""
     config: ExplainConfig = ExplainConfig()
     """Every other setting."""
 

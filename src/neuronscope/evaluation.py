@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neuronscope.arguments import integer, real
-from neuronscope.config import FIRING_SHARE, ExplainConfig, Setup
+from neuronscope.config import ACTIVATION_THRESHOLD, ExplainConfig, Setup
 from neuronscope.errors import ConfigurationError
 from neuronscope.metrics.bootstrap import Resampling
 from neuronscope.metrics.table import Evaluation
@@ -38,7 +38,7 @@ class Request:
     metrics: AnyMetrics
     config: ExplainConfig | None
     """Sizes and seed of the held-out sets, if they are not those of whom it is asked."""
-    firing_share: float
+    activation_threshold: float
     resampling: Resampling
 
     @classmethod
@@ -49,7 +49,7 @@ class Request:
         metrics: AnyMetrics = "all",
         *,
         config: ExplainConfig | None = None,
-        firing_share: float = FIRING_SHARE,
+        activation_threshold: float = ACTIVATION_THRESHOLD,
         n_bootstrap: int = 1000,
         seed: int = 0,
     ) -> Request:
@@ -64,7 +64,7 @@ class Request:
             neuron=_neuron(explanations, neuron),
             metrics=metrics,
             config=_own_config(explanations) if config is None else config,
-            firing_share=_checked_share(firing_share),
+            activation_threshold=_checked_threshold(activation_threshold),
             resampling=Resampling(integer(n_bootstrap, "n_bootstrap", least=1), integer(seed, "seed")),
         )
 
@@ -115,12 +115,12 @@ async def measure(request: Request, resources: Resources) -> Evaluation:
     """
     from neuronscope.agents.judge import LLMJudge
     from neuronscope.graphs.observe import draw_exemplars
-    from neuronscope.metrics.evaluator import Bench
+    from neuronscope.metrics.context import MetricContext
 
     model = judge_of(resources.setup)
     metrics, unavailable = request.chosen(model, resources.subject is not None)
     usage = resources.usage_tracker()
-    bench = Bench(
+    context = MetricContext(
         neuron=request.neuron,
         subject=resources.subject,
         store=resources.store,
@@ -128,15 +128,15 @@ async def measure(request: Request, resources: Resources) -> Evaluation:
         embeddings=resources.embeddings,
         judge=None if isinstance(model, str) else LLMJudge(model, usage),
         config=request.config or resources.config,
-        firing_share=request.firing_share,
+        activation_threshold=request.activation_threshold,
         resampling=request.resampling,
     )
-    ids = await asyncio.to_thread(draw_exemplars, bench.store, bench.neuron, bench.config)
-    material = await bench.gather(ids, request.texts, any(metric.near_misses for metric in metrics))
-    measurements = [row for metric in metrics for row in await metric.measure(material, bench)]
-    provenance = bench.provenance(material) | {"usage": dict(usage.counts())}
+    ids = await asyncio.to_thread(draw_exemplars, context.store, context.neuron, context.config)
+    data = await context.gather(ids, request.texts, any(metric.hard_negatives for metric in metrics))
+    measurements = [row for metric in metrics for row in await metric.measure(data, context)]
+    provenance = context.provenance(data) | {"usage": dict(usage.counts())}
     provenance |= _explained_elsewhere(request.explanations, provenance["subject"])
-    return Evaluation(bench.neuron, request.texts, measurements, unavailable, provenance)
+    return Evaluation(context.neuron, request.texts, measurements, unavailable, provenance)
 
 
 def _sentences(explanations: Explanations) -> list[str]:
@@ -174,17 +174,22 @@ def _neuron(explanations: Explanations, neuron: AnyNeuron | None) -> Neuron:
 
 
 def _own_config(explanations: Explanations) -> ExplainConfig | None:
-    """The settings with which a result was made, so that its modes are measured on its own test set."""
+    """The settings with which a result was made, so that its modes are measured on its own test set.
+
+    Settings that this version does not have are left out: none of them says what the test set is.
+    """
     from pydantic import ValidationError
 
     saved = explanations.provenance.get("config") if isinstance(explanations, NeuronExplanation) else None
+    if not isinstance(saved, dict):
+        return None
     try:
-        return None if saved is None else ExplainConfig.model_validate(saved)
+        return ExplainConfig.model_validate({key: saved[key] for key in saved.keys() & ExplainConfig.model_fields})
     except ValidationError:
         return None
 
 
-def _checked_share(firing_share: float) -> float:
-    if not 0 <= (share := real(firing_share, "firing_share")) < 1:
-        raise ConfigurationError(f"firing_share is {share}: expected a share from 0 up to, not including, 1.")
+def _checked_threshold(activation_threshold: float) -> float:
+    if not 0 <= (share := real(activation_threshold, "activation_threshold")) < 1:
+        raise ConfigurationError(f"activation_threshold is {share}: expected a share from 0 up to, not including, 1.")
     return share

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from neuronscope import blocking
-from neuronscope.config import FIRING_SHARE, ExplainConfig, Progress, Setup
+from neuronscope.config import ACTIVATION_THRESHOLD, ExplainConfig, Progress, Setup
 from neuronscope.errors import ConfigurationError
 from neuronscope.neurons import AnyNeuron, as_neurons, one_neuron
 from neuronscope.results import NeuronExplanation
@@ -71,7 +71,7 @@ def explain_neuron(
         embeddings: for the clustering: a name, LangChain embeddings, or "auto".
         simulator: what predicts activations from explanations: "transluce", "prompted:<model>", "chat", "hybrid",
             "auto" (see `resolve_simulator`), or a simulator.
-        cache_dir: where collected exemplars are kept; None is the user's cache folder.
+        cache_dir: where collected exemplars are stored; None is the user's cache folder.
         config: every other setting; None is `ExplainConfig()`.
         progress: whether to show what is going on; None shows it in a notebook and in a terminal. Or a function of
             your own: it is called with every `ProgressEvent`, in the event loop, so it should be quick. An exception
@@ -164,9 +164,9 @@ async def aexplain_neurons(
             rows of arrays and tables, with the columns "layer" and "neuron".
         subject: the model: anything `load_subject` takes, or a subject.
         out: the run's folder, made if it is missing; None keeps nothing.
-        checkpoints: where the steps of neurons under way are kept: "auto" is a file in `out`; a file; the URL of a
+        checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`; a file; the URL of a
             Postgres database; a LangGraph checkpointer; or None. Without it a neuron that was under way starts again,
-            from the answers that were kept.
+            from the cached answers.
         parallel: neurons under way at once.
         engine: `"local"`, or `"ray"` for the workers of a Ray cluster, each of which needs the store's folder and
             explains `parallel` neurons at once.
@@ -310,7 +310,7 @@ async def aevaluate(
     subject: AnySubject | None = None,
     llm: LLMs = "offline",
     config: ExplainConfig | None = None,
-    firing_share: float = FIRING_SHARE,
+    activation_threshold: float = ACTIVATION_THRESHOLD,
     n_bootstrap: int = 1000,
     seed: int = 0,
     **setup: Any,
@@ -331,9 +331,9 @@ async def aevaluate(
         llm: who judges detection, fuzzing and intruders beside the simulator and the embeddings, and writes the texts
             of "concept"; "offline" is nobody.
         config: sizes and seed of the held-out sets; None is the result's own, or else `ExplainConfig()`.
-        firing_share: a token fires above this share of the neuron's largest activation, 0 to 1.
+        activation_threshold: a token is active above this share of the neuron's largest activation, 0 to 1.
         n_bootstrap: draws behind each interval.
-        seed: seeds the draws, the near misses, the marks of "fuzzing" and the rounds of "intruder".
+        seed: seeds the draws, the hard negatives, the marks of "fuzzing" and the rounds of "intruder".
         setup: the other arguments of `explain_neuron`: corpus, store, base_url, budget, embeddings, simulator,
             cache_dir.
 
@@ -348,7 +348,7 @@ async def aevaluate(
         neuron,
         metrics,
         config=config,
-        firing_share=firing_share,
+        activation_threshold=activation_threshold,
         n_bootstrap=n_bootstrap,
         seed=seed,
     )

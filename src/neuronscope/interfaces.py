@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from neuronscope.llm.usage import UsageTracker
-    from neuronscope.metrics.data import Material
-    from neuronscope.metrics.evaluator import Bench
+    from neuronscope.metrics.context import MetricContext
+    from neuronscope.metrics.data import EvaluationData
     from neuronscope.metrics.table import Measurement
     from neuronscope.results import Usage
     from neuronscope.state import Instruments
@@ -154,7 +154,7 @@ class Simulator(Protocol):
     def simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[NDArray[np.float32]]:
         """Predict every explanation on every exemplar.
 
-        It is called in a worker thread, and never sees the truth: the exemplars' activations are blanked.
+        It is called in a worker thread, and never sees the ground truth: the exemplars' activations are blanked.
 
         Returns:
             One `(n_explanations, seq_len)` array per exemplar, on the scale 0-10.
@@ -195,35 +195,35 @@ class ExemplarSource(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """A kind of score, of one row or several: `@neuronscope.metrics.metric` makes one of a function."""
+    """A kind of score, with one result or several: `@neuronscope.metrics.metric` makes one of a function."""
 
     @property
     def name(self) -> str:
         """What `metrics=` calls it."""
 
     @property
-    def rows(self) -> Sequence[str]:
-        """The names of its rows, `Measurement.metric`."""
+    def results(self) -> Sequence[str]:
+        """The names of its results, `Measurement.metric`."""
 
     @property
-    def tells(self) -> str:
-        """The question that it answers."""
+    def question(self) -> str:
+        """What it answers."""
 
     @property
-    def chance(self) -> str:
-        """What knowing nothing gets."""
+    def baseline(self) -> str:
+        """The value without any knowledge."""
 
     @property
     def needs(self) -> Mapping[str, str]:
         """What it cannot do without, "llm" or "subject", and what that does for it."""
 
     @property
-    def near_misses(self) -> bool:
-        """Whether it looks at near misses, which are searched for only then."""
+    def hard_negatives(self) -> bool:
+        """Whether it uses hard negatives, which are chosen only then."""
 
     @property
-    def measure(self) -> Callable[[Material, Bench], Awaitable[list[Measurement]]]:
-        """Takes the held-out sequences with their predictions, and what is at hand; gives rows of the table."""
+    def measure(self) -> Callable[[EvaluationData, MetricContext], Awaitable[list[Measurement]]]:
+        """From the held-out sequences with their predictions, and models and settings, to rows of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,8 +251,8 @@ class Explainer(Protocol):
 
         Args:
             neuron: the neuron.
-            exemplars: which sequences may be used for what: train is to be read, validation only to select, and the
-                test sequences are not told. `await instruments.scorer.exemplars(neuron, exemplars.train)` gets them.
+            exemplars: which sequences may be used for what: train is to be read, validation only to select; the
+                test sequences are left out. `await instruments.scorer.exemplars(neuron, exemplars.train)` gets them.
             instruments: the model, the store, the simulator, the language model, the settings, and the scorer.
 
         Raises:

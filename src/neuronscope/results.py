@@ -146,17 +146,17 @@ class ProbeText:
     text: str
     """The text as the subject read it, cut at 256 tokens."""
     expected: bool
-    """Whether the neuron should fire in it, if the explanation is true."""
-    fired: bool
+    """Whether it should activate the neuron, if the explanation is true."""
+    activated: bool
     """Whether some token exceeds a quarter of the neuron's largest activation."""
     token: str
-    """Where the neuron was most active; empty if it was silent throughout."""
+    """Where the neuron was most active; empty if it was inactive throughout."""
     activation: Level
     """How active it was there, on the scale 0-10 of the neuron's largest activation."""
 
     def __repr__(self) -> str:
-        expected, fired = ("fires" if yes else "silent" for yes in (self.expected, self.fired))
-        return f"ProbeText({shortened(self.text)!r}, expected {expected}, {fired} at {self.activation:g})"
+        expected, found = ("active" if yes else "inactive" for yes in (self.expected, self.activated))
+        return f"ProbeText({shortened(self.text)!r}, expected {expected}, {found} at {self.activation:g})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -168,7 +168,7 @@ class Probe:
     explanation: str
     """What was tested: the best attempt at that time."""
     texts: list[ProbeText] = field(default_factory=list)
-    """The texts that should fire, then those that should not."""
+    """The texts that should activate the neuron, then those that should not."""
     error: str = ""
     """Why there are no texts."""
 
@@ -203,7 +203,7 @@ class Mode:
     excerpts: list[Excerpt] = field(default_factory=list)
     """Test exemplars of this mode, strongest first."""
     probes: list[Probe] = field(default_factory=list)
-    """What the Refinement Agent tried out, with `probe_texts=True`."""
+    """The Refinement Agent's tests of explanations, with `probe_texts=True`."""
     strength: Level | None = None
     """The activation that it stands for where it applies fully; fitted on train text, None if it was not."""
 
@@ -225,14 +225,14 @@ class Mode:
     @property
     def generation_score(self) -> float | None:
         """The share of the texts written from `explanation` that activate the neuron; None where there are none."""
-        fired = [
-            tried.fired
+        activated = [
+            text.activated
             for probe in self.probes
             if probe.explanation == self.explanation
-            for tried in probe.texts
-            if tried.expected
+            for text in probe.texts
+            if text.expected
         ]
-        return sum(fired) / len(fired) if fired else None
+        return sum(activated) / len(activated) if activated else None
 
     def __repr__(self) -> str:
         return f"Mode({shortened(self.explanation, 80)!r}, score {_shown(self.score)})"
@@ -287,7 +287,7 @@ class Usage:
     answers: dict[str, Count] = field(default_factory=dict)
     """Answers per agent that were asked for; more than `requests` where one request brought several."""
     cached: dict[str, Count] = field(default_factory=dict)
-    """Answers per agent that were kept from an earlier run, for nothing."""
+    """Answers per agent that were cached in an earlier run, at no cost."""
     dollars: dict[str, Dollars | None] = field(default_factory=dict)
     """US dollars per agent; None where a price, or what was used, is not known."""
     cached_input_tokens: dict[str, Count] = field(default_factory=dict)
@@ -345,7 +345,7 @@ class NeuronExplanation:
     unrefined_score: Score | None = None
     """`score` before refinement, on the same test set."""
     hypotheses: list[str] = field(default_factory=list)
-    """The raw drafts."""
+    """The raw hypotheses."""
     atoms: list[str] = field(default_factory=list)
     """The single conditions they were split into."""
     clusters: list[Cluster] = field(default_factory=list)

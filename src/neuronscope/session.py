@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from neuronscope import blocking
 from neuronscope.arguments import integers
-from neuronscope.config import FIRING_SHARE, ExplainConfig, Progress, Setup
+from neuronscope.config import ACTIVATION_THRESHOLD, ExplainConfig, Progress, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.interfaces import ExemplarSource, Simulator, Subject
 from neuronscope.neurons import AnyNeuron, as_neurons, one_neuron
@@ -276,8 +276,8 @@ class Session:
             neurons: which: `Neuron` objects, `(layer, index)`, `(layer, index, sign)`, or text such as `"9/740"`; also
                 rows of arrays and tables, with the columns "layer" and "neuron".
             out: the run's folder, made if it is missing; None keeps nothing.
-            checkpoints: where the steps of neurons under way are kept: "auto" is a file in `out`; a file; the URL of a
-                Postgres database; a LangGraph checkpointer; or None.
+            checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`; a file; the URL of
+                a Postgres database; a LangGraph checkpointer; or None.
             parallel: neurons under way at once.
             engine: `"local"`, or `"ray"` for the workers of a Ray cluster.
             shard: one of n parts of the neurons only, `(i, n)`: as for `explain_neurons`.
@@ -348,7 +348,7 @@ class Session:
         metrics: AnyMetrics = "all",
         *,
         config: ExplainConfig | None = None,
-        firing_share: float = FIRING_SHARE,
+        activation_threshold: float = ACTIVATION_THRESHOLD,
         n_bootstrap: int = 1000,
         seed: int = 0,
     ) -> Evaluation:
@@ -362,7 +362,7 @@ class Session:
             neuron: the neuron; None is the result's own.
             metrics: names of metrics and metrics of your own, or "all" named ones that can be had here.
             config: sizes and seed of the held-out sets; None is the result's own, or else the session's.
-            firing_share: a token fires above this share of the neuron's largest activation, 0 to 1.
+            activation_threshold: a token is active above this share of the neuron's largest activation, 0 to 1.
             n_bootstrap: draws behind each interval.
             seed: seeds the draws.
 
@@ -373,7 +373,13 @@ class Session:
         from neuronscope.evaluation import Request, measure
 
         request = Request.of(
-            explanations, neuron, metrics, config=config, firing_share=firing_share, n_bootstrap=n_bootstrap, seed=seed
+            explanations,
+            neuron,
+            metrics,
+            config=config,
+            activation_threshold=activation_threshold,
+            n_bootstrap=n_bootstrap,
+            seed=seed,
         )
         self.neuron(request.neuron)
         with stopping_threads():

@@ -35,7 +35,7 @@ class NeuronState(TypedDict, total=False):
     clusters: list[Cluster]
     modes: list[Mode]
     unexplained: list[int]
-    """Train exemplars that no mode explains; the second draft is made of these."""
+    """Train exemplars that no mode explains; the second hypothesis is made from these."""
     failures: Annotated[list[Failure], add]
     explanation: NeuronExplanation
 
@@ -46,7 +46,7 @@ def by_mode(known: dict[str, list[str]], new: dict[str, list[str]]) -> dict[str,
 
 
 def latest(_: str, new: str) -> str:
-    """What several branches say alike."""
+    """The latest value: several branches write the same."""
     return new
 
 
@@ -58,18 +58,19 @@ class RefinementState(TypedDict, total=False):
     clusters: list[Cluster]
     modes: list[Mode]
     unexplained: list[int]
-    """Train exemplars that no mode explains: in the input those of the second draft, in the output those for it."""
-    is_second: bool
-    """Whether the clusters come of the second draft."""
+    """Train exemplars that no mode explains: in the input those that the second hypothesis was made from, in the output
+    those to make it from."""
+    is_second_hypothesis: bool
+    """Whether the clusters come from the second hypothesis."""
     proposals: Annotated[dict[str, list[str]], by_mode]
     """Candidate explanations of this round, by the representative of the mode that they are for."""
     settled: Annotated[list[str], add]
     """Representatives of the modes that propose no more: they have converged, or their agent has failed."""
-    kind: Annotated[Literal["proposals", "texts"], latest]
-    """Whether agents have proposed in this round, or written texts that try modes out."""
-    probed: int
-    """The last round before which such texts were tried out."""
-    answered: list[str]
+    phase: Annotated[Literal["proposals", "probes"], latest]
+    """Whether agents have proposed explanations in this round, or written texts that probe them."""
+    probed_iteration: int
+    """The last round before which explanations were probed."""
+    answered_calls: list[str]
     """The ids of the tool calls that were answered in this round."""
     iteration: int
     """The number of this round; 0 measures the representatives."""

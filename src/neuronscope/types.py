@@ -126,7 +126,7 @@ class Exemplar:
     token_ids: Sequence[int]
     """The subject's ids of the same tokens."""
     activations: NDArray[np.float32]
-    """Shape `(seq_len,)`, `max(sign * activation, 0)`: the other sign counts as silent."""
+    """Shape `(seq_len,)`, `max(sign * activation, 0)`: the other sign counts as inactive."""
     sequence_id: int
     """The sequence's number within its corpus."""
     source: str
@@ -152,7 +152,7 @@ class ExemplarIds:
     train_others: list[int] = field(default_factory=list)
     """Train sequences of all ranks below the top, and random ones: strengths are fitted on these and the top ones."""
     feedback: list[int] = field(default_factory=list)
-    """The top feedback sequences: where the errors that agents are shown come from."""
+    """The top feedback sequences: the source of the errors that agents are shown."""
     feedback_random: list[int] = field(default_factory=list)
     """Feedback sequences drawn without regard to activation."""
     validation: list[int] = field(default_factory=list)

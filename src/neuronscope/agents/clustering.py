@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.agents.distinguishing import in_one_frame, telling_words
+from neuronscope.agents.distinguishing import in_one_frame, informative_words
 from neuronscope.config import FEW_ATOMS
 from neuronscope.llm.embeddings import aembed, checked_vectors, resolve_embeddings
 from neuronscope.results import Cluster
@@ -23,7 +23,7 @@ MIN_CLUSTER_SIZE = 2
 
 SAME_CONDITION_COSINE = 0.47
 """Average linkage joins groups of conditions above this cosine: the mean of that of the sentences in one frame and that
-of their telling words.
+of their informative words.
 
 Chosen with MiniLM on half of the conditions of `benchmarks/clustering.py`; `docs/results/clustering.md` says what it
 does on the other half. Other embeddings have other scales; OpenAI's lie lower.
@@ -62,9 +62,9 @@ class ClusteringAgent:
         units = await aembed(embeddings, atoms, self.role)
         labels = await asyncio.to_thread(_density_labels, units, config.min_samples, config.few_atoms)
         if labels is None:
-            texts = [*in_one_frame(atoms), *telling_words(atoms)]
-            framed, telling = np.split(await aembed(embeddings, texts, self.role), 2)
-            cosines = (framed @ framed.T + telling @ telling.T) / 2
+            texts = [*in_one_frame(atoms), *informative_words(atoms)]
+            framed, informative = np.split(await aembed(embeddings, texts, self.role), 2)
+            cosines = (framed @ framed.T + informative @ informative.T) / 2
             labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_CONDITION_COSINE)
         return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise)}
 

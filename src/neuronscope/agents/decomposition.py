@@ -1,4 +1,4 @@
-"""The Decomposition Agent: drafts split into single, falsifiable conditions (paper, section 2.3)."""
+"""The Decomposition Agent: hypotheses split into single, falsifiable conditions (paper, section 2.3)."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ _CAPITALISED_WORD = re.compile(r"\A[A-Z][a-z]*\b(?!\.)")
 class DecompositionAgent(LLMRole):
     """Reads `hypotheses`; writes `atoms`: standalone sentences, each one condition, no two the same.
 
-    The drafts are split concurrently. One that fails is reported in `failures`, as long as another one succeeds.
+    The hypotheses are split concurrently. One that fails is reported in `failures`, as long as another one succeeds.
     """
 
     role: ClassVar[str] = "decomposition"
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
-        """Split the drafts.
+        """Split the hypotheses.
 
         Raises:
-            LLMError: no draft could be split.
+            LLMError: no hypothesis could be split.
         """
         llm = self._model(runtime)
         if llm == "offline":
             from neuronscope.offline.agents import LexicalDecomposition
 
             return await LexicalDecomposition()(state, runtime)
-        drafts = [self._split(llm, draft, runtime) for draft in state["hypotheses"]]
-        lists, failures = succeeded(await asyncio.gather(*drafts, return_exceptions=True), self.role)
+        requests = [self._split(llm, hypothesis, runtime) for hypothesis in state["hypotheses"]]
+        lists, failures = succeeded(await asyncio.gather(*requests, return_exceptions=True), self.role)
         update: NeuronState = {"atoms": distinct([atom for atoms in lists for atom in atoms])}
         return {**update, "failures": failures} if failures else update
 
-    async def _split(self, llm: BaseChatModel, draft: str, runtime: HasContext) -> list[str]:
+    async def _split(self, llm: BaseChatModel, hypothesis: str, runtime: HasContext) -> list[str]:
         context = runtime.context
         is_papers, schema = context.config.prompts == "paper", prompts.sentences_schema("conditions")
-        messages = (paper_prompts.decomposition_messages if is_papers else prompts.decomposition_messages)(draft)
+        messages = (paper_prompts.decomposition_messages if is_papers else prompts.decomposition_messages)(hypothesis)
         answer = await ask(llm, messages, self.role, schema=schema, usage=context.usage)
         return [standalone(sentence) for sentence in await read_apart(read_sentences, answer, self.role)]
 

@@ -47,7 +47,7 @@ def in_one_frame(sentences: Sequence[str]) -> list[str]:
     return [FRAME + condition for condition in _conditions(sentences)]
 
 
-def telling_words(sentences: Sequence[str]) -> list[str]:
+def informative_words(sentences: Sequence[str]) -> list[str]:
     """Of each sentence the words that not every explanation has, or all of its condition where there are none.
 
     "This neuron activates when the text speaks of ships." becomes "ships". Quoted words stay.

@@ -47,7 +47,7 @@ def visible(text: str) -> str:
 def choose_marks(texts: Iterable[str], runs: Iterable[str] = ()) -> Marks:
     """A pair of marks that occurs in none of the texts, and with none of the runs between makes a template's mark.
 
-    The paper's own appendix G shows what happens otherwise: the drafts describe the marks as the neuron's trigger.
+    The paper's own appendix G shows what happens otherwise: the hypotheses describe the marks as the neuron's trigger.
     The usual pairs are taken only where not even one of their characters occurs, the generated ones (`<mark1>`) where
     they do not occur as a whole. `<<s>>` would not do, since many models read `<s>` as the beginning of everything.
     """
@@ -61,7 +61,7 @@ def choose_marks(texts: Iterable[str], runs: Iterable[str] = ()) -> Marks:
     return next(marks for marks in numbered if marks.opening not in everything and marks.closing not in everything)
 
 
-def activation_threshold(exemplars: Sequence[Exemplar]) -> float:
+def highlight_threshold(exemplars: Sequence[Exemplar]) -> float:
     """The activation above which a token counts as activating, for exemplars shown together."""
     return HIGHLIGHT_SHARE * _largest(exemplars)
 

@@ -1,4 +1,4 @@
-"""The Hypothesis Agent: drafts of everything that the top exemplars suggest (paper, section 2.2)."""
+"""The Hypothesis Agent: hypotheses of everything that the top exemplars suggest (paper, section 2.2)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class HypothesisAgent(LLMRole):
-    """Reads `neuron` and `exemplars.train`; writes `hypotheses`, one text per draft.
+    """Reads `neuron` and `exemplars.train`; writes `hypotheses`, each one text.
 
     Where there are exemplars in `unexplained`, it reads these, and adds to the `hypotheses` that there are.
 
-    Drafts are independent: each is a request of its own, and all but the first see a part of the exemplars in another
-    order. A draft that fails is reported in `failures`, as long as another one succeeds.
+    Hypotheses are independent: each is a request of its own, and all but the first see a part of the exemplars in
+    another order. A hypothesis that fails is reported in `failures`, as long as another one succeeds.
     """
 
     role: ClassVar[str] = "hypothesis"
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
-        """Write the drafts.
+        """Write the hypotheses.
 
         Raises:
-            LLMError: no draft succeeded.
+            LLMError: no request succeeded.
         """
         llm = self._model(runtime)
         if llm == "offline":
@@ -48,16 +48,16 @@ class HypothesisAgent(LLMRole):
         earlier = state.get("hypotheses", []) if state.get("unexplained") else []
         if not exemplars:
             return {"hypotheses": earlier}
-        drafts = (self._draft(llm, exemplars, number, runtime) for number in range(context.config.n_hypotheses))
-        texts, failures = succeeded(await asyncio.gather(*drafts, return_exceptions=True), self.role)
+        requests = (self._write(llm, exemplars, index, runtime) for index in range(context.config.n_hypotheses))
+        texts, failures = succeeded(await asyncio.gather(*requests, return_exceptions=True), self.role)
         update: NeuronState = {"hypotheses": distinct([*earlier, *texts])}
         return {**update, "failures": failures} if failures else update
 
-    async def _draft(self, llm: BaseChatModel, exemplars: list[Exemplar], number: int, runtime: HasContext) -> str:
+    async def _write(self, llm: BaseChatModel, exemplars: list[Exemplar], index: int, runtime: HasContext) -> str:
         config = runtime.context.config
-        written = paper_prompts.hypothesis_prompt if config.prompts == "paper" else prompts.hypothesis_prompt
-        prompt = written(exemplars, draft=number, seed=config.seed)
-        answer = await ask(llm, prompt.messages, self.role, usage=runtime.context.usage, sample=number)
+        prompt_of = paper_prompts.hypothesis_prompt if config.prompts == "paper" else prompts.hypothesis_prompt
+        prompt = prompt_of(exemplars, index=index, seed=config.seed)
+        answer = await ask(llm, prompt.messages, self.role, usage=runtime.context.usage, sample=index)
         return await read_apart(_read, answer, self.role, prompt.marks)
 
 

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class LLMJudge:
-    """Judges and writes with a chat model (the protocol `scoring.evaluation.judged.Judge`).
+    """Judges and writes with a chat model (the protocol `neuronscope.metrics.Judge`).
 
     An answer that is refused, cannot be read, or does not fit the question is an abstention: None for each text of
     that request. So is a request that fails, as long as another one succeeds.
@@ -66,7 +66,7 @@ class LLMJudge:
         return model_name(self._llm)
 
     async def detect(self, explanation: str, texts: Sequence[str]) -> list[bool | None]:
-        """Whether the neuron fires somewhere in each text, if the explanation is true.
+        """Whether the neuron is active somewhere in each text, if the explanation is true.
 
         Raises:
             LLMError: no request succeeded.
@@ -75,7 +75,7 @@ class LLMJudge:
         return await self._verdicts([detection_question(explanation, part) for part in parts], parts)
 
     async def check(self, explanation: str, texts: Sequence[Marked]) -> list[bool | None]:
-        """Whether each text's marked tokens are such as the explanation speaks of.
+        """Whether each text's marked tokens are those that the explanation describes.
 
         Raises:
             LLMError: no request succeeded.
@@ -83,18 +83,18 @@ class LLMJudge:
         parts = _parts(texts)
         return await self._verdicts([fuzzing_question(explanation, part) for part in parts], parts)
 
-    async def find(self, rounds: Sequence[Sequence[Marked]]) -> list[int | None]:
-        """The place, from 0, of the one text in each round on which the neuron does not fire.
+    async def pick_intruders(self, rounds: Sequence[Sequence[Marked]]) -> list[int | None]:
+        """The index of the one text in each round on which the neuron is inactive.
 
         Raises:
             LLMError: no request succeeded.
         """
         answers = await self._answers([intruder_question(texts) for texts in rounds])
         pairs = zip(answers, rounds, strict=True)
-        return [await _read(answer, partial(read_place, n=len(texts))) for answer, texts in pairs]
+        return [await _read(answer, partial(read_index, n=len(texts))) for answer, texts in pairs]
 
     async def write(self, explanation: str, n: int) -> list[str]:
-        """Up to n different texts in which the neuron fires, if the explanation is true.
+        """Up to n different texts in which the neuron is active, if the explanation is true.
 
         Raises:
             LLMError: the request failed.
@@ -115,10 +115,10 @@ class LLMJudge:
 
     async def _answers(self, questions: Sequence[Question]) -> list[AIMessage | None]:
         """One message per question; None where the request failed."""
-        room = asyncio.Semaphore(AT_ONCE)
+        semaphore = asyncio.Semaphore(AT_ONCE)
 
         async def answer(question: Question) -> AIMessage:
-            async with room:
+            async with semaphore:
                 return await ask(self._llm, question.messages, ROLE, schema=question.schema, usage=self._usage)
 
         outcomes = await asyncio.gather(*map(answer, questions), return_exceptions=True)
@@ -136,8 +136,8 @@ def read_verdicts(text: str, n: int) -> list[bool] | None:
     return None
 
 
-def read_place(text: str, n: int) -> int | None:
-    """The place, from 0, that an answer names by a number from 1 to n; None if it names none, or several."""
+def read_index(text: str, n: int) -> int | None:
+    """The index that an answer names by a number from 1 to n; None if it names none, or several."""
     numbers = {int(number[:9]) for number in _NUMBER.findall(text)}
     (number,) = numbers if len(numbers) == 1 else (0,)
     return number - 1 if 1 <= number <= n else None

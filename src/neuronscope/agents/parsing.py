@@ -39,11 +39,11 @@ def read_sentences(message: AIMessage, agent: str) -> list[str]:
         Sentences on one line each, none empty, in the answer's order.
 
     Raises:
-        LLMError: the model refused, said nothing, or nothing in its answer can be read as sentences.
+        LLMError: the model refused, returned nothing, or nothing in its answer can be read as sentences.
     """
     answer = read_text(message, agent)
-    for reading in _readings(answer):
-        short = (sentence for sentence in reading if len(sentence) <= LONGEST_SENTENCE)
+    for parse in _parses(answer):
+        short = (sentence for sentence in parse if len(sentence) <= LONGEST_SENTENCE)
         tidied = [sentence for sentence in map(tidy, islice(short, MOST_SENTENCES)) if sentence]
         sentences = [sentence for sentence in tidied if not REFUSAL.match(sentence)]
         if sentences:
@@ -55,7 +55,7 @@ def read_sentence(message: AIMessage, agent: str) -> str:
     """The one sentence of an answer: its first sentence that can be told apart, or else all of its text on one line.
 
     Raises:
-        LLMError: the model refused, or said nothing, or nothing that is as short as a sentence.
+        LLMError: the model refused, or returned nothing, or nothing that is as short as a sentence.
     """
     text = read_text(message, agent)
     try:
@@ -92,7 +92,7 @@ def _breaks_off(message: AIMessage, answer: str) -> bool:
     return is_cut_off(message) and answer[-1] not in ".!?\"'”]}"
 
 
-def _readings(answer: str) -> Iterator[Iterable[str]]:
+def _parses(answer: str) -> Iterator[Iterable[str]]:
     """The sentences as they may be meant, in order of trust."""
     parts = fenced_parts(answer)
     for part in parts:

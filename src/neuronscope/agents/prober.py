@@ -20,9 +20,9 @@ CAPTURE = "capture_activations"
 
 CAPTURE_DESCRIPTION = """\
 Run texts of your own through the language model and read the neuron's activation at every token. Returns JSON: per \
-text `{tokens, activations}`, first those of `texts`, then those of `near_misses`, each in the order given; the other \
-sign counts as 0. Texts are cut at 256 tokens."""
-"""What a model is told about it."""
+text `{tokens, activations}`, first those of `texts`, then those of `hard_negatives`, each in the order given; the \
+other sign counts as 0. Texts are cut at 256 tokens."""
+"""The description that a model gets."""
 
 MOST_TEXTS = 16
 """Texts of one call at most, of either kind."""
@@ -33,8 +33,9 @@ LONGEST_TEXT = 10_000
 _DEEPEST = 8
 """No texts are nested deeper in an answer, nor arguments in strings that hold JSON."""
 _JSON_START = re.compile(r"""\{\s*["'“]|\[\s*["'“{]""")
-_NEAR_MISSES = re.compile(
-    r"^(?![ \t]*(?:[-*•–]|\(?\d{1,3}[.):])\s).*(?:near[\s_-]?miss|not fire|not activate|silent)",
+_HARD_NEGATIVES = re.compile(
+    r"^(?![ \t]*(?:[-*•–]|\(?\d{1,3}[.):])\s)"
+    r".*(?:hard[\s_-]?negative|near[\s_-]?miss|not fire|not activate|inactive|silent)",
     re.IGNORECASE | re.MULTILINE,
 )
 """A line above the second of two lists."""
@@ -49,22 +50,22 @@ class CaptureArguments(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     texts: list[Text] = Field(min_length=1, max_length=MOST_TEXTS)
-    """Texts in which the neuron should fire."""
-    near_misses: list[Text] = Field(default=[], max_length=MOST_TEXTS)
-    """Texts that look much the same, but in which the neuron should stay silent."""
+    """Texts that should activate the neuron."""
+    hard_negatives: list[Text] = Field(default=[], max_length=MOST_TEXTS)
+    """Texts that look much the same, but that should not activate the neuron."""
 
 
 class Written(NamedTuple):
     """Texts that a model has written."""
 
     texts: list[str]
-    """Those in which the neuron should fire."""
-    near_misses: list[str]
-    """Those in which it should not."""
+    """Those that should activate the neuron."""
+    hard_negatives: list[str]
+    """Those that should not."""
 
 
 def capture_tool() -> dict[str, Any]:
-    """The tool as chat models are told of it: OpenAI's form, which LangChain turns into every provider's."""
+    """The tool as chat models get it: OpenAI's form, which LangChain turns into every provider's."""
     from langchain_core.utils.function_calling import convert_to_openai_function
 
     parameters = convert_to_openai_function(CaptureArguments)["parameters"]
@@ -95,20 +96,20 @@ def calls_for_texts(message: AIMessage) -> bool:
         arguments = CaptureArguments.model_validate(call["args"])
     except ValueError:
         return False
-    written = _clean(list(arguments.texts), list(arguments.near_misses))
-    return call["name"] == CAPTURE and written == Written(arguments.texts, arguments.near_misses)
+    written = _clean(list(arguments.texts), list(arguments.hard_negatives))
+    return call["name"] == CAPTURE and written == Written(arguments.texts, arguments.hard_negatives)
 
 
 def read_written(message: AIMessage, agent: str) -> Written:
     """The texts of an answer: of a tool call, of a call that is written out in words, of JSON, or of two lists.
 
-    Left out are repetitions, also among the near misses, and sentences about the neuron, which are no texts to test.
+    Left out are repetitions, also among the hard negatives, and sentences about the neuron, which are no texts to test.
 
     Raises:
-        LLMError: the model refused, said nothing, or no text in which the neuron should fire can be read.
+        LLMError: the model refused, returned nothing, or no text that should activate the neuron can be read.
     """
     answer = _arguments(message) if message.invalid_tool_calls else read_text(message, agent)
-    found = next((written for lists in _readings(answer) if (written := _clean(*lists)).texts), None)
+    found = next((written for lists in _parses(answer) if (written := _clean(*lists)).texts), None)
     if found is None:
         raise LLMError(f"{agent}: no texts in the model's answer: {shortened(answer)} Try again, or another model.")
     return found
@@ -119,16 +120,16 @@ def _arguments(message: AIMessage) -> str:
     return str(message.invalid_tool_calls[0]["args"])[:LONGEST_ANSWER]
 
 
-def _readings(answer: str) -> Iterator[tuple[list[Any], list[Any]]]:
-    """Texts and near misses as they may be meant, in order of trust."""
+def _parses(answer: str) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Texts and hard negatives as they may be meant, in order of trust."""
     value = _json(answer)
     for arguments in _dictionaries(value, depth=0):
         if "texts" in arguments:
-            yield _listed(arguments["texts"]), _listed(arguments.get("near_misses"))
+            yield _listed(arguments["texts"]), _listed(arguments.get("hard_negatives"))
     if isinstance(value, list):
         yield value, []
     first = FIRST_ITEM.search(answer)
-    heading = None if first is None else _NEAR_MISSES.search(answer, first.end())
+    heading = None if first is None else _HARD_NEGATIVES.search(answer, first.end())
     second = len(answer) if heading is None else heading.start()
     yield list_items(answer[:second]), list_items(answer[second:])
 
@@ -157,10 +158,10 @@ def _listed(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
-def _clean(texts: list[Any], near_misses: list[Any]) -> Written:
-    fire = dict.fromkeys(_strings(texts, depth=0))
-    silent = dict.fromkeys(text for text in _strings(near_misses, depth=0) if text not in fire)
-    return Written(list(fire)[:MOST_TEXTS], list(silent)[:MOST_TEXTS])
+def _clean(texts: list[Any], hard_negatives: list[Any]) -> Written:
+    positives = dict.fromkeys(_strings(texts, depth=0))
+    negatives = dict.fromkeys(text for text in _strings(hard_negatives, depth=0) if text not in positives)
+    return Written(list(positives)[:MOST_TEXTS], list(negatives)[:MOST_TEXTS])
 
 
 def _strings(values: list[Any], depth: int) -> Iterator[str]:

@@ -71,7 +71,7 @@ class RefinementAgent(LLMRole):
         return {"proposals": {state["mode"].representative: distinct(readable, known)}}
 
     async def probe(self, state: ProposalState, runtime: HasContext) -> RefinementState:
-        """Write texts in which the neuron should and should not fire, as a call of `capture_activations`.
+        """Write texts that should and should not activate the neuron, as a call of `capture_activations`.
 
         A model that can call tools makes the call itself. One that cannot, or says something else in its place, is
         asked for the texts as lists, and the same call is made of these.

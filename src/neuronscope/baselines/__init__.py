@@ -1,4 +1,4 @@
-"""What explanations are held against: an `Explainer` each, scored as `explain_neuron` is, on the same exemplars."""
+"""What explanations are compared with: an `Explainer` each, scored as `explain_neuron` is, on the same exemplars."""
 
 from neuronscope.baselines.best_of_k import BestOfK
 from neuronscope.baselines.single_pass import SinglePass

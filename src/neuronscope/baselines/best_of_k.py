@@ -1,11 +1,11 @@
-"""Many drafts, and validation picks one: what choosing alone brings, without refinement and without modes."""
+"""Many sentences, and validation selects one: what choosing alone brings, without refinement and without modes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from neuronscope.arguments import integer
-from neuronscope.baselines.single_pass import draft
+from neuronscope.baselines.single_pass import write_sentences
 from neuronscope.interfaces import Explained
 from neuronscope.results import sortable
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class BestOfK:
-    """The sentence with the best validation score of k drafts; of equals the earliest.
+    """The sentence with the best validation score of k sentences; of equals the earliest.
 
     Args:
-        k: how many drafts, each a request of its own.
+        k: how many sentences, each a request of its own.
 
     Raises:
         ConfigurationError: k is not a number from 1.
@@ -29,18 +29,18 @@ class BestOfK:
 
     @property
     def name(self) -> str:
-        """With the number of drafts."""
+        """With the number of sentences."""
         return f"best_of_k:{self.k}"
 
     async def explain(self, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments) -> Explained:
-        """Write the drafts and take the best.
+        """Write the sentences and take the best.
 
         Raises:
-            LLMError: no draft succeeded.
+            LLMError: no request succeeded.
             NeuronScopeError: the simulator failed.
         """
-        drafts = await draft(self.k, self.name, neuron, exemplars, instruments)
+        sentences = await write_sentences(self.k, self.name, neuron, exemplars, instruments)
         validation = exemplars.of("validation")
-        scores = await instruments.scorer.score(neuron, drafts, validation)
-        ranked = sorted(zip(drafts, scores, strict=True), key=lambda pair: -sortable(pair[1].value))
+        scores = await instruments.scorer.score(neuron, sentences, validation)
+        ranked = sorted(zip(sentences, scores, strict=True), key=lambda pair: -sortable(pair[1].value))
         return Explained(sentences=[sentence for sentence, _ in ranked[:1]])

@@ -11,9 +11,9 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from neuronscope.agents.highlighting import (
     Marks,
-    activation_threshold,
     choose_marks,
     highlight,
+    highlight_threshold,
     marked_runs,
     visible,
     without_marks,
@@ -56,10 +56,12 @@ class SinglePass:
         Raises:
             LLMError: the model cannot be reached, or its answer cannot be read.
         """
-        return Explained(sentences=await draft(1, self.name, neuron, exemplars, instruments))
+        return Explained(sentences=await write_sentences(1, self.name, neuron, exemplars, instruments))
 
 
-async def draft(n: int, agent: str, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments) -> list[str]:
+async def write_sentences(
+    n: int, agent: str, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments
+) -> list[str]:
     """Up to n different sentences that each explain the whole neuron.
 
     Each is a request of its own, to the model of the Hypothesis Agent; all but the first see a part of the exemplars.
@@ -98,7 +100,7 @@ def _read(answer: AIMessage, agent: str, marks: Marks) -> str:
 
 
 def _messages(exemplars: Sequence[Exemplar], shown: Sequence[Exemplar]) -> tuple[list[BaseMessage], Marks]:
-    threshold = activation_threshold(exemplars)
+    threshold = highlight_threshold(exemplars)
     marks = choose_marks((visible(exemplar.text) for exemplar in shown), marked_runs(shown, threshold))
     lines = numbered([highlight(exemplar, threshold, marks) for exemplar in shown])
     fence = choose_fence("excerpts", lines)

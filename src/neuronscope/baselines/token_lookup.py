@@ -58,8 +58,8 @@ class LookupTable:
                 total[token] += float(activation)
                 count[token] += 1
         means = {token: total[token] / count[token] for token in total}
-        kept = sorted(means, key=lambda token: -means[token] * total[token])[:limit]
-        self._means = {token: means[token] for token in kept}
+        largest = sorted(means, key=lambda token: -means[token] * total[token])[:limit]
+        self._means = {token: means[token] for token in largest}
 
     def predict(self, exemplars: Sequence[Exemplar]) -> list[NDArray[np.float32]]:
         """The activation of each token, shape `(tokens,)` per exemplar, in the neuron's own scale."""

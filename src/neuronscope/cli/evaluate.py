@@ -48,8 +48,8 @@ def evaluate(
     llm: Annotated[
         str, typer.Option(help='Who judges beside the simulator, such as "openai:gpt-4o"; "offline" for nobody.')
     ] = "offline",
-    firing_share: Annotated[
-        float, typer.Option(min=0, max=1, help="A token fires above this share of the neuron's largest activation.")
+    activation_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="A token is active above this share of the neuron's largest activation.")
     ] = 0.25,
     n_bootstrap: Annotated[int, typer.Option(min=1, help="Draws behind each interval.")] = 1000,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Save the table as JSON.")] = None,
@@ -74,7 +74,7 @@ def evaluate(
         subject=subject,
         llm=llm,
         config=config,
-        firing_share=firing_share,
+        activation_threshold=activation_threshold,
         n_bootstrap=n_bootstrap,
         seed=0 if config is None else config.seed,
         **setup_from(settings),

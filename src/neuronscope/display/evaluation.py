@@ -17,7 +17,7 @@ from neuronscope.metrics.table import Evaluation, Measurement
 
 CELL_WIDTH = 25
 """Characters of a column with a value and its interval."""
-FIXED_WIDTH = 80
+FIXED_WIDTH = 82
 """Characters of the columns that name the metric."""
 
 Key = tuple[str, str, str]
@@ -111,7 +111,7 @@ def render_table(evaluation: Evaluation) -> str:
     columns = list(enumerate(evaluation.explanations, start=1))
     head = "".join(
         f"<th{_side(column)}>{_safe(name)}</th>"
-        for column, name in enumerate(["metric", "judge", "against", "n", "chance", *_heads(columns)])
+        for column, name in enumerate(["metric", "judge", "negatives", "n", "baseline", *_heads(columns)])
     )
     body = "".join(
         "<tr>" + "".join(f"<td{_side(column)}>{_safe(text)}</td>" for column, text in enumerate(line)) + "</tr>"
@@ -127,9 +127,9 @@ def render_table(evaluation: Evaluation) -> str:
 
 def _table(evaluation: Evaluation, columns: list[tuple[int, str]], *, with_neuron: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in ("metric", "judge", "against"):
+    for name in ("metric", "judge", "negatives"):
         table.add_column(name, overflow="fold")
-    for name in ("n", "chance", *_heads(columns)):
+    for name in ("n", "baseline", *_heads(columns)):
         table.add_column(name, justify="right", no_wrap=True)
     for line in _lines(evaluation, columns, with_neuron=with_neuron):
         table.add_row(*map(Text, line))
@@ -153,10 +153,10 @@ def _lines(evaluation: Evaluation, columns: list[tuple[int, str]], *, with_neuro
 
 
 def _about(measurements: list[Measurement]) -> list[str]:
-    """Judge, negatives, sample size and chance, which the measurements of a row share, or nearly."""
+    """Judge, negatives, sample size and baseline, which the measurements of a row share, or nearly."""
     first, sizes = measurements[0], sorted({measurement.n for measurement in measurements})
     n = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
-    return [words.visible(first.judge), first.negatives, n, words.number(first.chance)]
+    return [words.visible(first.judge), first.negatives.removesuffix(" negatives"), n, words.number(first.baseline)]
 
 
 def _padded(cells: list[str], n: int) -> list[str]:

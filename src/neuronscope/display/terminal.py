@@ -116,7 +116,7 @@ def _probe_texts(mode: Mode) -> Iterator[Text | Table]:
     rows = Table.grid(padding=(0, 1))
     for tried in texts:
         outcome = f"{words.expectation(tried)}, {words.outcome(tried)}"
-        style = "" if tried.fired == tried.expected else "yellow"
+        style = "" if tried.activated == tried.expected else "yellow"
         rows.add_row(Text("  ", style="dim"), Text(outcome, style=style), Text(words.visible(tried.text)))
     yield rows
 

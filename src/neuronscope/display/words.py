@@ -45,7 +45,7 @@ def expectation(tried: ProbeText) -> str:
 def outcome(tried: ProbeText) -> str:
     """What the neuron did on a written text: `active at "unknown" (7.2)`."""
     peak = f" at “{visible(tried.token.strip() or tried.token)}”" if tried.token else ""
-    return f"{'active' if tried.fired else 'inactive'}{peak} ({number(tried.activation, 1)})"
+    return f"{'active' if tried.activated else 'inactive'}{peak} ({number(tried.activation, 1)})"
 
 
 def change(before: float | None, after: float | None) -> str:

@@ -1,4 +1,4 @@
-"""How well the built-in roles explain random neurons, layer by layer, beside a token look-up table.
+"""How well the built-in roles explain random neurons, layer by layer, compared with a token look-up table.
 
     python -m neuronscope.experiments.offline smollm2-135m --layers 5,9,19,29 --neurons 20 --out runs/offline
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from neuronscope.subject import LoadedSubject
 
 LOOKUP_EXEMPLARS = 100
-"""Train exemplars that the look-up tables are made of: the same that the built-in roles draft from."""
+"""Train exemplars that the look-up tables are made of: the same that the built-in roles read."""
 LIMITED = 10
 """Tokens of the limited look-up table: what fits into a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One neuron's explanation beside the look-up tables, on the same test set."""
+    """One neuron's explanation and the look-up tables, on the same test set."""
 
     explanation: ns.NeuronExplanation
     ten_tokens: float | None

@@ -32,7 +32,7 @@ NO_VARIATION = (
     "{what}: the neuron does the same on all {n} {split} sequences, so nothing can be correlated with it. Collect "
     "exemplars from more text."
 )
-NO_MODE = "No mode was found: the drafts gave no condition that belongs to a cluster. Try more drafts, or another LLM."
+NO_MODE = "No mode was found: the hypotheses gave no condition in a cluster. Try more hypotheses, or another LLM."
 
 Rows = list[NDArray[np.float32]]
 
@@ -46,7 +46,7 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
     scorer = instruments.scorer
     examined = await _examine(instruments, neuron, ids, state.get("modes", []))
     modes = sorted(examined.modes, key=lambda mode: -sortable(mode.score))
-    new = [*examined.failures, *await _gaps(scorer, neuron, ids, state)]
+    new = [*examined.failures, *await _explain_missing(scorer, neuron, ids, state)]
     failures = [*state.get("failures", []), *new]
     explanation = NeuronExplanation(
         neuron=neuron,
@@ -73,8 +73,8 @@ def _status(ids: ExemplarIds, failures: Sequence[Failure]) -> Status:
     return "partial" if failures else "explained"
 
 
-async def _gaps(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, state: NeuronState) -> list[Failure]:
-    """Why scores are missing that no step has failed at: there is no held-out text, or nothing happens in it."""
+async def _explain_missing(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, state: NeuronState) -> list[Failure]:
+    """Why scores are missing although no step failed: there is no held-out text, or no activation in it."""
     if ids.maximum <= 0:
         return []
     if not state.get("modes"):
@@ -86,7 +86,7 @@ async def _gaps(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, state: NeuronS
     ):
         if not sequences:
             gaps.append(Failure(agent, NO_TEXT.format(what=what, split=split)))
-        elif not varies(await scorer.truth(neuron, sequences)):
+        elif not varies(await scorer.ground_truth(neuron, sequences)):
             gaps.append(Failure(agent, NO_VARIATION.format(what=what, split=split, n=len(sequences))))
     return gaps
 
@@ -136,17 +136,17 @@ def _score(
 ) -> tuple[dict[int, Mode], float | None]:
     """Score modes from predictions of shape `(2, tokens)` per exemplar: the explanation, then the representative."""
     actual = [exemplar.activations for exemplar in exemplars]
-    finals = [np.stack([rows[place][0] for rows in predicted.values()]) for place in range(len(exemplars))]
+    finals = [np.stack([rows[index][0] for rows in predicted.values()]) for index in range(len(exemplars))]
     belongs = assign_exemplars(finals, actual)
     contested = belongs.sum(axis=0) > 1
     truth = np.concatenate(actual)
-    place_of = {exemplar.sequence_id: place for place, exemplar in enumerate(exemplars)}
+    index_of = {exemplar.sequence_id: index for index, exemplar in enumerate(exemplars)}
     scored: dict[int, Mode] = {}
     for order, (number, rows) in enumerate(predicted.items()):
         pooled = np.concatenate(rows, axis=1)
         whole = pearson(pooled[0], truth)
-        subset = [place_of[sequence] for sequence in own_sequences(ids.test, ids.test_random, belongs[order])]
-        own = [place for place in range(len(ids.test)) if belongs[order, place] and not contested[place]]
+        subset = [index_of[sequence] for sequence in own_sequences(ids.test, ids.test_random, belongs[order])]
+        own = [index for index in range(len(ids.test)) if belongs[order, index] and not contested[index]]
         scored[number] = replace(
             modes[number],
             strength=round(strengths[number], 2),
@@ -154,10 +154,10 @@ def _score(
             constant=whole.constant and whole.value is not None,
             unrefined_score=pearson(pooled[1], truth).value,
             subset_score=pearson(
-                np.concatenate([rows[place][0] for place in subset]),
-                np.concatenate([actual[place] for place in subset]),
+                np.concatenate([rows[index][0] for index in subset]),
+                np.concatenate([actual[index] for index in subset]),
             ).value,
-            excerpts=[_excerpt(exemplars[place], rows[place][0], ids.maximum) for place in own[:EXCERPTS]],
+            excerpts=[_excerpt(exemplars[index], rows[index][0], ids.maximum) for index in own[:EXCERPTS]],
         )
     joint = joint_prediction(np.concatenate(finals, axis=1), list(strengths.values()))
     return scored, pearson(joint, truth).value

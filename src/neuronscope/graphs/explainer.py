@@ -14,7 +14,7 @@ from neuronscope.graphs.conclude import conclude, usage_of
 from neuronscope.graphs.observe import observe
 from neuronscope.interfaces import Explained, Explainer
 from neuronscope.metrics import pearson
-from neuronscope.metrics.scorer import without_truth
+from neuronscope.metrics.scorer import without_activations
 from neuronscope.results import Attempt, Mode, NeuronExplanation, Usage, mean_of
 from neuronscope.state import Instruments
 from neuronscope.types import ExemplarIds, Neuron
@@ -45,8 +45,8 @@ class Scored:
 async def score_explainer(explainer: Explainer, neuron: Neuron, instruments: Instruments) -> Scored:
     """Have one neuron explained, and score that on the exemplars on which `explain_neuron` scores its modes.
 
-    The explainer is not told which sequences are the test set. Of a neuron that is dead, or in train text never active,
-    it is not asked.
+    The explainer does not see which sequences are the test set. Of a neuron that is dead, or in train text never
+    active, it is not asked.
 
     Args:
         explainer: a baseline, or a method of one's own.
@@ -123,12 +123,12 @@ async def _score_predictions(
     if not sequences:
         return None
     exemplars = await instruments.scorer.exemplars(neuron, sequences)
-    shown = [without_truth(each) for each in exemplars]
+    shown = [without_activations(each) for each in exemplars]
     predicted = [np.asarray(row, dtype=np.float64) for row in await asyncio.to_thread(predict, shown)]
     if [row.shape for row in predicted] != [each.activations.shape for each in exemplars]:
         raise ConfigurationError(
             f"The explainer {explainer.name!r} predicted for {neuron} something other than one number a token: "
             "`predict` takes exemplars and returns an array of shape (tokens,) for each of them."
         )
-    truth = await instruments.scorer.truth(neuron, sequences)
+    truth = await instruments.scorer.ground_truth(neuron, sequences)
     return pearson(np.concatenate(predicted), truth).value

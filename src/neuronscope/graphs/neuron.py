@@ -29,7 +29,7 @@ async def agent_failed(state: NeuronState, error: NodeError) -> Command[Any]:
 
 
 async def after_observe(state: NeuronState) -> Literal["hypothesis", "conclude"]:
-    """A neuron that nothing in the train documents activates has nothing to draft from."""
+    """A neuron that nothing in the train documents activates gives no hypothesis."""
     return "hypothesis" if state["exemplars"].train else "conclude"
 
 
@@ -39,7 +39,7 @@ async def after_clustering(state: NeuronState) -> Literal["refine", "conclude"]:
 
 
 async def after_refine(state: NeuronState) -> Literal["hypothesis", "conclude"]:
-    """What no mode explains is drafted from once more."""
+    """What no mode explains gets a second hypothesis."""
     return "hypothesis" if state.get("unexplained") else "conclude"
 
 

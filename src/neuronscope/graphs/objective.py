@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError
 from neuronscope.metrics.correlation import Correlation, pearson_rows
-from neuronscope.metrics.halving import race
+from neuronscope.metrics.halving import successive_halving
 from neuronscope.metrics.joint import fit_strengths
 from neuronscope.metrics.scorer import Predictions
 from neuronscope.results import Measured, Mode
@@ -70,9 +70,9 @@ async def measure(candidates: Candidates, state: RefinementState, instruments: I
         NeuronScopeError: the simulator or the store failed on all of them.
     """
     modes, wanted = {mode.representative: mode for mode in state["modes"]}, [*filter(itemgetter(1), candidates.items())]
-    together = await _Together.of(state, instruments) if instruments.config.objective == "joint" else None
+    current = await _ModePredictions.of(state, instruments) if instruments.config.objective == "joint" else None
     outcomes = await asyncio.gather(
-        *(_measure(modes.get(name), texts, state, instruments, together) for name, texts in wanted),
+        *(_measure(modes.get(name), texts, state, instruments, current) for name, texts in wanted),
         return_exceptions=True,
     )
     found: list[Measured] = []
@@ -93,18 +93,18 @@ async def _measure(
     texts: Sequence[str],
     state: RefinementState,
     instruments: Instruments,
-    together: _Together | None,
+    current: _ModePredictions | None,
 ) -> list[Measured]:
     """Score one mode's candidates: by successive halving if the settings allow, and there is an attempt to beat."""
     neuron, scorer = state["neuron"], instruments.scorer
     sequences = await sequences_of(mode, state, instruments)
     seen = dict.fromkeys(texts, len(sequences))
-    if instruments.config.racing and mode is not None and mode.history and sequences:
-        contest = await _Contest.of(mode, sequences, state, instruments, together)
+    if instruments.config.halving and mode is not None and mode.history and sequences:
+        comparison = await _Comparison.of(mode, sequences, state, instruments, current)
         truth = [exemplar.activations for exemplar in await scorer.exemplars(neuron, sequences)]
-        standings = await race(contest.predict, texts, truth, await contest.reference())
-        seen = {text: standing.sequences for text, standing in zip(texts, standings, strict=True)}
-        finished = [text for text, standing in zip(texts, standings, strict=True) if standing.score is not None]
+        results = await successive_halving(comparison.predict, texts, truth, await comparison.reference())
+        seen = {text: result.sequences for text, result in zip(texts, results, strict=True)}
+        finished = [text for text, result in zip(texts, results, strict=True) if result.score is not None]
     else:
         finished = list(texts)
     scores = dict(zip(finished, await scorer.score(neuron, finished, sequences), strict=True))
@@ -116,7 +116,7 @@ def _measured(text: str, score: Correlation | None, sequences: int) -> Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class _Together:
+class _ModePredictions:
     """What the modes predict as they are now, each by its strength."""
 
     strengths: Mapping[str, float]
@@ -125,7 +125,7 @@ class _Together:
     """Of the same modes, per validation sequence shape `(tokens,)`."""
 
     @classmethod
-    async def of(cls, state: RefinementState, instruments: Instruments) -> _Together:
+    async def of(cls, state: RefinementState, instruments: Instruments) -> _ModePredictions:
         neuron, ids = state["neuron"], state["exemplars"]
         present = [mode for mode in state["modes"] if mode.val_score is not None]
         if not present:
@@ -134,8 +134,8 @@ class _Together:
         strengths = await strengths_of(texts, neuron, ids, instruments)
         rows = await instruments.scorer.predict(neuron, texts, ids.of("validation"))
         predicted = {
-            name: [row[place] * np.float32(strength) for row in rows]
-            for place, (name, strength) in enumerate(zip(names, strengths, strict=True))
+            name: [row[index] * np.float32(strength) for row in rows]
+            for index, (name, strength) in enumerate(zip(names, strengths, strict=True))
         }
         return cls(dict(zip(names, strengths, strict=True)), predicted)
 
@@ -146,7 +146,7 @@ class _Together:
 
 
 @dataclass(frozen=True, slots=True)
-class _Contest:
+class _Comparison:
     """What the candidates of one mode are compared by: their own predictions, or those of all modes with them."""
 
     neuron: Neuron
@@ -165,20 +165,20 @@ class _Contest:
         sequences: Sequence[int],
         state: RefinementState,
         instruments: Instruments,
-        together: _Together | None,
-    ) -> _Contest:
-        if together is None:
+        current: _ModePredictions | None,
+    ) -> _Comparison:
+        if current is None:
             return cls(state["neuron"], sequences, mode.explanation, SCALE, [], instruments)
-        own = together.strengths.get(mode.representative) or await strength_alone(mode.explanation, state, instruments)
-        return cls(state["neuron"], sequences, mode.explanation, own, together.others(mode), instruments)
+        own = current.strengths.get(mode.representative) or await strength_alone(mode.explanation, state, instruments)
+        return cls(state["neuron"], sequences, mode.explanation, own, current.others(mode), instruments)
 
-    async def predict(self, texts: Sequence[str], places: Sequence[int]) -> Predictions:
+    async def predict(self, texts: Sequence[str], indices: Sequence[int]) -> Predictions:
         """What each text predicts on these sequences, together with the other modes."""
-        own = await self.instruments.scorer.predict(self.neuron, texts, [self.sequences[place] for place in places])
+        own = await self.instruments.scorer.predict(self.neuron, texts, [self.sequences[index] for index in indices])
         if not self.others:
             return own
         factor = np.float32(self.strength)
-        return [np.maximum(rows * factor, self.others[place]) for rows, place in zip(own, places, strict=True)]
+        return [np.maximum(rows * factor, self.others[index]) for rows, index in zip(own, indices, strict=True)]
 
     async def reference(self) -> list[Floats]:
         """What the mode's explanation so far predicts, in the same way."""
@@ -209,7 +209,7 @@ def own_sequences(top: list[int], random: list[int], belongs: NDArray[np.bool_])
 async def strengths_of(
     explanations: Sequence[str], neuron: Neuron, ids: ExemplarIds, instruments: Instruments
 ) -> list[float]:
-    """The strength of each mode's explanation beside the others, fitted on train text (see `metrics.joint`).
+    """The strength of each mode's explanation together with the others, fitted on train text (see `metrics.joint`).
 
     An explanation that applies nowhere in that text keeps the simulator's own scale.
 
@@ -220,7 +220,7 @@ async def strengths_of(
     if not sequences or not explanations:
         return [SCALE] * len(explanations)
     predicted = await pooled(explanations, neuron, sequences, instruments)
-    actual = await instruments.scorer.truth(neuron, sequences)
+    actual = await instruments.scorer.ground_truth(neuron, sequences)
     fitted = fit_strengths(predicted, normalise(actual, ids.maximum))
     seen = predicted.max(axis=1) >= LEAST_SEEN
     return [strength if is_seen else SCALE for strength, is_seen in zip(fitted, seen, strict=True)]
@@ -240,5 +240,5 @@ async def pooled(
 
 
 def correlations(rows: Floats, truth: Floats) -> list[float | None]:
-    """Pearson's r of each row with the truth; None where it cannot be measured."""
+    """Pearson's r of each row with the ground truth; None where it cannot be measured."""
     return [correlation.value for correlation in pearson_rows(rows, truth)]

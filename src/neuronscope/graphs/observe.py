@@ -16,7 +16,7 @@ from neuronscope.state import Instruments, NeuronState
 from neuronscope.types import ExemplarIds, Neuron, Split
 
 NO_TRAIN_EXEMPLAR = (
-    "The neuron is active in held-out text but in none of the train documents, so there is nothing to draft from. "
+    "The neuron is active in held-out text but in none of the train documents, so there is no hypothesis. "
     "Collect exemplars from more tokens."
 )
 
@@ -39,7 +39,7 @@ class ListsIds(Protocol):
 async def observe(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronState:
     """Draw the neuron's exemplars of every split, and have their activations computed together.
 
-    A top sequence on which the neuron is silent is no top sequence, and is left out.
+    A top sequence without any activation is left out.
     """
     neuron, store, config = state["neuron"], runtime.context.store, runtime.context.config
     drawn = await asyncio.to_thread(draw_exemplars, store, neuron, config)
@@ -60,7 +60,7 @@ async def observe(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronSt
 
 
 def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig) -> ExemplarIds:
-    """Ask the store which sequences to use: the top ones of each split, and random ones to hold against them.
+    """Ask the store which sequences to use: the top ones of each split, and random ones to compare with.
 
     The random ones are drawn with a seed made from `config.seed` and the split; none of them is a top one.
     """

@@ -23,10 +23,10 @@ class Prober:
     async def __call__(self, state: ProposalState, runtime: Runtime[Instruments]) -> RefinementState:
         """Return the message with the tool call, under the mode's name."""
         if not hasattr(self.agent, "probe"):
-            return {"kind": "texts"}
+            return {"phase": "probes"}
         written: RefinementState = await self.agent.probe(state, runtime)
         messages = [named(message, state["mode"]) for message in written.get("messages", [])]
-        return {**written, "messages": messages, "kind": "texts"}
+        return {**written, "messages": messages, "phase": "probes"}
 
 
 def named(message: Any, mode: Mode) -> Any:

@@ -22,7 +22,7 @@ from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.objective import correlations, pooled, strength_alone, strengths_of
 from neuronscope.graphs.probe import read_probes
 from neuronscope.graphs.tools import artifacts, score_explanations
-from neuronscope.graphs.unexplained import unexplained_by
+from neuronscope.graphs.unexplained import find_unexplained
 from neuronscope.metrics.correlation import largest_errors
 from neuronscope.metrics.joint import joint_prediction, scaled
 from neuronscope.results import Attempt, Failure, Measured, Mode, PredictionError, sortable
@@ -42,21 +42,21 @@ async def reconcile(state: RefinementState, runtime: Runtime[Instruments]) -> Re
     """
     answers = latest_answers(state)
     failures = [message.artifact for message in answers if isinstance(message.artifact, Failure)]
-    tried = read_probes(state, answers)
-    modes = [replace(mode, probes=[*mode.probes, *tried.get(mode.representative, [])]) for mode in state["modes"]]
-    if state.get("kind") == "texts":
-        return {"modes": modes, "probed": state["iteration"], "kind": "proposals", "failures": failures}
+    probes = read_probes(state, answers)
+    modes = [replace(mode, probes=[*mode.probes, *probes.get(mode.representative, [])]) for mode in state["modes"]]
+    if state.get("phase") == "probes":
+        return {"modes": modes, "probed_iteration": state["iteration"], "phase": "proposals", "failures": failures}
     if any(isinstance(message.artifact, Failure) for message in answers if message.name == score_explanations.name):
         return _update(modes, [mode.representative for mode in modes], failures, state)
     found = [one for part in artifacts(answers, score_explanations.name, list[Measured]) for one in part]
     try:
-        return await _reconciled(modes, found, failures, state, runtime.context)
+        return await _reconcile(modes, found, failures, state, runtime.context)
     except NeuronScopeError as error:
         failures = [*failures, Failure("refinement", str(error))]
         return _update(modes, [mode.representative for mode in modes], failures, state)
 
 
-async def _reconciled(
+async def _reconcile(
     modes: list[Mode],
     found: Sequence[Measured],
     failures: list[Failure],
@@ -71,7 +71,7 @@ async def _reconciled(
         mode.representative: next((one.failure for one in measured if one.failure), "")
         for mode, measured in zip(modes, own, strict=True)
     }
-    failures += [Failure("refinement", f'{said} (mode "{name}")') for name, said in failed.items() if said]
+    failures += [Failure("refinement", f'{failure} (mode "{name}")') for name, failure in failed.items() if failure]
     joint = config.objective == "joint"
     if joint:
         modes = await _improve_together(modes, candidates, state, instruments)
@@ -84,12 +84,12 @@ async def _reconciled(
     ]
     unexplained: list[int] = []
     if joint:
-        modes = await _merged(modes, state, instruments)
+        modes = await _merge(modes, state, instruments)
         if iteration >= config.max_iterations or len(before) + len(settled) >= len(modes):
-            modes = await _needed(modes, state, instruments)
-            unexplained = await unexplained_by(modes, state, instruments)
+            modes = await _drop_superfluous(modes, state, instruments)
+            unexplained = await find_unexplained(modes, state, instruments)
     if config.feedback == "errors":
-        modes = await _with_errors(modes, state, instruments)
+        modes = await _note_errors(modes, state, instruments)
     update = _update(modes, settled, failures, state)
     return {**update, "unexplained": unexplained} if unexplained else update
 
@@ -106,7 +106,7 @@ def _update(modes: list[Mode], settled: list[str], failures: list[Failure], stat
 
 def latest_answers(state: RefinementState) -> list[ToolMessage]:
     """This round's tool messages."""
-    answered = set(state.get("answered", []))
+    answered = set(state.get("answered_calls", []))
     messages = state.get("messages", [])
     return [one for one in messages if isinstance(one, ToolMessage) and one.tool_call_id in answered]
 
@@ -152,68 +152,70 @@ async def _improve_together(
 ) -> list[Mode]:
     """Give each mode, one after another, the candidate that adds most to the prediction of all modes together."""
     sequences = state["exemplars"].of("validation")
-    measured = [place for place, own in enumerate(candidates) if own]
+    measured = [index for index, own in enumerate(candidates) if own]
     if not sequences or not measured:
         return modes
     neuron, iteration = state["neuron"], state.get("iteration", 0)
-    present = [place for place, mode in enumerate(modes) if place in measured or mode.val_score is not None]
-    texts = [modes[place].explanation for place in present]
+    present = [index for index, mode in enumerate(modes) if index in measured or mode.val_score is not None]
+    texts = [modes[index].explanation for index in present]
     strengths = [0.0] * len(modes)
-    for place, strength in zip(
+    for index, strength in zip(
         present, await strengths_of(texts, neuron, state["exemplars"], instruments), strict=True
     ):
-        strengths[place] = strength
+        strengths[index] = strength
     predicted = await pooled(texts, neuron, sequences, instruments)
     rows = np.zeros((len(modes), predicted.shape[1]))
-    rows[present] = scaled(predicted, [strengths[place] for place in present])
-    truth = await instruments.scorer.truth(neuron, sequences)
+    rows[present] = scaled(predicted, [strengths[index] for index in present])
+    truth = await instruments.scorer.ground_truth(neuron, sequences)
     (reached,) = correlations(rows.max(axis=0)[None], truth)
     improved = list(modes)
-    for place in sorted(measured, key=lambda place: -sortable(modes[place].val_score)):
-        mode, own = modes[place], candidates[place]
+    for index in sorted(measured, key=lambda index: -sortable(modes[index].val_score)):
+        mode, own = modes[index], candidates[index]
         if not mode.history:
             attempt = Attempt(iteration, own[0].explanation, own[0].score, joint_score=reached)
-            improved[place] = _with_attempt(mode, attempt)
+            improved[index] = _with_attempt(mode, attempt)
             continue
-        strength = strengths[place] or await strength_alone(mode.explanation, state, instruments)
+        strength = strengths[index] or await strength_alone(mode.explanation, state, instruments)
         predicted = await pooled([one.explanation for one in own], neuron, sequences, instruments)
-        others = np.delete(rows, place, axis=0).max(axis=0, initial=0.0)
+        others = np.delete(rows, index, axis=0).max(axis=0, initial=0.0)
         together = correlations(np.maximum(scaled(predicted, [strength] * len(own)), others), truth)
         best = max(range(len(own)), key=lambda number: sortable(together[number]))
         gain = (together[best] or 0.0) - (reached or 0.0)
         attempt = Attempt(iteration, own[best].explanation, own[best].score, joint_score=together[best], gain=gain)
-        improved[place] = _with_attempt(mode, attempt)
+        improved[index] = _with_attempt(mode, attempt)
         if attempt.accepted:
-            rows[place] = scaled(predicted[best][None], [strength])[0]
+            rows[index] = scaled(predicted[best][None], [strength])[0]
             reached = together[best]
     return improved
 
 
-async def _merged(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
+async def _merge(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
     """Make one of modes whose predictions have become one; the better keeps its name and takes the other's atoms."""
     sequences = state["exemplars"].of("validation")
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
     rows = await pooled([mode.explanation for mode in modes], state["neuron"], sequences, instruments)
-    order = sorted(range(len(modes)), key=lambda place: -sortable(modes[place].val_score))
-    kept: dict[int, Mode] = {}
-    for place in order:
-        same = correlations(rows[list(kept)], rows[place]) if kept else []
-        twin = next((one for one, r in zip(kept, same, strict=True) if r is not None and r > SAME_PREDICTION), None)
-        if twin is None:
-            kept[place] = modes[place]
+    order = sorted(range(len(modes)), key=lambda index: -sortable(modes[index].val_score))
+    merged: dict[int, Mode] = {}
+    for index in order:
+        same = correlations(rows[list(merged)], rows[index]) if merged else []
+        same_mode = next(
+            (one for one, r in zip(merged, same, strict=True) if r is not None and r > SAME_PREDICTION), None
+        )
+        if same_mode is None:
+            merged[index] = modes[index]
         else:
-            atoms = dict.fromkeys([*kept[twin].atoms, *modes[place].atoms])
-            kept[twin] = replace(kept[twin], atoms=list(atoms))
-    return [kept[place] for place in sorted(kept)]
+            atoms = dict.fromkeys([*merged[same_mode].atoms, *modes[index].atoms])
+            merged[same_mode] = replace(merged[same_mode], atoms=list(atoms))
+    return [merged[index] for index in sorted(merged)]
 
 
-async def _needed(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
-    """Drop, one by one, the mode that the others miss least, as long as they predict no worse without it."""
+async def _drop_superfluous(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
+    """Drop, one by one, the mode that contributes least, as long as they predict no worse without it."""
     sequences = state["exemplars"].of("validation")
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
-    truth = await instruments.scorer.truth(state["neuron"], sequences)
+    truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
 
     async def reached(some: Sequence[Mode]) -> float:
         texts = [mode.explanation for mode in some]
@@ -223,19 +225,19 @@ async def _needed(modes: list[Mode], state: RefinementState, instruments: Instru
 
     now = await reached(modes)
     while len(modes) > 1:
-        without = [await reached([*modes[:place], *modes[place + 1 :]]) for place in range(len(modes))]
-        place = max(range(len(modes)), key=without.__getitem__)
-        if without[place] < now:
+        without = [await reached([*modes[:index], *modes[index + 1 :]]) for index in range(len(modes))]
+        index = max(range(len(modes)), key=without.__getitem__)
+        if without[index] < now:
             break
-        modes, now = [*modes[:place], *modes[place + 1 :]], without[place]
+        modes, now = [*modes[:index], *modes[index + 1 :]], without[index]
     return modes
 
 
-async def _with_errors(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
+async def _note_errors(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
     """Note on each mode's best attempt where it fails most on feedback text.
 
-    With `objective="joint"` nothing counts as missed that another mode predicts: else each mode would be told to take
-    over what the others explain.
+    With `objective="joint"` nothing that another mode predicts is a false negative: else each mode would be asked to
+    take over what the others explain.
     """
     ids, neuron, scorer = state["exemplars"], state["neuron"], instruments.scorer
     sequences = ids.of("feedback")
@@ -250,18 +252,20 @@ async def _with_errors(modes: list[Mode], state: RefinementState, instruments: I
     if instruments.config.objective == "joint":
         strengths = await strengths_of(list(measured.values()), neuron, ids, instruments)
         predicted = [
-            _not_of_others(scaled(rows, strengths), normalise(exemplar.activations, ids.maximum))
+            _leave_out_errors_of_others(scaled(rows, strengths), normalise(exemplar.activations, ids.maximum))
             for rows, exemplar in zip(predicted, exemplars, strict=True)
         ]
     errors = {
-        name: largest_errors([rows[place] for rows in predicted], exemplars, ids.maximum)
-        for place, name in enumerate(measured)
+        name: largest_errors([rows[index] for rows in predicted], exemplars, ids.maximum)
+        for index, name in enumerate(measured)
     }
-    return [_noting(mode, errors[mode.representative]) if mode.representative in errors else mode for mode in modes]
+    return [
+        _with_errors(mode, errors[mode.representative]) if mode.representative in errors else mode for mode in modes
+    ]
 
 
-def _not_of_others(rows: Floats, actual: Floats) -> Floats:
-    """The prediction that each mode's errors are told by: all modes' together, with the mistakes of others left out.
+def _leave_out_errors_of_others(rows: Floats, actual: Floats) -> Floats:
+    """The prediction that each mode's errors are taken from: all modes' together, with the errors of others left out.
 
     Args:
         rows: shape `(modes, tokens)`, each by its strength.
@@ -272,7 +276,7 @@ def _not_of_others(rows: Floats, actual: Floats) -> Floats:
     return np.where(by_another, actual, together)
 
 
-def _noting(mode: Mode, errors: tuple[PredictionError, ...]) -> Mode:
+def _with_errors(mode: Mode, errors: tuple[PredictionError, ...]) -> Mode:
     best = mode.best
     history = [replace(attempt, errors=errors) if attempt is best else attempt for attempt in mode.history]
     return replace(mode, history=history)

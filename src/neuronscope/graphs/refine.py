@@ -64,22 +64,22 @@ async def begin(state: RefinementState, runtime: Runtime[Instruments]) -> Refine
     Modes that were refined before settle where there are new ones, or where new ones were looked for; else they are
     refined further.
     """
-    known, is_second = state.get("modes", []), bool(state.get("unexplained"))
+    known, is_second_hypothesis = state.get("modes", []), bool(state.get("unexplained"))
     clusters = [cluster for cluster in state.get("clusters", []) if not cluster.noise]
     clusters.sort(key=lambda cluster: -len(cluster.atoms))
     new = [mode for cluster in clusters if (mode := _new_in(cluster, known))]
     modes = [*known, *new][: runtime.context.config.max_modes]
-    is_further = all(mode.history for mode in modes) and not is_second
+    is_further = all(mode.history for mode in modes) and not is_second_hypothesis
     afresh: dict[str, Any] = {  # a thread may have been here before
         "proposals": Overwrite({}),
         "settled": Overwrite([] if is_further else [mode.representative for mode in modes if mode.history]),
         "messages": Overwrite([]),
         "failures": Overwrite([]),
-        "kind": "proposals",
-        "probed": 0,
-        "answered": [],
+        "phase": "proposals",
+        "probed_iteration": 0,
+        "answered_calls": [],
         "unexplained": [],
-        "is_second": is_second,
+        "is_second_hypothesis": is_second_hypothesis,
     }
     return cast(RefinementState, {**afresh, "modes": modes, "iteration": int(is_further)})
 
@@ -114,10 +114,10 @@ class Tools:
             asked = [AIMessage("", tool_calls=[call])]
             calls = [*calls, call]
         if not calls:
-            return {"answered": []}
+            return {"answered_calls": []}
         request = {**state, "messages": [AIMessage("", tool_calls=calls)]}
         answers = await self._tools.ainvoke(request, get_config())
-        return {"messages": [*asked, *answers["messages"]], "answered": [str(call["id"]) for call in calls]}
+        return {"messages": [*asked, *answers["messages"]], "answered_calls": [str(call["id"]) for call in calls]}
 
 
 def pending_calls(messages: Sequence[AnyMessage]) -> list[ToolCall]:
@@ -136,7 +136,7 @@ async def next_step(state: RefinementState, runtime: Runtime[Instruments]) -> li
     is_over = iteration > config.max_iterations or all(mode.representative in settled for mode in modes)
     active = [] if is_over else [mode for mode in modes if mode.representative not in settled]
     node, chosen = "propose", active
-    if config.probe_texts and state.get("probed", 0) < iteration:  # the last round was one of proposals
+    if config.probe_texts and state.get("probed_iteration", 0) < iteration:  # the last round was one of proposals
         untried = [mode for mode in modes if mode.generation_score is None] if is_over else active
         node, chosen = ("probe", untried) if untried else (node, chosen)
     return [Send(node, _branch(mode, state)) for mode in chosen] or END
@@ -182,7 +182,7 @@ def settle(mode: Mode) -> dict[str, Any]:
 
 def go_on(_: Mode) -> dict[str, Any]:
     """Without texts of its own a mode is refined all the same."""
-    return {"kind": "texts"}
+    return {"phase": "probes"}
 
 
 def refinement_graph_builder(

@@ -23,13 +23,13 @@ from neuronscope.agents.prober import CAPTURE, CAPTURE_DESCRIPTION, CaptureArgum
 from neuronscope.errors import NeuronScopeError
 from neuronscope.exemplars.texts import exemplars_of
 from neuronscope.graphs.objective import candidates_of, measure
-from neuronscope.metrics.stimuli import FIRING_SHARE
+from neuronscope.metrics.stimuli import ACTIVATION_THRESHOLD
 from neuronscope.results import Failure, Measured, ProbeText, sortable
 from neuronscope.state import Instruments, RefinementState
 from neuronscope.types import SCALE, Exemplar, normalise
 
-SHOWN = ("explanation", "score", "constant", "sequences")
-"""What a model is told of an explanation."""
+SHOWN_FIELDS = ("explanation", "score", "constant", "sequences")
+"""The fields of a measured explanation that a model sees."""
 MOST_TOKENS = 256
 """Tokens of a text of one's own that are read."""
 
@@ -47,7 +47,7 @@ async def score_explanations(
     state = cast(RefinementState, runtime.state)
     measured = await measure(candidates_of(state, explanations), state, runtime.context)
     best = {one.explanation: one for one in sorted(measured, key=lambda one: sortable(one.score))}
-    scores = [{name: getattr(best[text], name) for name in SHOWN} for text in explanations]
+    scores = [{name: getattr(best[text], name) for name in SHOWN_FIELDS} for text in explanations]
     answer = {"sequences": max(one.sequences for one in measured), "scores": scores}
     return json.dumps(answer, ensure_ascii=False), measured
 
@@ -59,11 +59,11 @@ async def score_explanations(
     response_format="content_and_artifact",
 )
 async def capture_activations(
-    texts: list[str], runtime: ToolRuntime[Instruments], near_misses: Sequence[str] = ()
+    texts: list[str], runtime: ToolRuntime[Instruments], hard_negatives: Sequence[str] = ()
 ) -> tuple[str, list[ProbeText]]:
     """Measure the neuron on texts; `CAPTURE_DESCRIPTION` says what comes of it."""
     state, subject = cast(RefinementState, runtime.state), runtime.context.subject
-    read = await asyncio.to_thread(exemplars_of, [*texts, *near_misses], subject, state["neuron"], MOST_TOKENS)
+    read = await asyncio.to_thread(exemplars_of, [*texts, *hard_negatives], subject, state["neuron"], MOST_TOKENS)
     ids = state.get("exemplars")
     maximum = ids.maximum if ids else max((float(one.activations.max(initial=0.0)) for one in read), default=0.0)
     measured = [_probe_text(one, one.sequence_id < len(texts), maximum) for one in read]
@@ -77,7 +77,7 @@ def _probe_text(read: Exemplar, expected: bool, maximum: float) -> ProbeText:
     return ProbeText(
         text=read.text,
         expected=expected,
-        fired=level > FIRING_SHARE * SCALE,
+        activated=level > ACTIVATION_THRESHOLD * SCALE,
         token=read.tokens[int(np.argmax(levels))] if level > 0 else "",
         activation=round(level, 2),
     )

@@ -2,8 +2,8 @@
 
 from neuronscope.metrics.bootstrap import Estimate, Resampling
 from neuronscope.metrics.correlation import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
-from neuronscope.metrics.data import Material, Sequences
-from neuronscope.metrics.halving import Standing, race
+from neuronscope.metrics.data import EvaluationData, Sequences
+from neuronscope.metrics.halving import RungResult, successive_halving
 from neuronscope.metrics.judge import Judge
 from neuronscope.metrics.registry import metric
 from neuronscope.metrics.scorer import Scorer
@@ -13,17 +13,17 @@ __all__ = [
     "Correlation",
     "Estimate",
     "Evaluation",
+    "EvaluationData",
     "Judge",
-    "Material",
     "Measurement",
     "Resampling",
+    "RungResult",
     "Scorer",
     "Sequences",
-    "Standing",
     "assign_exemplars",
     "largest_errors",
     "metric",
     "pearson",
     "pearson_rows",
-    "race",
+    "successive_halving",
 ]

@@ -15,12 +15,12 @@ from neuronscope.metrics.bootstrap import Estimate, Resampling, Statistic, estim
 
 Numbers = NDArray[np.floating[Any]]
 
-NO_POSITIVES = "none of these sequences fires"
-NO_NEGATIVES = "there is no sequence that does not fire"
+NO_POSITIVES = "the neuron is active on none of these sequences"
+NO_NEGATIVES = "there is no sequence on which the neuron is inactive"
 
 
 def auc(positive: Numbers, negative: Numbers, resampling: Resampling, why: str = "") -> Estimate:
-    """The chance that a positive has a larger number than a negative (ties count half), with its interval.
+    """The probability that a positive has a larger number than a negative (ties count half), with its interval.
 
     Args:
         positive: shape `(positives,)`.

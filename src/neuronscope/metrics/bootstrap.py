@@ -50,18 +50,18 @@ def not_measured(note: str) -> Estimate:
     return Estimate(None, None, None, note)
 
 
-def estimate(statistic: Statistic, strata: NDArray[Any], chance: float, resampling: Resampling, why: str) -> Estimate:
+def estimate(statistic: Statistic, strata: NDArray[Any], baseline: float, resampling: Resampling, why: str) -> Estimate:
     """A statistic's value and its percentile interval.
 
     Draws leave the size of every stratum as it is, as the sampling did: so many top sequences, so many random ones.
-    A draw for which the statistic is undefined counts as chance; to pass over it would hide how much rests on a few
-    sequences. If it is undefined on the sequences themselves, nothing is measured. An interval is widened to hold the
-    value, which percentiles of a skewed statistic can miss.
+    A draw for which the statistic is undefined counts as the baseline; to pass over it would hide how much rests on a
+    few sequences. If it is undefined on the sequences themselves, nothing is measured. An interval is widened to hold
+    the value, which percentiles of a skewed statistic can miss.
 
     Args:
         statistic: what is estimated.
         strata: each sequence's stratum, shape `(sequences,)`.
-        chance: the value of a draw for which the statistic is undefined.
+        baseline: the value of a draw for which the statistic is undefined.
         resampling: how many draws, and their seed.
         why: the note where it is undefined on the sequences themselves.
     """
@@ -70,7 +70,7 @@ def estimate(statistic: Statistic, strata: NDArray[Any], chance: float, resampli
         return not_measured(why)
     drawn = statistic(draw_weights(strata, resampling))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.where(np.isfinite(drawn), drawn, chance), [tail, 1 - tail])
+    low, high = np.quantile(np.where(np.isfinite(drawn), drawn, baseline), [tail, 1 - tail])
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 

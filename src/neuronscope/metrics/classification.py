@@ -1,4 +1,4 @@
-"""Yes or no: does a sequence fire, are the marks right? Thresholds, balanced accuracy, F1.
+"""Yes or no: is the neuron active on a sequence, are the marks right? Thresholds, balanced accuracy, F1.
 
 Balanced accuracy and F1 are ours and not scikit-learn's, to which the tests hold them: a thousand draws take those
 one to two seconds a number, and these a few thousandths, since a draw is a few sums with other weights.
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate, ratio
-from neuronscope.metrics.data import Material
-from neuronscope.metrics.stimuli import FIRING_SHARE
+from neuronscope.metrics.data import EvaluationData
+from neuronscope.metrics.stimuli import ACTIVATION_THRESHOLD
 from neuronscope.metrics.table import Measurement, measurement
 from neuronscope.types import SCALE
 
@@ -25,9 +25,9 @@ Answers = Sequence[bool | None] | Booleans
 
 ONE_CLASS = "all of these sequences have the same true answer"
 
-FALLBACK_THRESHOLD = FIRING_SHARE * SCALE
+FALLBACK_THRESHOLD = ACTIVATION_THRESHOLD * SCALE
 """What a prediction must exceed where validation does not say."""
-UNFITTED = f"validation cannot tell what prediction means firing; {FALLBACK_THRESHOLD:g} of {SCALE:g} was taken"
+UNFITTED = f"validation cannot tell what prediction means activity; {FALLBACK_THRESHOLD:g} of {SCALE:g} was taken"
 
 
 def confusion(truth: Booleans, answers: Booleans) -> Floats:
@@ -46,8 +46,9 @@ def balanced_accuracy(counts: Floats) -> Floats:
     Args:
         counts: true positives, false negatives, false positives, true negatives along the last axis.
     """
-    hit, missed, alarm, rest = np.moveaxis(counts, -1, 0)
-    return (ratio(hit, hit + missed) + ratio(rest, rest + alarm)) / 2
+    true_positive, false_negative, false_positive, true_negative = np.moveaxis(counts, -1, 0)
+    recall = ratio(true_positive, true_positive + false_negative)
+    return (recall + ratio(true_negative, true_negative + false_positive)) / 2
 
 
 def f1(counts: Floats) -> Floats:
@@ -55,13 +56,14 @@ def f1(counts: Floats) -> Floats:
 
     Without negatives it is 1 for whoever always says yes, so it says nothing.
     """
-    hit, missed, alarm, rest = np.moveaxis(counts, -1, 0)
-    value = ratio(2 * hit, 2 * hit + missed + alarm)
-    return np.where((hit + missed > 0) & (rest + alarm > 0), value, np.nan)
+    true_positive, false_negative, false_positive, true_negative = np.moveaxis(counts, -1, 0)
+    value = ratio(2 * true_positive, 2 * true_positive + false_negative + false_positive)
+    has_both = (true_positive + false_negative > 0) & (true_negative + false_positive > 0)
+    return np.where(has_both, value, np.nan)
 
 
 def always_yes(counts: Floats) -> float:
-    """The F1 of whoever says yes to everything: what F1 has to be held against."""
+    """The F1 of whoever says yes to everything: what F1 has to be compared with."""
     positives, n = counts[:, :2].sum(), counts.sum()
     return float(2 * positives / (positives + n)) if n else 0.0
 
@@ -69,7 +71,7 @@ def always_yes(counts: Floats) -> float:
 def classify(
     counts: Floats, strata: NDArray[Any], resampling: Resampling
 ) -> tuple[tuple[Estimate, float], tuple[Estimate, float]]:
-    """Balanced accuracy and F1 with their intervals, each beside its chance value.
+    """Balanced accuracy and F1 with their intervals, each with its baseline.
 
     Args:
         counts: one row per sequence, as of `confusion`; a sequence with several answers has their sum.
@@ -100,15 +102,15 @@ def fit_threshold(scores: Sequence[float] | Floats, truth: Booleans) -> float | 
         return None
     from sklearn.metrics import roc_curve
 
-    alarms, hits, _ = roc_curve(truth, values, drop_intermediate=False)  # a point per level: "at least as large"
-    quality = (hits - alarms)[-2:0:-1]  # but for the ends, where all answers are the same; from the lowest level up
+    false, true, _ = roc_curve(truth, values, drop_intermediate=False)  # a point per level: "at least as large"
+    quality = (true - false)[-2:0:-1]  # but for the ends, where all answers are the same; from the lowest level up
     best = np.flatnonzero(quality >= quality.max() - 1e-12)
     middles, gaps = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
     return float(middles[best[np.argmax(gaps[best])]])
 
 
-def classified(
-    material: Material,
+def classification_results(
+    data: EvaluationData,
     metric: str,
     explanation: str,
     counts: NDArray[np.float64],
@@ -118,20 +120,20 @@ def classified(
     note: str,
     negatives: str = "",
 ) -> list[Measurement]:
-    """Rows of balanced accuracy and F1; the counts and strata are those of `classify`."""
-    balanced, harmonic = classify(counts, strata, material.resampling)
+    """The results of balanced accuracy and F1; the counts and strata are those of `classify`."""
+    balanced, harmonic = classify(counts, strata, data.resampling)
     return [
         measurement(
             f"{metric}_{name}",
             explanation,
             found if found.note else found._replace(note=note),
             n=len(counts),
-            chance=chance if len(counts) else None,
+            baseline=baseline if len(counts) else None,
             judge=judge,
             negatives=negatives,
             abstentions=abstentions,
         )
-        for name, (found, chance) in (("balanced_accuracy", balanced), ("f1", harmonic))
+        for name, (found, baseline) in (("balanced_accuracy", balanced), ("f1", harmonic))
     ]
 
 

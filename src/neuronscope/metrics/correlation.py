@@ -1,4 +1,4 @@
-"""How well predictions agree with the truth: plain functions of arrays.
+"""How well predictions agree with the ground truth: plain functions of arrays.
 
 Pearson's r is ours and not SciPy's, to which the tests hold it: for a constant row `pearsonr` gives NaN, and for one
 that is constant but for rounding it correlates the rounding.
@@ -29,7 +29,8 @@ class Correlation(NamedTuple):
     """Pearson's r, and whether there was anything to correlate."""
 
     value: float | None
-    """Between -1 and 1, and 0 for a constant prediction; None if the truth is constant: then nothing is measured."""
+    """Between -1 and 1, and 0 for a constant prediction; None if the ground truth is constant: then nothing is
+    measured."""
     constant: bool
     """True if the prediction is constant."""
 
@@ -44,10 +45,10 @@ def pearson(predicted: Floats, actual: Floats) -> Correlation:
 
 
 def pearson_rows(predicted: Floats, actual: Floats) -> list[Correlation]:
-    """Pearson correlation of every row of `predicted` with one truth.
+    """Pearson correlation of every row of `predicted` with the ground truth.
 
-    A row or truth that holds fewer than two values, or any that is not finite, counts as constant. A constant row
-    says nothing and scores 0; with a constant truth no row has a score.
+    A row or ground truth that holds fewer than two values, or any that is not finite, counts as constant. A constant
+    row says nothing and scores 0; with constant ground truth no row has a score.
 
     Args:
         predicted: shape `(explanations, tokens)`, any scale.
@@ -58,7 +59,7 @@ def pearson_rows(predicted: Floats, actual: Floats) -> list[Correlation]:
     """
     if np.ndim(predicted) != 2 or np.shape(predicted)[1:] != np.shape(actual):
         raise ValueError(
-            f"Cannot correlate predictions of shape {np.shape(predicted)} with a truth of shape {np.shape(actual)}."
+            f"Cannot correlate predictions of shape {np.shape(predicted)} with activations of shape {np.shape(actual)}."
         )
     rows, constant = _unit_length(np.asarray(predicted, dtype=np.float64))
     truth, truth_constant = _unit_length(np.asarray(actual, dtype=np.float64)[None])
@@ -138,14 +139,14 @@ def largest_errors(
         return ()
     actual = [normalise(exemplar.activations, maximum) for exemplar in exemplars]
     differences = np.concatenate(predicted) - np.concatenate(actual)
-    places = [(number, position) for number, row in enumerate(actual) for position in range(len(row))]
+    tokens_of = [(index, position) for index, row in enumerate(actual) for position in range(len(row))]
     errors: list[PredictionError] = []
     for sign in (-1, 1):
         size = sign * differences
         worst = np.argsort(-size, kind="stable")
         seen: set[str] = set()
-        for number, position in (places[each] for each in worst if size[each] >= at_least):
-            tokens = exemplars[number].tokens
+        for index, position in (tokens_of[each] for each in worst if size[each] >= at_least):
+            tokens = exemplars[index].tokens
             if len(seen) == n:
                 break
             if tokens[position] in seen:
@@ -155,8 +156,8 @@ def largest_errors(
                 PredictionError(
                     context=_last_words("".join(tokens[:position])),
                     token=tokens[position],
-                    predicted=round(float(predicted[number][position]), 2),
-                    actual=round(float(actual[number][position]), 2),
+                    predicted=round(float(predicted[index][position]), 2),
+                    actual=round(float(actual[index][position]), 2),
                 )
             )
     return tuple(errors)

@@ -1,4 +1,4 @@
-"""What all metrics share: the held-out sequences, what every explanation predicts on them, and near misses."""
+"""What all metrics are computed from: held-out sequences, what every explanation predicts on them, hard negatives."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from neuronscope.interfaces import ExemplarSource
 from neuronscope.metrics.bootstrap import Resampling
 from neuronscope.metrics.scorer import Scorer
-from neuronscope.metrics.stimuli import near_misses, peaks
+from neuronscope.metrics.stimuli import match_hard_negatives, max_activations
 from neuronscope.types import Exemplar, ExemplarIds, Neuron
 
-NEAR_MISS_POOL = 100
-"""Random test sequences among which near misses are looked for."""
+HARD_NEGATIVE_POOL = 100
+"""Random test sequences from which hard negatives are chosen."""
 
-Rows = Sequence[NDArray[np.floating[Any]]]
+PerSequence = Sequence[NDArray[np.floating[Any]]]
 """Per sequence, shape `(tokens,)`."""
 
-SILENT = "the neuron does the same on all of these tokens"
+NO_VARIATION = "the neuron does the same on all of these tokens"
 NO_SEQUENCES = "there are no such sequences"
 
 Embed = Callable[[Sequence[str]], Awaitable[NDArray[np.floating[Any]]]]
@@ -31,20 +31,20 @@ Embed = Callable[[Sequence[str]], Awaitable[NDArray[np.floating[Any]]]]
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """Sequences with the truth, and with what every explanation predicts on them."""
+    """Held-out sequences with their activations, and with what every explanation predicts on them."""
 
     exemplars: list[Exemplar]
-    """With their true activations."""
+    """With their activations."""
     predicted: list[NDArray[np.float32]]
     """Per sequence, shape `(explanations, tokens)`, 0-10."""
     top: NDArray[np.bool_]
     """Which of them were drawn as the neuron's top ones, shape `(sequences,)`; the others were drawn at random."""
     level: float
-    """The activation above which a token, and with it a sequence, fires."""
+    """The activation above which the neuron is active on a token, and so on its sequence."""
 
     @property
     def actual(self) -> list[NDArray[np.float32]]:
-        """Per sequence the true activations, shape `(tokens,)`."""
+        """Per sequence the activations, shape `(tokens,)`."""
         return [exemplar.activations for exemplar in self.exemplars]
 
     @property
@@ -53,29 +53,29 @@ class Sequences:
         return [exemplar.text for exemplar in self.exemplars]
 
     @property
-    def fires(self) -> NDArray[np.bool_]:
-        """Which sequences have a token that fires, shape `(sequences,)`."""
-        return np.asarray(peaks(self.exemplars) > self.level)
+    def active(self) -> NDArray[np.bool_]:
+        """Which sequences the neuron is active on, shape `(sequences,)`."""
+        return np.asarray(max_activations(self.exemplars) > self.level)
 
-    def rows(self, explanation: int) -> list[NDArray[np.float32]]:
+    def predictions(self, explanation: int) -> list[NDArray[np.float32]]:
         """One explanation's predictions, per sequence of shape `(tokens,)`."""
         return [array[explanation] for array in self.predicted]
 
-    def strongest(self, explanation: int) -> NDArray[np.float64]:
+    def max_predictions(self, explanation: int) -> NDArray[np.float64]:
         """One explanation's largest prediction in each sequence, shape `(sequences,)`."""
-        return np.array([row.max(initial=0.0) for row in self.rows(explanation)], dtype=np.float64)
+        return np.array([each.max(initial=0.0) for each in self.predictions(explanation)], dtype=np.float64)
 
-    def only(self, chosen: NDArray[np.bool_]) -> Sequences:
-        """Some of the sequences."""
-        places = np.flatnonzero(chosen).tolist()
+    def subset(self, chosen: NDArray[np.bool_]) -> Sequences:
+        """Those of the sequences that a mask of shape `(sequences,)` has."""
+        indices = np.flatnonzero(chosen).tolist()
         return Sequences(
-            [self.exemplars[place] for place in places],
-            [self.predicted[place] for place in places],
-            self.top[places],
+            [self.exemplars[index] for index in indices],
+            [self.predicted[index] for index in indices],
+            self.top[indices],
             self.level,
         )
 
-    def beside(self, other: Sequences) -> Sequences:
+    def concatenate(self, other: Sequences) -> Sequences:
         """These sequences, then the others."""
         return Sequences(
             self.exemplars + other.exemplars,
@@ -86,7 +86,7 @@ class Sequences:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class EvaluationData:
     """Everything that the metrics are computed from."""
 
     explanations: list[str]
@@ -95,17 +95,17 @@ class Material:
     """What calibrations and thresholds are fitted on."""
     test: Sequences
     """What the numbers come from: the test set of `explain_neuron` with the same settings."""
-    near_misses: Sequences
-    """Test sequences that resemble those on which the neuron fires, and on which it does not."""
+    hard_negatives: Sequences
+    """Test sequences that resemble those on which the neuron is active, and on which it is inactive."""
     simulator: str
     """The simulator's name."""
     resampling: Resampling
     """How intervals are made."""
 
-    def against(self) -> list[tuple[str, Sequences]]:
-        """The test sequences that fire, beside each kind of those that do not."""
+    def with_negatives(self) -> list[tuple[str, Sequences]]:
+        """The test sequences on which the neuron is active, with each kind of negatives."""
         test = self.test
-        return [("random", test), ("near misses", test.only(test.fires).beside(self.near_misses))]
+        return [("random", test), ("hard negatives", test.subset(test.active).concatenate(self.hard_negatives))]
 
 
 async def gather(
@@ -117,67 +117,67 @@ async def gather(
     embed: Embed | None,
     *,
     simulator: str,
-    firing_share: float,
+    activation_threshold: float,
     resampling: Resampling,
-) -> Material:
-    """Fetch the sequences and have everything predicted.
+) -> EvaluationData:
+    """Fetch the sequences and have every explanation predicted on them.
 
     Args:
         scorer: predicts; it asks the store for the sequences.
-        store: where near misses are drawn from.
+        store: where hard negatives are drawn from.
         neuron: the neuron.
         ids: its held-out sequences.
         explanations: what is measured.
-        embed: how texts are compared; None looks for no near misses.
+        embed: how texts are compared; None chooses no hard negatives.
         simulator: the simulator's name, for the table.
-        firing_share: a token fires above this share of the neuron's largest activation.
+        activation_threshold: the neuron is active above this share of its largest activation.
         resampling: how intervals are made.
 
     Raises:
         NeuronScopeError: the store or the simulator fails.
     """
     chosen = await scorer.exemplars(neuron, [*ids.train, *ids.validation, *ids.test])
-    level = firing_share * float(peaks(chosen).max(initial=0.0))
+    level = activation_threshold * float(max_activations(chosen).max(initial=0.0))
 
     async def sequences(top: Sequence[int], random: Sequence[int]) -> Sequences:
         strong = await scorer.exemplars(neuron, top)
         active = [exemplar.sequence_id for exemplar in strong if exemplar.activations.max(initial=0.0) > 0]
-        numbers = [*active, *random]
+        sequence_ids = [*active, *random]
         return Sequences(
-            await scorer.exemplars(neuron, numbers),
-            await scorer.predict(neuron, explanations, numbers) if explanations else _blank(len(numbers)),
-            np.arange(len(numbers)) < len(active),
+            await scorer.exemplars(neuron, sequence_ids),
+            await scorer.predict(neuron, explanations, sequence_ids) if explanations else _blank(len(sequence_ids)),
+            np.arange(len(sequence_ids)) < len(active),
             level,
         )
 
     test = await sequences(ids.test, ids.test_random)
-    misses = [] if embed is None else await _find_near_misses(store, neuron, test, embed, resampling.seed)
-    return Material(
+    negatives = [] if embed is None else await _find_hard_negatives(store, neuron, test, embed, resampling.seed)
+    return EvaluationData(
         list(explanations),
         await sequences(ids.validation, ids.validation_random),
         test,
-        await sequences([], misses),
+        await sequences([], negatives),
         simulator,
         resampling,
     )
 
 
-async def _find_near_misses(
+async def _find_hard_negatives(
     store: ExemplarSource, neuron: Neuron, test: Sequences, embed: Embed, seed: int
 ) -> list[int]:
-    """As many sequences as fire, each like one of them, none of them firing, and none of the test set."""
+    """A sequence like each on which the neuron is active, on which it is inactive, and none of the test set."""
     known = {exemplar.sequence_id for exemplar in test.exemplars}
-    firing = test.only(test.fires)
-    if not firing.exemplars:
+    active = test.subset(test.active)
+    if not active.exemplars:
         return []
-    drawn = await asyncio.to_thread(store.random_sequences, neuron, "test", NEAR_MISS_POOL + len(known), seed)
-    pool = [exemplar for exemplar in drawn if exemplar.sequence_id not in known][:NEAR_MISS_POOL]
+    drawn = await asyncio.to_thread(store.random_sequences, neuron, "test", HARD_NEGATIVE_POOL + len(known), seed)
+    pool = [exemplar for exemplar in drawn if exemplar.sequence_id not in known][:HARD_NEGATIVE_POOL]
     if not pool:
         return []
-    vectors = await embed([*firing.texts, *(exemplar.text for exemplar in pool)])
-    allowed = peaks(pool) <= test.level
-    found = near_misses(vectors[: len(firing.exemplars)], vectors[len(firing.exemplars) :], allowed)
-    return [pool[place].sequence_id for place in found]
+    vectors = await embed([*active.texts, *(exemplar.text for exemplar in pool)])
+    allowed = max_activations(pool) <= test.level
+    found = match_hard_negatives(vectors[: len(active.exemplars)], vectors[len(active.exemplars) :], allowed)
+    return [pool[index].sequence_id for index in found]
 
 
 def _blank(n: int) -> list[NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Score candidates on the most telling sequences first and drop the hopeless: successive halving."""
+"""Successive halving: score all candidates on the most informative sequences, and only the better on more."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from neuronscope.metrics.correlation import Correlation, pearson_rows
 Floats = NDArray[np.floating[Any]]
 
 Predict = Callable[[Sequence[str], Sequence[int]], Awaitable[Sequence[Floats]]]
-"""Predicts explanations on numbered sequences: per sequence, shape `(explanations, tokens)`."""
+"""Predicts explanations on sequences, given by index: per sequence, shape `(explanations, tokens)`."""
 
 
 class Rung(NamedTuple):
-    """How far candidates run before the worst of them are dropped."""
+    """How many sequences candidates are scored on before the worst of them are pruned."""
 
     sequences: float
     """Share of the sequences that a candidate has been scored on by then."""
@@ -28,78 +28,78 @@ class Rung(NamedTuple):
 
 
 RUNGS = (Rung(0.2, 0.5), Rung(0.4, 0.25))
-"""After the last rung, who is left runs on the whole set. Chosen in `docs/results/racing.md`."""
+"""After the last rung, the remaining candidates are scored on the whole set. Chosen in `docs/results/halving.md`."""
 FEWEST_SEQUENCES = 4
-"""Nobody is dropped on fewer."""
+"""No candidate is pruned on fewer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How far one candidate came."""
+class RungResult:
+    """The last rung that one candidate has reached."""
 
     score: Correlation | None
-    """Pearson's r on the whole set, if there is one; None for a candidate that was dropped on the way."""
+    """Pearson's r on the whole set, if there is one; None for a candidate that was pruned."""
     sequences: int
     """How many sequences it was scored on."""
 
 
-async def race(
+async def successive_halving(
     predict: Predict, candidates: Sequence[str], truth: Sequence[Floats], reference: Sequence[Floats]
-) -> list[Standing]:
+) -> list[RungResult]:
     """Find the best candidate without scoring all of them on everything.
 
-    All run on the most telling sequences; the better half goes on to more, and the better half of those to the whole
-    set. Candidates are compared on the same sequences, by Pearson's r over the tokens seen so far. At least one is
-    scored on the whole set. Nothing is drawn at random; of equal candidates the earlier one goes on.
+    All are scored on the most informative sequences, the better half of them on more, and the better half of those on
+    the whole set. Candidates are compared on the same sequences, by Pearson's r over the tokens seen so far. At least
+    one is scored on the whole set. Nothing is drawn at random; of equal candidates the earlier one goes on.
 
     Args:
-        predict: asked for sequences by their place in `truth`; asks again for pairs that it has given before, so it
-            should keep them, as a `Scorer` does.
+        predict: called with the sequences' indices in `truth`; it is called again for pairs that it has predicted
+            before, so it should cache them, as a `Scorer` does.
         candidates: all different.
         truth: per sequence, the neuron's activations, shape `(tokens,)`.
         reference: per sequence, what the best explanation so far predicts, shape `(tokens,)`.
 
     Returns:
-        One standing per candidate.
+        One result per candidate.
     """
-    order = most_telling(truth, reference)
-    standings = [Standing(None, 0)] * len(candidates)
-    running = list(range(len(candidates)))
+    order = most_informative(truth, reference)
+    results = [RungResult(None, 0)] * len(candidates)
+    remaining = list(range(len(candidates)))
     for rung in RUNGS:
         reached = max(FEWEST_SEQUENCES, ceil(rung.sequences * len(order)))
         survivors = ceil(rung.survivors * len(candidates))
-        if reached >= len(order) or survivors >= len(running):
+        if reached >= len(order) or survivors >= len(remaining):
             continue
-        scores = await _scores(predict, [candidates[place] for place in running], order[:reached], truth)
-        ranked = sorted(zip(running, scores, strict=True), key=lambda entry: -(entry[1].value or 0.0))
-        for place, _ in ranked[survivors:]:
-            standings[place] = Standing(None, reached)
-        running = sorted(place for place, _ in ranked[:survivors])
-    final = await _scores(predict, [candidates[place] for place in running], range(len(order)), truth)
-    for place, score in zip(running, final, strict=True):
-        standings[place] = Standing(score, len(order))
-    return standings
+        scores = await _scores(predict, [candidates[index] for index in remaining], order[:reached], truth)
+        ranked = sorted(zip(remaining, scores, strict=True), key=lambda pair: -(pair[1].value or 0.0))
+        for index, _ in ranked[survivors:]:
+            results[index] = RungResult(None, reached)
+        remaining = sorted(index for index, _ in ranked[:survivors])
+    final = await _scores(predict, [candidates[index] for index in remaining], range(len(order)), truth)
+    for index, score in zip(remaining, final, strict=True):
+        results[index] = RungResult(score, len(order))
+    return results
 
 
 async def _scores(
-    predict: Predict, candidates: Sequence[str], places: Sequence[int], truth: Sequence[Floats]
+    predict: Predict, candidates: Sequence[str], indices: Sequence[int], truth: Sequence[Floats]
 ) -> list[Correlation]:
     """Pearson's r of the candidates over the pooled tokens of some sequences."""
-    if not places:
+    if not indices:
         return [Correlation(None, constant=True)] * len(candidates)
-    predictions = await predict(candidates, places)
-    return pearson_rows(np.concatenate(predictions, axis=1), np.concatenate([truth[place] for place in places]))
+    predictions = await predict(candidates, indices)
+    return pearson_rows(np.concatenate(predictions, axis=1), np.concatenate([truth[index] for index in indices]))
 
 
-def most_telling(truth: Sequence[Floats], reference: Sequence[Floats]) -> list[int]:
-    """Order sequences by how much they can tell candidates apart, the most telling first.
+def most_informative(truth: Sequence[Floats], reference: Sequence[Floats]) -> list[int]:
+    """The indices of the sequences, those first that can tell candidates apart best.
 
-    A correlation is made where the truth, or the prediction, is far from its mean. What candidates will predict is not
-    known, but they resemble the best explanation so far. So a sequence counts by its share of the truth's variance
-    plus its share of the reference's: what fires, and false alarms.
+    A correlation is made where the activation, or the prediction, is far from its mean. What candidates will predict is
+    not known, but they resemble the best explanation so far. So a sequence counts by its share of the activations'
+    variance plus its share of the reference's: true activity, and false positives.
     """
     weights = _shares_of_variance(truth) + _shares_of_variance(reference)
-    return [int(place) for place in np.argsort(-weights, kind="stable")]
+    return [int(index) for index in np.argsort(-weights, kind="stable")]
 
 
 def _shares_of_variance(rows: Sequence[Floats]) -> NDArray[np.float64]:

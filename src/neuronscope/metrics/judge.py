@@ -18,19 +18,19 @@ class Judge(Protocol):
         """How the table calls it."""
 
     async def detect(self, explanation: str, texts: Sequence[str]) -> list[bool | None]:
-        """Whether the neuron fires somewhere in each text, if the explanation is true."""
+        """Whether the neuron is active somewhere in each text, if the explanation is true."""
 
     async def check(self, explanation: str, texts: Sequence[Marked]) -> list[bool | None]:
-        """Whether each text's marked tokens are such as the explanation speaks of."""
+        """Whether each text's marked tokens are those that the explanation describes."""
 
-    async def find(self, rounds: Sequence[Sequence[Marked]]) -> list[int | None]:
-        """The place, from 0, of the one text in each round on which the neuron does not fire."""
+    async def pick_intruders(self, rounds: Sequence[Sequence[Marked]]) -> list[int | None]:
+        """The index of the one text in each round on which the neuron is inactive."""
 
     async def write(self, explanation: str, n: int) -> list[str]:
-        """Up to n texts in which the neuron fires, if the explanation is true."""
+        """Up to n texts in which the neuron is active, if the explanation is true."""
 
 
 def shuffled(n: int, seed: int) -> list[int]:
-    """An order that gives nothing away."""
+    """The indices from 0 to n - 1 in random order."""
     order: list[int] = np.random.default_rng(seed).permutation(n).tolist()
     return order

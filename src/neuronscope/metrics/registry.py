@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from neuronscope.interfaces import Metric
-from neuronscope.metrics.data import Material
-from neuronscope.metrics.evaluator import Bench
+from neuronscope.metrics.context import MetricContext
+from neuronscope.metrics.data import EvaluationData
 from neuronscope.metrics.table import Measurement
 
-Measure = Callable[[Material, Bench], Awaitable[list[Measurement]]]
+Measure = Callable[[EvaluationData, MetricContext], Awaitable[list[Measurement]]]
 AnyMetrics = Sequence[str | Metric] | Literal["all"]
 """Metrics by name, or some of one's own, or all that have a name."""
 
@@ -24,38 +24,38 @@ class NamedMetric:
 
     name: str
     measure: Measure
-    rows: tuple[str, ...]
-    tells: str
-    chance: str
+    results: tuple[str, ...]
+    question: str
+    baseline: str
     needs: Mapping[str, str] = field(default_factory=dict)
-    near_misses: bool = False
-    place: int = _LAST
-    """Where its rows stand in the table: small numbers first, equal ones in the order of names."""
+    hard_negatives: bool = False
+    order: int = _LAST
+    """Where its results stand in the table: small numbers first, equal ones in the order of names."""
 
 
 def metric(
     name: str,
     *,
-    rows: Sequence[str],
-    tells: str,
-    chance: str,
+    results: Sequence[str],
+    question: str,
+    baseline: str,
     needs: Mapping[str, str] | None = None,
-    near_misses: bool = False,
-    place: int = _LAST,
+    hard_negatives: bool = False,
+    order: int = _LAST,
 ) -> Callable[[Measure], NamedMetric]:
-    """Make a metric of a function from the material and the instruments to rows of the table.
+    """Make a metric of a function from evaluation data and a metric's context to rows of the table.
 
     Args:
         name: what `metrics=` calls it.
-        rows: the names of its rows, `Measurement.metric`.
-        tells: the question that it answers, for `docs/metrics.md`.
-        chance: what knowing nothing gets, for `docs/metrics.md`.
+        results: the names of its results, `Measurement.metric`.
+        question: what it answers, for `docs/metrics.md`.
+        baseline: the value without any knowledge, for `docs/metrics.md`.
         needs: what it cannot do without, "llm" or "subject", and what that does for it ("writes texts …").
-        near_misses: whether it looks at near misses, which are searched for only then.
-        place: where its rows stand in the table.
+        hard_negatives: whether it uses hard negatives, which are chosen only then.
+        order: where its results stand in the table: small numbers first.
     """
 
-    def made(measure: Measure) -> NamedMetric:
-        return NamedMetric(name, measure, tuple(rows), tells, chance, dict(needs or {}), near_misses, place)
+    def decorate(measure: Measure) -> NamedMetric:
+        return NamedMetric(name, measure, tuple(results), question, baseline, dict(needs or {}), hard_negatives, order)
 
-    return made
+    return decorate

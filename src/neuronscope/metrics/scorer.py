@@ -1,4 +1,4 @@
-"""The one place where scoring requests meet: explanations × exemplars → predictions, batched and kept."""
+"""The one place where scoring requests meet: explanations × exemplars → predictions, batched and cached."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from neuronscope.metrics.correlation import Correlation, assign_exemplars, pears
 from neuronscope.types import SCALE, Exemplar, Neuron
 
 Predictions = list[NDArray[np.float32]]
-_Wish = tuple[Sequence[str], Sequence[Exemplar]]
+_SimulatorRequest = tuple[Sequence[str], Sequence[Exemplar]]
 
 
 @dataclass(slots=True, eq=False)
-class _Bench:
+class _NeuronCache:
     """What is known about one neuron while it is being explained."""
 
     exemplars: dict[int, Exemplar] = field(default_factory=dict)
@@ -32,9 +32,9 @@ class _Bench:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """One caller's wish: these explanations on these sequences."""
+    """One caller's request: these explanations on these sequences."""
 
-    bench: _Bench
+    cache: _NeuronCache
     explanations: tuple[str, ...]
     sequence_ids: tuple[int, ...]
     done: asyncio.Future[None]
@@ -43,20 +43,22 @@ class _Request:
 class _Call(NamedTuple):
     """What the simulator is asked about one neuron."""
 
-    bench: _Bench
+    cache: _NeuronCache
     explanations: list[str]
-    numbers: list[int]
+    sequence_ids: list[int]
 
-    def wish(self) -> _Wish:
-        """The question, without the truth."""
-        return self.explanations, [without_truth(self.bench.exemplars[number]) for number in self.numbers]
+    def request(self) -> _SimulatorRequest:
+        """The arguments of `simulate`, without the activations."""
+        return self.explanations, [
+            without_activations(self.cache.exemplars[sequence_id]) for sequence_id in self.sequence_ids
+        ]
 
-    def keep(self, predicted: Predictions) -> None:
-        """Remember the answer."""
-        for number, array in zip(self.numbers, predicted, strict=True):
-            self.bench.simulated_tokens += array.size
-            self.bench.predictions.update(
-                ((text, number), row) for text, row in zip(self.explanations, array, strict=True)
+    def store(self, predicted: Predictions) -> None:
+        """Put the predictions into the neuron's cache."""
+        for sequence_id, array in zip(self.sequence_ids, predicted, strict=True):
+            self.cache.simulated_tokens += array.size
+            self.cache.predictions.update(
+                ((text, sequence_id), row) for text, row in zip(self.explanations, array, strict=True)
             )
 
 
@@ -65,17 +67,17 @@ class Scorer:
 
     Requests that arrive in the same turn of the event loop, or while the simulator is busy, are merged: every pair
     of explanation and sequence is predicted once, and sequences that need the same explanations go to the simulator
-    in one call; a `BatchSimulator` gets the wishes of all neurons in one call. The simulator runs in a worker thread,
+    in one call; a `BatchSimulator` gets the requests of all neurons in one call. The simulator runs in a worker thread,
     one call at a time, and never sees an activation.
 
-    What is known of a neuron stays in memory until `forget`, which the graph calls when the neuron is done: with
+    What is known of a neuron is cached until `forget`, which the graph calls when the neuron is done: with
     eight modes, five iterations and default sets some 5 MB.
     """
 
     def __init__(self, simulator: Simulator, store: ExemplarSource) -> None:
         self._simulator = simulator
         self._store = store
-        self._benches: dict[Neuron, _Bench] = {}
+        self._caches: dict[Neuron, _NeuronCache] = {}
         self._waiting: list[_Request] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -85,12 +87,12 @@ class Scorer:
         Raises:
             NeuronScopeError: the store cannot give them.
         """
-        known = self._bench(neuron).exemplars
-        missing = [number for number in dict.fromkeys(sequence_ids) if number not in known]
+        known = self._cache_of(neuron).exemplars
+        missing = [sequence_id for sequence_id in dict.fromkeys(sequence_ids) if sequence_id not in known]
         if missing:
             found = await asyncio.to_thread(self._store.by_id, neuron, missing)
             known.update(zip(missing, found, strict=True))
-        return [known[number] for number in sequence_ids]
+        return [known[sequence_id] for sequence_id in sequence_ids]
 
     async def predict(self, neuron: Neuron, explanations: Sequence[str], sequence_ids: Sequence[int]) -> Predictions:
         """Predict every explanation on every sequence, on the scale 0-10.
@@ -101,16 +103,16 @@ class Scorer:
         Raises:
             SimulatorError: the simulator failed, or returned something other than such arrays of finite numbers.
         """
-        bench = self._bench(neuron)
+        cache = self._cache_of(neuron)
         await self.exemplars(neuron, sequence_ids)
-        known = bench.predictions
-        if any((text, number) not in known for text in explanations for number in sequence_ids):
+        known = cache.predictions
+        if any((text, sequence_id) not in known for text in explanations for sequence_id in sequence_ids):
             done = asyncio.get_running_loop().create_future()
-            self._waiting.append(_Request(bench, tuple(explanations), tuple(sequence_ids), done))
+            self._waiting.append(_Request(cache, tuple(explanations), tuple(sequence_ids), done))
             if self._worker is None or self._worker.done():
                 self._worker = asyncio.create_task(self._serve())
             await done
-        return [np.array([known[text, number] for text in explanations]) for number in sequence_ids]
+        return [np.array([known[text, sequence_id] for text in explanations]) for sequence_id in sequence_ids]
 
     async def score(
         self, neuron: Neuron, explanations: Sequence[str], sequence_ids: Sequence[int]
@@ -122,9 +124,9 @@ class Scorer:
         predictions = await self.predict(neuron, explanations, sequence_ids)
         if not predictions:
             return [Correlation(None, constant=True)] * len(explanations)
-        return pearson_rows(np.concatenate(predictions, axis=1), await self.truth(neuron, sequence_ids))
+        return pearson_rows(np.concatenate(predictions, axis=1), await self.ground_truth(neuron, sequence_ids))
 
-    async def truth(self, neuron: Neuron, sequence_ids: Sequence[int]) -> NDArray[np.float32]:
+    async def ground_truth(self, neuron: Neuron, sequence_ids: Sequence[int]) -> NDArray[np.float32]:
         """The neuron's activations on these sequences, pooled: shape `(tokens,)`."""
         return np.concatenate([exemplar.activations for exemplar in await self.exemplars(neuron, sequence_ids)])
 
@@ -138,21 +140,21 @@ class Scorer:
 
     def simulated_tokens(self, neuron: Neuron) -> int:
         """Explanation-token pairs that the simulator has predicted for this neuron."""
-        return self._bench(neuron).simulated_tokens
+        return self._cache_of(neuron).simulated_tokens
 
     def seconds(self, neuron: Neuron) -> float:
         """Seconds since this neuron was first asked about."""
-        return time.perf_counter() - self._bench(neuron).started
+        return time.perf_counter() - self._cache_of(neuron).started
 
     def forget(self, neuron: Neuron) -> None:
-        """Drop everything that is kept about a neuron."""
-        self._benches.pop(neuron, None)
+        """Drop everything that is cached of a neuron."""
+        self._caches.pop(neuron, None)
 
-    def _bench(self, neuron: Neuron) -> _Bench:
-        return self._benches.setdefault(neuron, _Bench())
+    def _cache_of(self, neuron: Neuron) -> _NeuronCache:
+        return self._caches.setdefault(neuron, _NeuronCache())
 
     async def _serve(self) -> None:
-        """Answer requests until none waits: whatever arrives during one round is merged into the next."""
+        """Serve requests until none waits: whatever arrives during one round is merged into the next."""
         while True:
             await asyncio.sleep(0)
             batch = [request for request in self._waiting if not request.done.cancelled()]
@@ -182,21 +184,21 @@ class Scorer:
     async def _simulate(self, requests: list[_Request]) -> None:
         """Predict every pair that is not known yet, in as few calls as need no superfluous pair."""
         calls = [
-            _Call(group[0].bench, explanations, numbers)
+            _Call(group[0].cache, explanations, sequence_ids)
             for group in _by_neuron(requests)
-            for explanations, numbers in _calls(group, group[0].bench.predictions.keys())
+            for explanations, sequence_ids in _calls(group, group[0].cache.predictions.keys())
         ]
         together = isinstance(self._simulator, BatchSimulator) and calls
         for group in [calls] if together else [[call] for call in calls]:
-            predicted = await asyncio.to_thread(_checked_calls, self._simulator, [call.wish() for call in group])
+            predicted = await asyncio.to_thread(_checked_calls, self._simulator, [call.request() for call in group])
             for call, arrays in zip(group, predicted, strict=True):
-                call.keep(arrays)
+                call.store(arrays)
 
 
 def _by_neuron(requests: Iterable[_Request]) -> list[list[_Request]]:
     groups: dict[int, list[_Request]] = {}
     for request in requests:
-        groups.setdefault(id(request.bench), []).append(request)
+        groups.setdefault(id(request.cache), []).append(request)
     return list(groups.values())
 
 
@@ -204,22 +206,22 @@ def _calls(requests: Iterable[_Request], known: Any) -> list[tuple[list[str], li
     """Group the pairs that are missing by the explanations that a sequence needs."""
     needed: dict[int, dict[str, None]] = {}
     for request in requests:
-        for number in request.sequence_ids:
-            missing = (text for text in request.explanations if (text, number) not in known)
-            needed.setdefault(number, {}).update(dict.fromkeys(missing))
+        for sequence_id in request.sequence_ids:
+            missing = (text for text in request.explanations if (text, sequence_id) not in known)
+            needed.setdefault(sequence_id, {}).update(dict.fromkeys(missing))
     groups: dict[tuple[str, ...], list[int]] = {}
-    for number, explanations in needed.items():
+    for sequence_id, explanations in needed.items():
         if explanations:
-            groups.setdefault(tuple(explanations), []).append(number)
-    return [(list(explanations), numbers) for explanations, numbers in groups.items()]
+            groups.setdefault(tuple(explanations), []).append(sequence_id)
+    return [(list(explanations), sequence_ids) for explanations, sequence_ids in groups.items()]
 
 
-def without_truth(exemplar: Exemplar) -> Exemplar:
-    """The same text without the truth."""
+def without_activations(exemplar: Exemplar) -> Exemplar:
+    """The same text without the neuron's activations."""
     return replace(exemplar, activations=np.zeros(len(exemplar.tokens), dtype=np.float32))
 
 
-def _checked_calls(simulator: Simulator, wishes: Sequence[_Wish]) -> list[Predictions]:
+def _checked_calls(simulator: Simulator, requests: Sequence[_SimulatorRequest]) -> list[Predictions]:
     """Call the simulator, once if it takes several neurons at a time, and check what it returns.
 
     What breaks on the machine's side (memory, device, connection: RuntimeError and OSError) becomes an error of ours
@@ -228,20 +230,20 @@ def _checked_calls(simulator: Simulator, wishes: Sequence[_Wish]) -> list[Predic
     name = type(simulator).__name__
     try:
         if isinstance(simulator, BatchSimulator):
-            returned = simulator.simulate_many(wishes)
+            returned = simulator.simulate_many(requests)
         else:
-            returned = [simulator.simulate(explanations, exemplars) for explanations, exemplars in wishes]
+            returned = [simulator.simulate(explanations, exemplars) for explanations, exemplars in requests]
     except NeuronScopeError:
         raise
     except (RuntimeError, OSError, MemoryError) as error:
         raise SimulatorError(f"The simulator {name} failed: {error or type(error).__name__}") from error
-    if len(returned) != len(wishes):
-        raise SimulatorError(f"The simulator {name} answered {len(wishes)} requests with {len(returned)} lists.")
-    return [_checked_answer(name, wish, arrays) for wish, arrays in zip(wishes, returned, strict=True)]
+    if len(returned) != len(requests):
+        raise SimulatorError(f"The simulator {name} answered {len(requests)} requests with {len(returned)} lists.")
+    return [_checked_answer(name, request, arrays) for request, arrays in zip(requests, returned, strict=True)]
 
 
-def _checked_answer(name: str, wish: _Wish, returned: Sequence[Any]) -> Predictions:
-    explanations, exemplars = wish
+def _checked_answer(name: str, request: _SimulatorRequest, returned: Sequence[Any]) -> Predictions:
+    explanations, exemplars = request
     if len(returned) != len(exemplars):
         raise SimulatorError(
             f"The simulator {name} answered {len(exemplars)} exemplars with {len(returned)} arrays; it must return one "

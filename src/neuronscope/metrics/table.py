@@ -26,19 +26,20 @@ class Measurement:
     explanation: str | None
     """The explanation that was measured; None for a metric of the neuron, which needs none."""
     value: float | None
-    """Never NaN; None where there is nothing to measure, and `note` says why. A constant prediction is at `chance`."""
+    """Never NaN; None where there is nothing to measure, and `note` says why. A constant prediction is at
+    `baseline`."""
     low: float | None
     """Lower end of the 95 % bootstrap interval over sequences; None where `value` is."""
     high: float | None
     """Its upper end; None where `value` is."""
     n: int
     """How many sequences, texts or rounds the number rests on."""
-    chance: float | None
-    """What knowing nothing would give; None where that depends on sequences, and there are none."""
+    baseline: float | None
+    """The value without any knowledge; None where that depends on sequences, and there are none."""
     judge: str
     """Who answered: a simulator, a language model, an embedding model, or the subject itself."""
     negatives: str = ""
-    """What was held against the firing sequences: "random" or "near misses"; "" where that is no question."""
+    """The negatives: "random" or "hard negatives"; "" for a metric without negatives."""
     abstentions: int = 0
     """Answers of a language model that could not be read, or were refused; they count neither way."""
     note: str = ""
@@ -125,7 +126,7 @@ def measurement(
     estimate: Estimate,
     *,
     n: int,
-    chance: float | None,
+    baseline: float | None,
     judge: str,
     negatives: str = "",
     abstentions: int = 0,
@@ -138,7 +139,7 @@ def measurement(
         low=estimate.low,
         high=estimate.high,
         n=n,
-        chance=chance,
+        baseline=baseline,
         judge=judge,
         negatives=negatives,
         abstentions=abstentions,

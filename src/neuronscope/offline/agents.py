@@ -52,7 +52,7 @@ class LexicalHypothesis:
 
     Each looks less at another part of the exemplars, so that what they agree on is what the data supports. Where there
     are exemplars in `unexplained`, they are of what the modes leave unexplained, and join the `hypotheses`; clusters
-    that explain little beside the modes are leftovers of these and make no mode.
+    that explain little compared with the modes are leftovers of these and make no mode.
     """
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:

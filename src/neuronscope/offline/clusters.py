@@ -34,7 +34,7 @@ async def cluster_conditions(
     Args:
         selected: the conditions.
         embeddings: what compares their meanings.
-        explained: what modes explain already. Then what is too small for a cluster, beside that too, is left out.
+        explained: what modes explain already. Then a cluster that is too small compared with that, too, is left out.
         agent: who asks, for errors.
 
     Returns:

@@ -2,7 +2,7 @@ r"""Conditions as English: the part of it that the hybrid simulator reads, and s
 
 It reads
 
-- quoted words, word parts and phrases: `fires on "predict", "oracle"`; a part that continues a word has a hyphen in
+- quoted words, word parts and phrases: `activates on "predict", "oracle"`; a part that continues a word has a hyphen in
   front, `"-ness"`; ` ending in "ness"` and `starting with "un"` speak of whole words;
 - what comes before: `"which" after "of" or "in"`, `the word after "the"`;
 - how strongly, for what follows up to the next such word: very strongly, strongly, moderately, weakly, faintly, barely;
@@ -49,7 +49,7 @@ class Parse:
     topic_strength: float = DEFAULT_STRENGTH
     """How strongly the neuron activates on the topic."""
     by_example: bool = False
-    """Whether the quoted words are said to be examples ("such as", "like") of something wider."""
+    """Whether the quoted words are marked as examples ("such as", "like") of something wider."""
 
 
 KINDS: dict[str, re.Pattern[str]] = {
@@ -170,7 +170,7 @@ def write(conditions: Iterable[Condition], opening: str = "This neuron activates
 
 def append(explanation: str, conditions: Iterable[Condition]) -> str:
     """The explanation in its own words, with conditions at its end."""
-    return write(conditions, opening=f"{explanation.rstrip(' .')}; it also fires")
+    return write(conditions, opening=f"{explanation.rstrip(' .')}; it also activates")
 
 
 def quotable(text: str) -> bool:
@@ -226,7 +226,7 @@ def _role(clause: str) -> tuple[str, bool]:
 def _come_after(conditions: list[Condition], before: str, strength: float, *, gap: str | None) -> None:
     """Attach what comes before to the last condition, or make a condition on any token that follows it.
 
-    An exception (strength 0) to a condition that activates leaves that as it is and stands beside it.
+    An exception (strength 0) to a condition that activates leaves that as it is and is added to it.
     """
     opening = None if gap is None else gap[: found.start()] if (found := _in_last_clause(_AFTER, gap)) else gap
     if not conditions or opening is None or _SEPARATE_ITEM.search(opening):

@@ -299,7 +299,7 @@ class Estimate:
             "stated constants" if not self.known else f"a constant and {_counted(len(self.known), 'finished neuron')}"
         )
         limit = "no limit" if config.max_modes is None else f"at most {config.max_modes}"
-        second = f", {shape.second:.0%} of neurons drafted a second time" if shape.second else ""
+        second = f", {shape.second:.0%} of neurons with a second hypothesis" if shape.second else ""
         said = [
             f"Of a neuron: {shape.modes:.1f} modes ({limit}), each refined for {rounds:.1f} rounds (at most "
             f"{config.max_iterations}) of {config.n_candidates} candidates{second}; from {basis}."

@@ -22,7 +22,7 @@ EXPECTED_MODES_OFFLINE = 1.25
 EXPECTED_ROUNDS = 2.0
 """Rounds after which a mode has converged with a patience of 1: the same 21 neurons. More patience adds as many."""
 EXPECTED_SECOND = 0.3
-"""The share of neurons from which is drafted a second time."""
+"""The share of neurons from which is with a second hypothesis."""
 ACCEPTED = 0.6
 """The share of rounds whose best candidate becomes the explanation: the same 21 neurons."""
 REQUESTS_PER_ROUND = 1.25
@@ -30,18 +30,18 @@ REQUESTS_PER_ROUND = 1.25
 EXPLANATION_TOKENS = 35
 """Generated tokens of one explanation."""
 HYPOTHESIS_TOKENS = 250
-"""Generated tokens of one draft."""
+"""Generated tokens of one hypothesis."""
 
 
 class Shape(NamedTuple):
     """How far the explanation of a neuron goes."""
 
     modes: float
-    """Modes that are refined, of both drafts."""
+    """Modes that are refined, of both hypotheses."""
     rounds: float
     """Rounds of proposals, added up over the modes."""
     second: float
-    """Whether it is drafted a second time, 0 or 1; of several neurons the share."""
+    """Whether it is with a second hypothesis, 0 or 1; of several neurons the share."""
 
 
 class Tokens(NamedTuple):
@@ -56,14 +56,14 @@ def expected_shape(config: ExplainConfig, *, offline: bool, known: Sequence[Shap
 
     Args:
         config: the settings.
-        offline: whether no language model writes the drafts.
+        offline: whether no language model writes the hypotheses.
         known: shapes of neurons that have been explained.
     """
     modes = EXPECTED_MODES_OFFLINE if offline else EXPECTED_MODES
     if config.max_modes is not None:
         modes = min(modes, config.max_modes)
     patience = config.max_iterations if config.patience is None else EXPECTED_ROUNDS + config.patience - 1
-    second = EXPECTED_SECOND if _may_draft_again(config) and not offline else 0.0
+    second = EXPECTED_SECOND if _has_second_hypothesis(config) and not offline else 0.0
     constants = Shape(modes, modes * min(config.max_iterations, patience), second)
     return Shape(*(sum(values) / (1 + len(known)) for values in zip(constants, *known, strict=True)))
 
@@ -72,7 +72,7 @@ def largest_shape(config: ExplainConfig) -> Shape | None:
     """The largest that the settings allow; None if they do not limit the number of modes."""
     if config.max_modes is None:
         return None
-    second = _may_draft_again(config)
+    second = _has_second_hypothesis(config)
     modes = config.max_modes + (config.max_modes - 1 if second else 0)
     return Shape(modes, modes * config.max_iterations, float(second))
 
@@ -91,8 +91,8 @@ def shape_of(result: NeuronExplanation, config: ExplainConfig) -> Shape:
     in_histories = sum(len(mode.history) - 1 for mode in result.modes)
     rounds = asked.get("refinement", 0) / answers_per_round(config)
     clusters = sum(not cluster.noise for cluster in result.clusters)
-    drafts = max(len(result.hypotheses), asked.get("hypothesis", 0))
-    return Shape(max(clusters, result.number), max(rounds, in_histories), float(drafts > config.n_hypotheses))
+    hypotheses = max(len(result.hypotheses), asked.get("hypothesis", 0))
+    return Shape(max(clusters, result.number), max(rounds, in_histories), float(hypotheses > config.n_hypotheses))
 
 
 def is_papers(config: ExplainConfig) -> bool:
@@ -109,13 +109,13 @@ def answers_per_round(config: ExplainConfig) -> float:
 
 def requests(shape: Shape, config: ExplainConfig) -> dict[str, float]:
     """Requests of each agent for a neuron of this shape, at a backend that gives several answers to one request."""
-    drafts = config.n_hypotheses * (1 + shape.second)
+    hypotheses = config.n_hypotheses * (1 + shape.second)
     split_again = 0 if config.cache_answers else config.n_hypotheses * shape.second
     per_round = 1.0 + config.probe_texts if is_papers(config) else answers_per_round(config)
     probes = shape.modes if config.probe_texts else 0
     return {
-        "hypothesis": drafts,
-        "decomposition": drafts + split_again,
+        "hypothesis": hypotheses,
+        "decomposition": hypotheses + split_again,
         "refinement": shape.rounds * per_round + probes,
     }
 
@@ -143,7 +143,7 @@ def tokens_per_request(config: ExplainConfig, seq_len: float) -> dict[str, Token
         config: the settings.
         seq_len: tokens of a sequence, in the mean.
     """
-    shown = (1 + 0.75 * (config.n_hypotheses - 1)) / config.n_hypotheses  # all drafts but the first see fewer
+    shown = (1 + 0.75 * (config.n_hypotheses - 1)) / config.n_hypotheses  # all but the first see fewer
     excerpts = config.n_train_exemplars * seq_len * shown
     errors = 330 if config.feedback == "errors" else 0
     history = 28 * (1 + EXPECTED_ROUNDS / 2)
@@ -168,7 +168,7 @@ def simulated(shape: Shape, config: ExplainConfig) -> float:
     shown = heldout if config.feedback == "errors" else 0
     concluded = heldout + (0 if config.objective == "joint" else config.n_train_exemplars + heldout)
     mode = heldout + fitted + shown + (1 + ACCEPTED) * concluded
-    of_candidates = _compared(config.n_candidates, heldout, config.racing)
+    of_candidates = _compared(config.n_candidates, heldout, config.halving)
     return shape.modes * mode + shape.rounds * (of_candidates + ACCEPTED * (fitted + shown))
 
 
@@ -189,13 +189,13 @@ def sequences(config: ExplainConfig, *, offline: bool) -> int:
     return drawn + (TOP_EXEMPLARS + RANDOM_EXEMPLARS if offline else 0)
 
 
-def _may_draft_again(config: ExplainConfig) -> bool:
-    return config.draft_again and config.objective == "joint"
+def _has_second_hypothesis(config: ExplainConfig) -> bool:
+    return config.second_hypothesis and config.objective == "joint"
 
 
-def _compared(candidates: int, heldout: int, racing: bool) -> float:
+def _compared(candidates: int, heldout: int, halving: bool) -> float:
     """Pairs of a candidate and a sequence in one round of one mode."""
-    if not racing:
+    if not halving:
         return candidates * heldout
     running, seen, pairs = float(candidates), 0.0, 0.0
     for rung in RUNGS:

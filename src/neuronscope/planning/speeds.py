@@ -48,10 +48,10 @@ async def measure_speeds(resources: Resources, neuron: Neuron) -> Speeds:
 
 
 def _measure(resources: Resources, neuron: Neuron) -> Speeds:
-    from neuronscope.metrics.scorer import without_truth
+    from neuronscope.metrics.scorer import without_activations
 
     drawn = resources.store.random_sequences(neuron, "validation", SEQUENCES)
-    exemplars = [without_truth(exemplar) for exemplar in drawn]
+    exemplars = [without_activations(exemplar) for exemplar in drawn]
     n_tokens = sum(len(exemplar.tokens) for exemplar in exemplars)
     if not n_tokens:
         return Speeds(None, None)

@@ -46,7 +46,7 @@ async def run_graph(neuron: Neuron, instruments: Instruments, progress: Progress
 class Runner:
     """Explains neurons, several at a time.
 
-    While one neuron waits for its language model another is drafted, scored or concluded. Their requests to the model
+    While one neuron waits for its language model another is described, scored or concluded. Their requests to the model
     share one limit, their requests to the simulator one queue.
 
     Args:

@@ -23,7 +23,7 @@ from neuronscope.subject.plain_pass import plain_pass
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Tokens of a forward pass, padding included: where more no longer makes it faster."""
 _ATTENTION = {"full_attention", "sliding_attention"}
-"""Kinds of layers whose whole memory is keys and values."""
+"""Kinds of layers whose whole state is a KV cache."""
 _TOLERANCE = 0.1
 """Of the largest logit: far above what bfloat16 rounds away, far below what a wrong output layer does."""
 
@@ -49,7 +49,7 @@ class Prefix:
             part = part.parent
 
 
-class Reading(NamedTuple):
+class Continuation(NamedTuple):
     """A text behind a prefix, and where in it the model's output is wanted."""
 
     prefix: Prefix
@@ -65,7 +65,7 @@ class CausalModel:
     do it, and their positions ignore the gap; the texts themselves are padded on the right, where nothing looks. So
     every text gets the logits that it would get alone.
 
-    The key-value memory of a batch exists for one layer at a time. One forward pass runs at a time, so threads may
+    The KV cache of a batch exists for one layer at a time. One forward pass runs at a time, so threads may
     share a model, and a subject and a simulator may be the same one.
 
     Args:
@@ -74,7 +74,7 @@ class CausalModel:
         dtype: as for `load_subject`.
 
     Raises:
-        SimulatorError: there is no such model, or it keeps its memory in another form than keys and values.
+        SimulatorError: there is no such model, or its state is another than a KV cache.
         ConfigurationError: there is no such device or dtype.
     """
 
@@ -128,23 +128,26 @@ class CausalModel:
                 found[number] = Prefix(parent, keys, values, length + (parent.end if parent else 0))
         return [found[number] for number in range(len(texts))]
 
-    def logits(self, readings: Sequence[Reading], rows: Sequence[int]) -> list[NDArray[np.float32]]:
+    def logits(self, continuations: Sequence[Continuation], rows: Sequence[int]) -> list[NDArray[np.float32]]:
         """The logits of some output tokens, `rows`: one `(positions, rows)` array per text.
 
         Raises:
             SimulatorError: a token does not exist, or a text is empty or too long for the model.
         """
         head = _Head(self.model, rows)
-        parents, texts = [reading.prefix for reading in readings], [reading.token_ids for reading in readings]
+        parents, texts = (
+            [continuation.prefix for continuation in continuations],
+            [continuation.token_ids for continuation in continuations],
+        )
         found: dict[int, NDArray[np.float32]] = {}
         for batch in self._batches(parents, texts):
-            wanted = [(row, position) for row, i in enumerate(batch) for position in readings[i].positions]
+            wanted = [(row, position) for row, i in enumerate(batch) for position in continuations[i].positions]
             _, hidden = self._forward([parents[i] for i in batch], [texts[i] for i in batch])
             at = torch.tensor(wanted, dtype=torch.long, device=hidden.device).reshape(-1, 2)
             flat = head(hidden[at[:, 0], at[:, 1]]).cpu().numpy()
-            ends = np.cumsum([len(readings[i].positions) for i in batch])[:-1]
+            ends = np.cumsum([len(continuations[i].positions) for i in batch])[:-1]
             found.update(zip(batch, np.split(flat, ends), strict=True))
-        return [found[number] for number in range(len(readings))]
+        return [found[number] for number in range(len(continuations))]
 
     def _verify(self) -> None:
         """Compare with the model's own forward pass once, so that no architecture is misread in silence.
@@ -157,7 +160,7 @@ class CausalModel:
             logits = self.model(input_ids=torch.tensor([[3, 2, 1, 0]], device=self.device)).logits
         expected = logits[0, 2:, :n_rows].float().cpu().numpy()
         prefix = self.extend([None], [[3, 2]])[0]
-        (found,) = self.logits([Reading(prefix, [1, 0], [0, 1])], range(n_rows))
+        (found,) = self.logits([Continuation(prefix, [1, 0], [0, 1])], range(n_rows))
         if not np.abs(found - expected).max() <= _TOLERANCE * max(1.0, np.abs(expected).max()):
             raise SimulatorError(
                 f"{self.name} computes its output in a way that is not known here. Use another model as the simulator."
@@ -205,7 +208,7 @@ class CausalModel:
 
 
 class _Behind(DynamicLayer):  # type: ignore[no-untyped-call]  # of transformers
-    """One layer's keys and values behind those of shared prefixes, which are joined on use and not kept.
+    """One layer's keys and values behind those of shared prefixes, which are joined on use and not stored.
 
     Layers with a sliding window keep everything too; the model's own mask hides what is out of the window.
     """
@@ -217,7 +220,7 @@ class _Behind(DynamicLayer):  # type: ignore[no-untyped-call]  # of transformers
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The prefixes' and these; these are remembered as `read`."""
+        """The prefixes' and these; these stay in `read`."""
         self.read = (key_states, value_states)
         if not self._before:
             return key_states, value_states
@@ -277,6 +280,6 @@ def _require_attention(name: str, config: Any) -> None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if not kinds <= _ATTENTION or not hasattr(config, "num_attention_heads"):
         raise SimulatorError(
-            f"{name} has layers other than full and sliding-window attention, whose memory of a prefix cannot be "
-            "shared. Use another model as the simulator."
+            f"{name} has layers other than full and sliding-window attention, whose state after a prefix cannot "
+            "be shared. Use another model as the simulator."
         )

@@ -1,4 +1,4 @@
-"""A simulator that asks a chat model: no log-probabilities, only the tokens that it expects to fire, with strengths."""
+"""A simulator that asks a chat model: no log-probabilities, only the tokens that it expects to activate the neuron."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from neuronscope.errors import ConfigurationError, LLMError, SimulatorError
 from neuronscope.llm import ask_blocking, model_name, resolve_llm
 from neuronscope.locks import Lock
-from neuronscope.simulators.chat_answers import Reading, read_answer
+from neuronscope.simulators.chat_answers import ParsedAnswer, read_answer
 from neuronscope.simulators.chat_prompts import chat_messages, chat_schema
 from neuronscope.stopping import check_stopped
 
@@ -33,8 +33,8 @@ Tokens = tuple[str, ...]
 ROLE = "simulator"
 """Under which name the requests are counted."""
 
-REMEMBERED = 20_000
-"""How many pairs of explanation and excerpt a simulator remembers: with 64 tokens each, some 5 MB."""
+CACHED = 20_000
+"""How many pairs of explanation and excerpt a simulator caches: with 64 tokens each, some 5 MB."""
 
 
 class _Request(NamedTuple):
@@ -60,13 +60,13 @@ class _Call:
 
 
 class ChatSimulator:
-    """Predicts activations by asking a chat model which tokens fire, and how strongly.
+    """Predicts activations by asking a chat model which tokens activate the neuron, and how strongly.
 
-    The model sees excerpts as numbered tokens and names, by number and text, those that it expects to fire; the others
-    are 0. Where number and text disagree, the nearest token with this text counts; an entry that fits no token is
-    dropped. An excerpt that an answer leaves out or cuts short is asked for once more, alone. If that fails as well,
-    so does the call: silence where an answer is missing would make a score of nothing. Answers are remembered, so what
-    has been answered is not paid for again when the call is repeated.
+    The model sees excerpts as numbered tokens and names, by number and text, those that it expects to activate the
+    neuron; the others are 0. Where number and text disagree, the nearest token with this text counts; an entry that
+    fits no token is dropped. An excerpt that an answer leaves out or cuts short is asked for once more, alone. If that
+    fails as well, so does the call: zeros where an answer is missing would make a score of nothing. Answers are
+    cached, so what has been answered is not paid for again when the call is repeated.
 
     One request holds one explanation, so an explanation's score does not depend on its rivals.
 
@@ -105,7 +105,7 @@ class ChatSimulator:
         self._exemplars_per_request = exemplars_per_request
         self._max_concurrency = max_concurrency
         self._usage = usage
-        self._memory: OrderedDict[tuple[str, Tokens], Row] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, Tokens], Row] = OrderedDict()
         self._tally = {"named": 0, "repaired": 0, "dropped": 0, "asked_again": 0}
         self._lock = Lock()
 
@@ -125,10 +125,10 @@ class ChatSimulator:
             return dict(self._tally)
 
     def counted_by(self, usage: UsageTracker) -> ChatSimulator:
-        """The same simulator, with the same memory, whose requests this tracker counts."""
-        twin = copy.copy(self)
-        twin._usage = usage
-        return twin
+        """The same simulator, with the same cache, whose requests this tracker counts."""
+        counted = copy.copy(self)
+        counted._usage = usage
+        return counted
 
     def simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Row]:
         """Predict every explanation on every exemplar: one `(n_explanations, seq_len)` array each, 0-10.
@@ -150,14 +150,14 @@ class ChatSimulator:
         ]
 
     def _known(self, explanations: Sequence[str], texts: Sequence[Tokens]) -> dict[tuple[str, Tokens], Row]:
-        """The rows that are remembered, or need no model because there are no tokens."""
+        """The rows that are cached, or need no model because there are no tokens."""
         pairs = [(explanation, tokens) for explanation in explanations for tokens in texts]
         known = {pair: np.zeros(0, dtype=np.float32) for pair in pairs if not pair[1]}
         with self._lock:
             for pair in pairs:
-                if pair in self._memory:
-                    self._memory.move_to_end(pair)
-                    known[pair] = self._memory[pair]
+                if pair in self._cache:
+                    self._cache.move_to_end(pair)
+                    known[pair] = self._cache[pair]
         return known
 
     def _requests(self, explanations: Sequence[str], texts: Sequence[Tokens], call: _Call) -> Iterator[_Request]:
@@ -192,21 +192,21 @@ class ChatSimulator:
         except LLMError as error:
             call.broken = error
 
-    def _ask(self, call: _Call, request: _Request, complaint: str = "") -> Reading:
+    def _ask(self, call: _Call, request: _Request, complaint: str = "") -> ParsedAnswer:
         """Ask once, and keep what can be used."""
         check_stopped()
         messages = chat_messages(request.explanation, request.excerpts, complaint)
         schema = chat_schema(len(request.excerpts))
         message = ask_blocking(self._llm, messages, ROLE, schema=schema, usage=self._usage)
-        reading = read_answer(message, request.excerpts)
-        rows = {(request.explanation, request.excerpts[place]): row for place, row in reading.strengths.items()}
+        parsed = read_answer(message, request.excerpts)
+        rows = {(request.explanation, request.excerpts[index]): row for index, row in parsed.strengths.items()}
         call.found.update(rows)
         with self._lock:
-            self._memory.update(rows)
-            while len(self._memory) > REMEMBERED:
-                self._memory.popitem(last=False)
-        self._count(named=reading.named, repaired=reading.repaired, dropped=reading.dropped)
-        return reading
+            self._cache.update(rows)
+            while len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
+        self._count(named=parsed.named, repaired=parsed.repaired, dropped=parsed.dropped)
+        return parsed
 
     def _count(self, **counts: int) -> None:
         with self._lock:

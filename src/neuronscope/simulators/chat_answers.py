@@ -1,4 +1,4 @@
-"""What chat models answer when asked which tokens fire, made into strengths: repaired, checked, and never guessed."""
+"""A chat model's answer about activating tokens, made into strengths: repaired, checked, and never guessed."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _WORD_STARTS = "Ġ▁"
 
 
 @dataclass(slots=True)
-class Reading:
+class ParsedAnswer:
     """What can be used of one answer."""
 
     strengths: dict[int, NDArray[np.float32]]
-    """Shape `(n_tokens,)`, 0-10, for each excerpt that was answered, by its place in the request."""
+    """Shape `(n_tokens,)`, 0-10, for each excerpt that was answered, by its index in the request."""
     named: int = 0
     """Entries of the answer."""
     repaired: int = 0
@@ -61,7 +61,7 @@ class _Found(NamedTuple):
     repaired: bool
 
 
-def read_answer(message: AIMessage, excerpts: Sequence[Sequence[str]]) -> Reading:
+def read_answer(message: AIMessage, excerpts: Sequence[Sequence[str]]) -> ParsedAnswer:
     """The strengths that an answer gives to the tokens of the excerpts; tokens that it does not name get 0.
 
     An excerpt counts as answered if the answer has a list for it, in which at least one entry can be used if there is
@@ -70,17 +70,17 @@ def read_answer(message: AIMessage, excerpts: Sequence[Sequence[str]]) -> Readin
     try:
         answer = read_text(message, "simulator")
     except LLMError as error:
-        return Reading({}, complaint="it was empty or a refusal", details=str(error))
+        return ParsedAnswer({}, complaint="it was empty or a refusal", details=str(error))
     lists, was_cut_off = _lists(answer, len(excerpts))
     was_cut_off |= is_cut_off(message)
     if was_cut_off and lists:
         lists.popitem()
-    reading = Reading({}, details=shortened(answer))
-    for place, entries in lists.items():
-        _read_list(reading, place, entries, excerpts[place])
-    if len(reading.strengths) < len(excerpts):
-        reading.complaint = _complaint(was_cut_off, len(lists), len(excerpts))
-    return reading
+    parsed = ParsedAnswer({}, details=shortened(answer))
+    for index, entries in lists.items():
+        _read_list(parsed, index, entries, excerpts[index])
+    if len(parsed.strengths) < len(excerpts):
+        parsed.complaint = _complaint(was_cut_off, len(lists), len(excerpts))
+    return parsed
 
 
 def _complaint(was_cut_off: bool, n_lists: int, n_excerpts: int) -> str:
@@ -91,8 +91,8 @@ def _complaint(was_cut_off: bool, n_lists: int, n_excerpts: int) -> str:
     return "its entries do not fit the tokens of the excerpt"
 
 
-def _read_list(reading: Reading, place: int, entries: Sequence[Any], tokens: Sequence[str]) -> None:
-    """Add one excerpt to the reading, unless none of the entries can be used."""
+def _read_list(parsed: ParsedAnswer, index: int, entries: Sequence[Any], tokens: Sequence[str]) -> None:
+    """Add one excerpt to the parsed, unless none of the entries can be used."""
     strengths = np.zeros(len(tokens), dtype=np.float32)
     usable = 0
     for entry in entries:
@@ -104,11 +104,11 @@ def _read_list(reading: Reading, place: int, entries: Sequence[Any], tokens: Seq
         for position in found.positions:
             strengths[position] = max(strengths[position], named.strength)
         usable += bool(found.positions)
-        reading.repaired += found.repaired
-    reading.named += len(entries)
-    reading.dropped += len(entries) - usable
+        parsed.repaired += found.repaired
+    parsed.named += len(entries)
+    parsed.dropped += len(entries) - usable
     if usable or not entries:
-        reading.strengths[place] = strengths
+        parsed.strengths[index] = strengths
 
 
 def _positions(entry: TokenStrength, tokens: Sequence[str]) -> _Found:
@@ -123,12 +123,12 @@ def _positions(entry: TokenStrength, tokens: Sequence[str]) -> _Found:
         return _Found(numbered, repaired=False)
     if any(_same(text, tokens[position]) or _begins(text, tokens, position) for position in numbered):
         return _Found(numbered, repaired=False)
-    places = [position for position, token in enumerate(tokens) if _same(text, token)]
-    if not places and len(_essence(text)) >= _SHORTEST_BEGINNING:
-        places = [position for position, token in enumerate(tokens) if _essence(token).startswith(_essence(text))]
-    if number is not None and places:
-        places = [min(places, key=lambda position: abs(position + 1 - number))]
-    return _Found(places, repaired=bool(places))
+    positions = [position for position, token in enumerate(tokens) if _same(text, token)]
+    if not positions and len(_essence(text)) >= _SHORTEST_BEGINNING:
+        positions = [position for position, token in enumerate(tokens) if _essence(token).startswith(_essence(text))]
+    if number is not None and positions:
+        positions = [min(positions, key=lambda position: abs(position + 1 - number))]
+    return _Found(positions, repaired=bool(positions))
 
 
 def _same(text: str, token: str) -> bool:
@@ -168,40 +168,40 @@ def _integer(value: Any) -> int | None:
 
 
 def _lists(answer: str, n_excerpts: int) -> tuple[dict[int, list[Any]], bool]:
-    """The entries for each excerpt, by its place and in the answer's order, and whether the answer was cut off.
+    """The entries for each excerpt, by its index and in the answer's order, and whether the answer was cut off.
 
     Besides the form asked for: the same within other objects or lists, entries or lists that say which `excerpt` they
     are about, and a bare list where only one excerpt was asked for.
     """
     for parsed in all_json(answer):
         lists: dict[int, list[Any]] = {}
-        for place, entries in _parts(parsed.value, 0 if n_excerpts == 1 else None):
-            if 0 <= place < n_excerpts:
-                lists.setdefault(place, []).extend(entries)
+        for index, entries in _parts(parsed.value, 0 if n_excerpts == 1 else None):
+            if 0 <= index < n_excerpts:
+                lists.setdefault(index, []).extend(entries)
         if lists:
             return lists, parsed.is_cut
     return {}, False
 
 
-def _parts(value: Any, place: int | None, depth: int = 0) -> Iterator[tuple[int, list[Any]]]:
-    """Lists of entries with the places of their excerpts; `place` is what the surroundings say."""
+def _parts(value: Any, index: int | None, depth: int = 0) -> Iterator[tuple[int, list[Any]]]:
+    """Lists of entries with the positions of their excerpts; `index` is what the surroundings say."""
     if depth > _DEEPEST:
         return
     if isinstance(value, list):
-        if place is not None and (not value or any(isinstance(one, dict) and _ENTRY & one.keys() for one in value)):
-            yield place, value
+        if index is not None and (not value or any(isinstance(one, dict) and _ENTRY & one.keys() for one in value)):
+            yield index, value
             return
         for member in value:
-            yield from _parts(member, place, depth + 1)
+            yield from _parts(member, index, depth + 1)
     elif isinstance(value, dict):
-        place = _place(value.get("excerpt"), place)
-        if "strength" in value and place is not None:
-            yield place, [value]
+        index = _excerpt_index(value.get("excerpt"), index)
+        if "strength" in value and index is not None:
+            yield index, [value]
             return
         for name, member in value.items():
-            yield from _parts(member, _place(name, place), depth + 1)
+            yield from _parts(member, _excerpt_index(name, index), depth + 1)
 
 
-def _place(excerpt: Any, default: int | None) -> int | None:
+def _excerpt_index(excerpt: Any, default: int | None) -> int | None:
     number = _integer(excerpt)
     return default if number is None else number - 1

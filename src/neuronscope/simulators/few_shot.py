@@ -111,4 +111,4 @@ EXAMPLES = (
         ),
     ),
 )
-"""They differ in kind: topics, single words, grammar, context. Most tokens of most texts are silent, as in life."""
+"""They differ in kind: topics, single words, grammar, context. Most tokens of most texts are inactive, as in life."""

@@ -23,7 +23,7 @@ PROMPT = "## Neuron Description: {explanation}\n\n ## Input: "
 N_LEVELS = 11
 """The first output tokens are not words but the activations 0 to 10."""
 PADDING = "<PAD>"
-TWINS = {
+ALIAS_OF = {
     "<|begin_of_text|>": "<||begin_of_text||>",
     "<|start_header_id|>": "<||start_header_id||>",
     "<|end_header_id|>": "<||end_header_id||>",
@@ -33,18 +33,18 @@ TWINS = {
 
 
 ALIAS_TOKENS = "alias_tokens"
-"""In a checkpoint's configuration: False says that it has no twins, however many rows it has."""
+"""In a checkpoint's configuration: False says that it has no aliases, however many rows it has."""
 
 
 class FinetunedSimulator(CausalSimulator):
     """Predicts activations with a causal language model whose first eleven outputs are the levels 0 to 10.
 
     The model reads its BOS, the explanation within `PROMPT`, and the exemplar's tokens; the level of a token is read at
-    the token itself. The special tokens of `TWINS` are replaced by their doubled twins throughout, the BOS included, if
-    the checkpoint has the twins: in its tokenizer's vocabulary, or as the first rows by which its embedding is larger
-    than that vocabulary, after one for `PADDING`. That is how Transluce's own code reads a checkpoint; rows beyond
-    these, such as those that round their number up to a multiple of 64, have no token. A checkpoint of
-    `examples/train_simulator` says that it has no twins.
+    the token itself. The special tokens of `ALIAS_OF` are replaced by their aliases with doubled bars throughout, the
+    BOS included, if the checkpoint has the aliases: in its tokenizer's vocabulary, or as the first rows by which its
+    embedding is larger than that vocabulary, after one for `PADDING`. That is how Transluce's own code reads a
+    checkpoint; rows beyond these, such as those that round their number up to a multiple of 64, have no token. A
+    checkpoint of `examples/train_simulator` says that it has no aliases.
 
     An exemplar keeps the subject's token ids if they mean the same to the simulator. Otherwise its text is read with
     the simulator's tokenizer, and a token takes the largest value of the simulator's tokens that overlap it.
@@ -75,9 +75,9 @@ class FinetunedSimulator(CausalSimulator):
                 "or a folder that examples/train_simulator has written."
             )
         super().__init__(model, range(N_LEVELS), range(N_LEVELS))
-        has_twins = getattr(model.model.config, ALIAS_TOKENS, True)
-        self._tokenizer = complete_tokenizer(model.tokenizer, n_embeddings) if has_twins else model.tokenizer
-        self._twins = _twin_ids(self._tokenizer)
+        has_aliases = getattr(model.model.config, ALIAS_TOKENS, True)
+        self._tokenizer = complete_tokenizer(model.tokenizer, n_embeddings) if has_aliases else model.tokenizer
+        self._aliases = _alias_ids(self._tokenizer)
         self.name = f"transluce:{model.name}"
         """What to ask for to get this simulator."""
 
@@ -86,21 +86,21 @@ class FinetunedSimulator(CausalSimulator):
         bos = bos_id(self._tokenizer)
         with lock_of(self._tokenizer):
             ids = self._tokenizer(PROMPT.format(explanation=explanation), add_special_tokens=False)["input_ids"]
-        return self._with_twins([*([] if bos is None else [bos]), *ids])
+        return self._with_aliases([*([] if bos is None else [bos]), *ids])
 
     def text(self, exemplar: Exemplar) -> Text:
         """The exemplar's tokens, each of which is read at its own place."""
         aligned = align(exemplar.tokens, self._tokenizer, exemplar.token_ids)
-        return Text(self._with_twins(aligned.token_ids), range(len(aligned.token_ids)), aligned.project)
+        return Text(self._with_aliases(aligned.token_ids), range(len(aligned.token_ids)), aligned.project)
 
-    def _with_twins(self, ids: list[int]) -> list[int]:
-        return [self._twins.get(token, token) for token in ids]
+    def _with_aliases(self, ids: list[int]) -> list[int]:
+        return [self._aliases.get(token, token) for token in ids]
 
 
 def complete_tokenizer(tokenizer: Any, n_embeddings: int) -> Any:
-    """The tokenizer with `PADDING` and `TWINS` added in the order of the reference, if the embedding has rows for them.
+    """The tokenizer with `PADDING` and the aliases, if the embedding has rows for them; added as in the reference.
 
-    A tokenizer that names some of the twins itself has no others, unless the rows are exactly as many as are missing.
+    A tokenizer that names some of the aliases itself has no others, unless the rows are exactly as many as are missing.
 
     Args:
         tokenizer: a transformers tokenizer; it is not changed.
@@ -108,21 +108,21 @@ def complete_tokenizer(tokenizer: Any, n_embeddings: int) -> Any:
     """
     vocabulary = tokenizer.get_vocab()
     padding = [token for token in [PADDING] if token not in vocabulary]
-    twins = [twin for original, twin in TWINS.items() if original in vocabulary and twin not in vocabulary]
-    names_some = any(twin in vocabulary for twin in TWINS.values())
-    room, wanted = n_embeddings - len(tokenizer), len(padding) + len(twins)
+    aliases = [alias for original, alias in ALIAS_OF.items() if original in vocabulary and alias not in vocabulary]
+    names_some = any(alias in vocabulary for alias in ALIAS_OF.values())
+    room, wanted = n_embeddings - len(tokenizer), len(padding) + len(aliases)
     completed = deepcopy(tokenizer)
     if padding and room > 0:
         completed.add_special_tokens({"pad_token": PADDING})
-    if twins and (room == wanted or (room > wanted and not names_some)):
-        completed.add_tokens(twins)
+    if aliases and (room == wanted or (room > wanted and not names_some)):
+        completed.add_tokens(aliases)
     return completed
 
 
-def _twin_ids(tokenizer: Any) -> dict[int, int]:
+def _alias_ids(tokenizer: Any) -> dict[int, int]:
     vocabulary = tokenizer.get_vocab()
     return {
-        vocabulary[original]: vocabulary[twin]
-        for original, twin in TWINS.items()
-        if original in vocabulary and twin in vocabulary
+        vocabulary[original]: vocabulary[alias]
+        for original, alias in ALIAS_OF.items()
+        if original in vocabulary and alias in vocabulary
     }

@@ -33,13 +33,14 @@ Array = NDArray[np.float32]
 NEIGHBOUR_THRESHOLD = 0.5
 """Cosine above which a word counts as a neighbour of a quoted word."""
 NEIGHBOUR_SHARE = 0.5
-"""A word of cosine 1 to a quoted word would fire at this share of the quoted word's strength."""
+"""A word of cosine 1 to a quoted word would activate at this share of the quoted word's strength."""
 CONTEXT_SHARE = 0.35
-"""Weight of a token's left context beside its word when both are compared with a topic."""
+"""Weight of a token's left context, relative to its word, when both are compared with a topic."""
 TOPIC_FLOOR, TOPIC_CEILING = 2.5, 5.5
-"""Standard deviations above the similarity of unrelated words where a topic starts to fire, and fires fully."""
+"""Standard deviations above the similarity of unrelated words where a topic starts to activate, and activates fully."""
 QUOTED_TOPIC_SHARE, EXAMPLES_TOPIC_SHARE = 0.25, 0.6
-"""What a topic counts beside quoted words: little, since it mostly describes them; more if they are mere examples."""
+"""What a topic counts relative to quoted words: little, since it mostly describes them; more if they are mere
+examples."""
 _UNRELATED = """
 time year people way day man thing woman life child world school state family student group country problem hand
 part place case week company system program question work government number night point home water room mother area
@@ -62,7 +63,7 @@ class HybridSimulator:
 
     Args:
         embeddings: a LangChain embedding model for the semantic channel; by default MiniLM, loaded on first use.
-        capacity: how many texts' embeddings and how many exemplars are remembered.
+        capacity: how many texts' embeddings and how many exemplars are cached.
     """
 
     def __init__(self, embeddings: Embeddings | None = None, capacity: int = 20_000) -> None:
@@ -87,11 +88,11 @@ class HybridSimulator:
     def _simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Array]:
         parses = [read(explanation) for explanation in explanations]
         sequences = [self._features_of(exemplar.tokens) for exemplar in exemplars]
-        self._remember(text for parse in parses for text in _texts_of(parse))
+        self._embed_missing(text for parse in parses for text in _texts_of(parse))
         if any(parse.topic or _neighbourly(parse) for parse in parses):
-            self._remember(word for tokens in sequences for word in tokens.words)
+            self._embed_missing(word for tokens in sequences for word in tokens.words)
         if any(parse.topic for parse in parses):
-            self._remember(context for tokens in sequences for context in tokens.contexts)
+            self._embed_missing(context for tokens in sequences for context in tokens.contexts)
         predictions = []
         for tokens in sequences:
             check_stopped()
@@ -123,7 +124,7 @@ class HybridSimulator:
         return np.where(tokens.word_of >= 0, share * weight, 0.0).astype(np.float32)
 
     def _by_neighbours(self, parse: Parse, tokens: TokenFeatures) -> Array:
-        """What is not quoted, but close in meaning to a quoted word, fires a little."""
+        """What is not quoted, but close in meaning to a quoted word, activates a little."""
         quoted = _neighbourly(parse)
         if not quoted or not tokens.words:
             return np.zeros(len(tokens.contents), dtype=np.float32)
@@ -147,10 +148,10 @@ class HybridSimulator:
         return self._features[key]
 
     def _stack(self, texts: Sequence[str]) -> Array:
-        self._remember(texts)
+        self._embed_missing(texts)
         return np.stack([self._vectors[text] for text in texts])
 
-    def _remember(self, texts: Iterable[str]) -> None:
+    def _embed_missing(self, texts: Iterable[str]) -> None:
         """Embed what is not known yet, in one batch."""
         wanted = list(dict.fromkeys(texts))
         missing = [text for text in wanted if text not in self._vectors]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.simulators.causal_lm import CausalModel, Prefix, Reading
+from neuronscope.simulators.causal_lm import CausalModel, Continuation, Prefix
 from neuronscope.simulators.merging import MergingQueue
 from neuronscope.types import Exemplar
 
@@ -90,12 +90,12 @@ class CausalSimulator(ABC):
         for block in self._blocks(list(pairs)):
             prefixes = self.model.extend([self._root] * len(block), list(block.values()))
             wanted = [
-                (explanation, key, Reading(prefix, texts[key].token_ids, texts[key].positions))
+                (explanation, key, Continuation(prefix, texts[key].token_ids, texts[key].positions))
                 for explanation, prefix in zip(block, prefixes, strict=True)
                 for key in pairs[explanation]
                 if texts[key].token_ids
             ]
-            logits = self.model.logits([reading for _, _, reading in wanted], self._rows)
+            logits = self.model.logits([continuation for _, _, continuation in wanted], self._rows)
             for (explanation, key, _), each in zip(wanted, logits, strict=True):
                 found[explanation, key] = self._expected(each)
         return [
@@ -129,7 +129,7 @@ def _key(exemplar: Exemplar) -> _Key:
 
 
 def _stack(explanations: Sequence[str], exemplar: Exemplar, text: Text, found: dict[tuple[str, _Key], Array]) -> Array:
-    """The predictions of all explanations on one exemplar; a text that the simulator has no token for is silent."""
+    """The predictions of all explanations on one exemplar; zeros for a text that the simulator has no token for."""
     if not explanations or not text.token_ids:
         return np.zeros((len(explanations), len(exemplar.tokens)), dtype=np.float32)
     return text.project(np.stack([found[explanation, _key(exemplar)] for explanation in explanations]))

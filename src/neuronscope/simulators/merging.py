@@ -12,7 +12,7 @@ Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 
-class _Ticket(Generic[Request, Answer]):
+class _Submission(Generic[Request, Answer]):
     """One caller's requests, and what became of them."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
@@ -32,22 +32,22 @@ class MergingQueue(Generic[Request, Answer]):
 
     def __init__(self, serve: Callable[[Sequence[Request]], list[Answer]]) -> None:
         self._serve = serve
-        self._waiting: SimpleQueue[_Ticket[Request, Answer]] = SimpleQueue()
+        self._waiting: SimpleQueue[_Submission[Request, Answer]] = SimpleQueue()
         self._one_at_a_time = Lock()
 
     def submit(self, requests: Sequence[Request]) -> list[Answer]:
         """Wait for the answers to these requests; what `serve` raises about them is raised here."""
-        ticket: _Ticket[Request, Answer] = _Ticket(requests)
-        self._waiting.put(ticket)
+        submission: _Submission[Request, Answer] = _Submission(requests)
+        self._waiting.put(submission)
         with self._one_at_a_time:
-            if ticket.answers is None and ticket.error is None:
-                others = [other for other in self._drain() if other is not ticket]
-                self._answer([ticket, *others])
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.answers or []
+            if submission.answers is None and submission.error is None:
+                others = [other for other in self._drain() if other is not submission]
+                self._answer([submission, *others])
+        if submission.error is not None:
+            raise submission.error
+        return submission.answers or []
 
-    def _drain(self) -> list[_Ticket[Request, Answer]]:
+    def _drain(self) -> list[_Submission[Request, Answer]]:
         found = []
         try:
             while True:
@@ -55,17 +55,17 @@ class MergingQueue(Generic[Request, Answer]):
         except Empty:
             return found
 
-    def _answer(self, batch: list[_Ticket[Request, Answer]]) -> None:
+    def _answer(self, batch: list[_Submission[Request, Answer]]) -> None:
         try:
-            answers = self._serve([request for ticket in batch for request in ticket.requests])
+            answers = self._serve([request for submission in batch for request in submission.requests])
         except Exception as error:  # noqa: BLE001 - raised again where the answer is awaited
             if len(batch) == 1:
                 batch[0].error = error
                 return
-            for ticket in batch:
-                self._answer([ticket])
+            for submission in batch:
+                self._answer([submission])
             return
         start = 0
-        for ticket in batch:
-            ticket.answers = answers[start : start + len(ticket.requests)]
-            start += len(ticket.requests)
+        for submission in batch:
+            submission.answers = answers[start : start + len(submission.requests)]
+            start += len(submission.requests)

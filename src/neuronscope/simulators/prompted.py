@@ -28,8 +28,8 @@ UNKNOWN = "unknown"
 LINE_END = "\n"
 _ANCHORS = ("\n", "|", "a")
 """Where a tokenizer puts a space before a first word, pieces are encoded behind the first of these that stays apart."""
-_REMEMBERED = 50_000
-"""How many pieces' ids are kept."""
+_CACHED = 50_000
+"""How many pieces' ids are cached."""
 
 
 class PromptedSimulator(CausalSimulator):
@@ -129,7 +129,7 @@ class PromptedSimulator(CausalSimulator):
     def _encode(self, piece: str) -> tuple[int, ...]:
         """The ids of a piece of the prompt, whatever stands before and behind it."""
         if piece not in self._ids_of:
-            if len(self._ids_of) > _REMEMBERED:
+            if len(self._ids_of) > _CACHED:
                 self._ids_of.clear()
             encode = self._encode_behind_anchor if self._adds_space else self._encode_alone
             self._ids_of[piece] = tuple(encode(piece))

@@ -20,7 +20,7 @@ def named_metrics() -> dict[str, Metric]:
     """Every metric that has a name, in the order of the table."""
     modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
     metrics = [each for module in modules for each in vars(module).values() if isinstance(each, NamedMetric)]
-    return {each.name: each for each in sorted(metrics, key=lambda each: (each.place, each.name))}
+    return {each.name: each for each in sorted(metrics, key=lambda each: (each.order, each.name))}
 
 
 def choose(metrics: AnyMetrics | str, *, has_llm: bool, has_subject: bool) -> tuple[list[Metric], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Concepts: does a text written from the explanation excite the neuron? CoSy's and PRISM's scores."""
+"""Concepts: does a text written from the explanation activate the neuron? CoSy's and PRISM's scores."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from neuronscope.errors import ConfigurationError
 from neuronscope.exemplars.texts import exemplars_of
 from neuronscope.metrics.auc import Numbers, auc_of_pairs
 from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate
-from neuronscope.metrics.data import Material, Rows
-from neuronscope.metrics.evaluator import Bench
+from neuronscope.metrics.context import MetricContext
+from neuronscope.metrics.data import EvaluationData, PerSequence
 from neuronscope.metrics.registry import metric
 from neuronscope.metrics.table import Measurement, measurement
 
@@ -27,31 +27,31 @@ CONTROL_TEXTS = 50
 
 @metric(
     "concept",
-    rows=["concept_auc", "concept_mad"],
-    tells="does a text made to measure excite the neuron?",
-    chance="0.5; 0",
+    results=["concept_auc", "concept_mad"],
+    question="does a text written from the explanation activate the neuron?",
+    baseline="0.5; 0",
     needs={"llm": "writes texts from an explanation", "subject": "runs texts through the subject"},
-    place=70,
+    order=70,
 )
-async def concepts(material: Material, bench: Bench) -> list[Measurement]:
+async def score_concept(data: EvaluationData, context: MetricContext) -> list[Measurement]:
     """CoSy's AUC and MAD: the judge writes, the subject reads, the neuron's mean activation on each text counts.
 
     Without sequences drawn from the whole split, the random test sequences are the control, none of which is a top one.
     """
-    judge, subject = bench.judge, bench.subject
+    judge, subject = context.judge, context.subject
     if judge is None or subject is None:
         raise ConfigurationError("The metric concept needs a language model and the subject.")
-    measure = partial(exemplars_of, subject=subject, neuron=bench.neuron, n_tokens=bench.config.seq_len)
-    drawn = await asyncio.to_thread(_control, bench)
-    control = [row for row in (material.test.only(~material.test.top).actual if drawn is None else drawn) if row.size]
-    rows = []
-    for explanation in material.explanations:
+    measure = partial(exemplars_of, subject=subject, neuron=context.neuron, n_tokens=context.config.seq_len)
+    drawn = await asyncio.to_thread(_control, context)
+    control = [row for row in (data.test.subset(~data.test.top).actual if drawn is None else drawn) if row.size]
+    results = []
+    for explanation in data.explanations:
         texts = (await judge.write(explanation, CONCEPT_TEXTS))[:CONCEPT_TEXTS]
         read = await asyncio.to_thread(measure, texts)
         compared = compare([each.activations for each in read if each.tokens], control)
         abstentions = CONCEPT_TEXTS - len(compared.written)
-        rows += concept_rows(material, explanation, compared, judge.name, abstentions)
-    return rows
+        results += _concept_results(data, explanation, compared, judge.name, abstentions)
+    return results
 
 
 @runtime_checkable
@@ -63,7 +63,7 @@ class SamplesSequences(Protocol):
 
 
 class Compared(NamedTuple):
-    """Written texts beside control texts, each pair over as many first tokens as both have."""
+    """Written texts compared with control texts, each pair over as many first tokens as both have."""
 
     wins: NDArray[np.float64]
     """Shape `(written, control)`: 1 where the written text has the larger mean activation, 0.5 for a tie, else 0."""
@@ -73,7 +73,7 @@ class Compared(NamedTuple):
     """Shape `(control,)`: the same for the control texts."""
 
 
-def compare(written: Rows, control: Rows) -> Compared:
+def compare(written: PerSequence, control: PerSequence) -> Compared:
     """Compare every written text with every control text, over as many first tokens as both have.
 
     Few tokens of a text activate a neuron. So the mean over the 64 tokens of a window is larger, more often than not,
@@ -90,28 +90,28 @@ def compare(written: Rows, control: Rows) -> Compared:
     return Compared(wins, means[0].mean(axis=1), means[1].mean(axis=0))
 
 
-def _control(bench: Bench) -> Rows | None:
+def _control(context: MetricContext) -> PerSequence | None:
     """The neuron's activations on sequences of the test split, drawn from all of it; None if they cannot be had."""
-    if not isinstance(bench.store, SamplesSequences):
+    if not isinstance(context.store, SamplesSequences):
         return None
-    ids = bench.store.sample_ids("test", CONTROL_TEXTS, bench.seed)
-    return [exemplar.activations for exemplar in bench.store.by_id(bench.neuron, ids)]
+    ids = context.store.sample_ids("test", CONTROL_TEXTS, context.seed)
+    return [exemplar.activations for exemplar in context.store.by_id(context.neuron, ids)]
 
 
-def concept_rows(
-    material: Material, explanation: str, compared: Compared, judge: str, abstentions: int
+def _concept_results(
+    data: EvaluationData, explanation: str, compared: Compared, judge: str, abstentions: int
 ) -> list[Measurement]:
-    """CoSy's two scores of the mean activations of written texts, held against those of random sequences."""
+    """CoSy's two scores of the mean activations of written texts, compared with those of random sequences."""
     concept, control = compared.written, compared.control
     if not len(concept):
         why = "the model wrote no text that could be read"
     elif not len(control):
-        why = "there are no random sequences to hold against"
+        why = "there are no random sequences to compare with"
     else:
         why = "the neuron does the same on all random sequences"
     scores = {
-        "concept_auc": (auc_of_pairs(compared.wins, material.resampling, why), 0.5),
-        "concept_mad": (mean_difference(concept, control, material.resampling, why), 0.0),
+        "concept_auc": (auc_of_pairs(compared.wins, data.resampling, why), 0.5),
+        "concept_mad": (mean_difference(concept, control, data.resampling, why), 0.0),
     }
     return [
         measurement(
@@ -119,12 +119,12 @@ def concept_rows(
             explanation,
             found,
             n=len(concept) + len(control),
-            chance=chance,
+            baseline=baseline,
             judge=judge,
             negatives="random",
             abstentions=abstentions,
         )
-        for metric, (found, chance) in scores.items()
+        for metric, (found, baseline) in scores.items()
     ]
 
 

@@ -10,89 +10,89 @@ from numpy.typing import NDArray
 
 from neuronscope.llm.embeddings import unit_length
 from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate, ratio
+from neuronscope.metrics.context import MetricContext, name_of
 from neuronscope.metrics.correlation import assign_exemplars
-from neuronscope.metrics.data import Material
-from neuronscope.metrics.evaluator import Bench, name_of
+from neuronscope.metrics.data import EvaluationData
 from neuronscope.metrics.registry import metric
-from neuronscope.metrics.stimuli import ROUND_SIZE, Round, intruder_rounds
+from neuronscope.metrics.stimuli import ROUND_SIZE, Round, draw_intruder_rounds
 from neuronscope.metrics.table import Measurement, measurement
 
 INTRUDER_ROUNDS = 20
 """Intruder rounds at most."""
 
-TOO_FEW = f"fewer than {ROUND_SIZE - 1} of these sequences fire, or none is silent"
+TOO_FEW = f"the neuron is active on fewer than {ROUND_SIZE - 1} of these sequences, or inactive on none"
 NO_ANSWER = "no answer could be read"
 
 
 @metric(
     "intruder",
-    rows=["intruder_accuracy"],
-    tells="have the neuron's texts anything in common at all?",
-    chance="0.2",
-    place=60,
+    results=["intruder_accuracy"],
+    question="have the neuron's texts anything in common at all?",
+    baseline="0.2",
+    order=60,
 )
-async def intruders(material: Material, bench: Bench) -> list[Measurement]:
+async def score_intruders(data: EvaluationData, context: MetricContext) -> list[Measurement]:
     """How often the intruder is found, by the embeddings of what stands up to the marks, and by the language model."""
-    tests, rows = rounds_of(material, bench.seed), []
-    for explanation, rounds in tests:
-        vectors = await bench.embed([text.focus for each in rounds for text in each.texts]) if rounds else None
+    drawn, results = _draw_rounds(data, context.seed), []
+    for explanation, rounds in drawn:
+        vectors = await context.embed([text.focus for each in rounds for text in each.texts]) if rounds else None
         guesses = [] if vectors is None else [odd_one_out(part) for part in np.split(vectors, len(rounds))]
-        rows.append(intruder_row(material, explanation, rounds, guesses, name_of(bench.embeddings)))
-    if judge := bench.judge:
-        for explanation, rounds in tests:
-            found = await judge.find([each.texts for each in rounds])
-            rows.append(intruder_row(material, explanation, rounds, found, judge.name))
-    return rows
+        results.append(_intruder_result(data, explanation, rounds, guesses, name_of(context.embeddings)))
+    if judge := context.judge:
+        for explanation, rounds in drawn:
+            picked = await judge.pick_intruders([each.texts for each in rounds])
+            results.append(_intruder_result(data, explanation, rounds, picked, judge.name))
+    return results
 
 
-def rounds_of(material: Material, seed: int) -> list[tuple[str | None, list[Round]]]:
+def _draw_rounds(data: EvaluationData, seed: int) -> list[tuple[str | None, list[Round]]]:
     """Intruder rounds of the neuron, and of each explanation where there are several.
 
     An explanation's rounds have the sequences that it fits better than the others do, or as well.
     """
-    test = material.test
-    silent = test.only(~test.fires).exemplars
+    test = data.test
+    inactive = test.subset(~test.active).exemplars
 
     def rounds(chosen: NDArray[np.bool_]) -> list[Round]:
-        return intruder_rounds(test.only(chosen).exemplars, silent, test.level, INTRUDER_ROUNDS, seed)
+        return draw_intruder_rounds(test.subset(chosen).exemplars, inactive, test.level, INTRUDER_ROUNDS, seed)
 
-    found: list[tuple[str | None, list[Round]]] = [(None, rounds(test.fires))]
-    if len(material.explanations) > 1 and test.exemplars:
+    found: list[tuple[str | None, list[Round]]] = [(None, rounds(test.active))]
+    if len(data.explanations) > 1 and test.exemplars:
         belongs = assign_exemplars(test.predicted, test.actual)
-        found += [(text, rounds(test.fires & own)) for text, own in zip(material.explanations, belongs, strict=True)]
+        found += [(text, rounds(test.active & own)) for text, own in zip(data.explanations, belongs, strict=True)]
     return found
 
 
-def intruder_row(
-    material: Material, explanation: str | None, rounds: Sequence[Round], guesses: Sequence[int | None], judge: str
+def _intruder_result(
+    data: EvaluationData, explanation: str | None, rounds: Sequence[Round], guesses: Sequence[int | None], judge: str
 ) -> Measurement:
     """The share of rounds whose intruder was found; intervals draw rounds, each of which has an intruder of its own."""
     answered = [(each, guess) for each, guess in zip(rounds, guesses, strict=True) if guess is not None]
     right = np.array([guess == each.intruder for each, guess in answered], dtype=bool)
-    found = accuracy(right, 1 / ROUND_SIZE, material.resampling, NO_ANSWER if rounds else TOO_FEW)
+    found = accuracy(right, 1 / ROUND_SIZE, data.resampling, NO_ANSWER if rounds else TOO_FEW)
     return measurement(
         "intruder_accuracy",
         explanation,
         found,
         n=len(answered),
-        chance=1 / ROUND_SIZE,
+        baseline=1 / ROUND_SIZE,
         judge=judge,
         abstentions=len(rounds) - len(answered),
     )
 
 
-def accuracy(right: NDArray[np.bool_], chance: float, resampling: Resampling, why: str) -> Estimate:
+def accuracy(right: NDArray[np.bool_], baseline: float, resampling: Resampling, why: str) -> Estimate:
     """The share of right answers, with its interval.
 
     Args:
         right: whether each answer is right, shape `(n,)`.
-        chance: the value of a guess.
+        baseline: the value of a guess.
         resampling: how many draws, and their seed.
         why: the note where there is no answer.
     """
     values = right.astype(float)
     even = np.zeros(len(right))
-    return estimate(lambda weights: ratio(weights @ values, weights.sum(axis=1)), even, chance, resampling, why)
+    return estimate(lambda weights: ratio(weights @ values, weights.sum(axis=1)), even, baseline, resampling, why)
 
 
 def odd_one_out(vectors: NDArray[np.floating[Any]]) -> int:

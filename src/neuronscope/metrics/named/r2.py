@@ -8,24 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate, not_measured, ratio
+from neuronscope.metrics.context import MetricContext
 from neuronscope.metrics.correlation import pearson, varies
-from neuronscope.metrics.data import NO_SEQUENCES, SILENT, Material, Rows
-from neuronscope.metrics.evaluator import Bench
+from neuronscope.metrics.data import NO_SEQUENCES, NO_VARIATION, EvaluationData, PerSequence
 from neuronscope.metrics.registry import metric
 from neuronscope.metrics.table import Measurement, measurement
 
 
-@metric("r2", rows=["r2"], tells="how much of the activations' variance is predicted", chance="0", place=20)
-async def variances(material: Material, bench: Bench) -> list[Measurement]:
+@metric("r2", results=["r2"], question="how much of the activations' variance is predicted", baseline="0", order=20)
+async def score_r2(data: EvaluationData, context: MetricContext) -> list[Measurement]:
     """Centred R² on the test sequences, after the linear calibration that fits validation best."""
-    test, validation = material.test, material.validation
-    rows = []
-    for number, explanation in enumerate(material.explanations):
-        line = fit_line(validation.rows(number), validation.actual)
-        found = variance_explained(test.rows(number), test.actual, line, test.top, material.resampling)
+    test, validation = data.test, data.validation
+    results = []
+    for number, explanation in enumerate(data.explanations):
+        line = fit_line(validation.predictions(number), validation.actual)
+        found = variance_explained(test.predictions(number), test.actual, line, test.top, data.resampling)
         n = len(test.exemplars)
-        rows.append(measurement("r2", explanation, found, n=n, chance=0.0, judge=material.simulator))
-    return rows
+        results.append(measurement("r2", explanation, found, n=n, baseline=0.0, judge=data.simulator))
+    return results
 
 
 class Line(NamedTuple):
@@ -35,7 +35,7 @@ class Line(NamedTuple):
     intercept: float
 
 
-def fit_line(predicted: Rows, actual: Rows) -> Line:
+def fit_line(predicted: PerSequence, actual: PerSequence) -> Line:
     """The straight line from predictions to activations with the smallest squared error.
 
     A constant prediction is mapped to the mean activation; without a sequence everything is mapped to 0.
@@ -55,7 +55,7 @@ def fit_line(predicted: Rows, actual: Rows) -> Line:
 
 
 def variance_explained(
-    predicted: Rows, actual: Rows, line: Line, strata: NDArray[Any], resampling: Resampling
+    predicted: PerSequence, actual: PerSequence, line: Line, strata: NDArray[Any], resampling: Resampling
 ) -> Estimate:
     """Centred R² of calibrated predictions: 1 - squared error / squared deviation from the sequences' own mean.
 
@@ -72,7 +72,7 @@ def variance_explained(
         return not_measured(NO_SEQUENCES)
     truth = np.concatenate(actual).astype(np.float64)
     if not varies(truth):
-        return not_measured(SILENT)
+        return not_measured(NO_VARIATION)
     calibrated = [line.slope * np.asarray(row, dtype=np.float64) + line.intercept for row in predicted]
     mean, spread = truth.mean(), truth.std()
     sums = np.array([_deviations(*rows, mean, spread) for rows in zip(calibrated, actual, strict=True)])
@@ -81,7 +81,7 @@ def variance_explained(
         count, error, total, squares = (weights @ sums).T
         return 1 - ratio(error, squares - total**2 / np.maximum(count, 1))
 
-    return estimate(statistic, strata, 0.0, resampling, SILENT)
+    return estimate(statistic, strata, 0.0, resampling, NO_VARIATION)
 
 
 def _deviations(calibrated: NDArray[np.float64], actual: NDArray[Any], mean: float, spread: float) -> list[float]:

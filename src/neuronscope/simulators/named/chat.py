@@ -1,4 +1,4 @@
-"""Any chat model: it names the tokens that fire."""
+"""Any chat model: it names the activating tokens."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What racing saves and what it costs: rounds of candidates, recorded once and replayed against exhaustive scoring.
+"""What successive halving saves and costs: rounds of candidates, recorded once and replayed against exhaustive scoring.
 
-    python -m neuronscope.experiments.racing record smollm2-135m --neurons 20 --out runs/racing/hybrid
-    python -m neuronscope.experiments.racing replay runs/racing/hybrid
+    python -m neuronscope.experiments.halving record smollm2-135m --neurons 20 --out runs/halving/hybrid
+    python -m neuronscope.experiments.halving replay runs/halving/hybrid
 
-The second command prints the table of `docs/results/racing.md`.
+The second command prints the table of `docs/results/halving.md`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import neuronscope as ns
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder
 from neuronscope.experiments.offline import draw
 from neuronscope.io import write_atomically
-from neuronscope.metrics import race
+from neuronscope.metrics import successive_halving
 
 if TYPE_CHECKING:
     from neuronscope.state import Instruments
@@ -34,47 +34,47 @@ RESAMPLES = 10_000
 SAME = 1e-9
 """A smaller regret is rounding."""
 
-app = typer.Typer(help="Record rounds of candidates, and replay them with and without racing.", no_args_is_help=True)
+app = typer.Typer(help="Record rounds of candidates, and replay them with and without halving.", no_args_is_help=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One recorded round, raced."""
+    """One recorded round, scored by successive halving."""
 
     neuron: str
     regret: float
-    """What the candidate chosen by the race lacks of the best one's score, both on the whole validation set."""
+    """What the chosen candidate lacks of the best one's score, both on the whole validation set."""
     lost: float
     """What the mode lacks for it: less, since a candidate that does not beat the best attempt replaces nothing."""
     blind_regret: float
     """The same, expected of the best of half of the candidates, drawn at random."""
     tokens: int
-    """Explanation-token pairs that the race simulates."""
+    """Explanation-token pairs that successive halving simulates."""
     all_tokens: int
     """Explanation-token pairs of exhaustive scoring."""
 
 
 async def replay_set(recorded: CandidateSet) -> Replay:
-    """Race the candidates of one recorded round, and hold the outcome against all their scores."""
+    """Score the candidates of one recorded round by successive halving, and compare with exhaustive scoring."""
     before, *scores = recorded.scores()
     rows = {text: number for number, text in enumerate(recorded.candidates, start=1)}
     simulated: set[tuple[str, int]] = set()
 
-    async def predict(texts: Sequence[str], places: Sequence[int]) -> list[NDArray[np.float32]]:
-        simulated.update((text, place) for text in texts for place in places)
+    async def predict(texts: Sequence[str], indices: Sequence[int]) -> list[NDArray[np.float32]]:
+        simulated.update((text, index) for text in texts for index in indices)
         chosen = [rows[text] for text in texts]
-        return [recorded.predictions[place][chosen] for place in places]
+        return [recorded.predictions[index][chosen] for index in indices]
 
     reference = [prediction[0] for prediction in recorded.predictions]
-    standings = await race(predict, recorded.candidates, recorded.truth, reference)
-    chosen = max(score for score, standing in zip(scores, standings, strict=True) if standing.score is not None)
+    results = await successive_halving(predict, recorded.candidates, recorded.truth, reference)
+    chosen = max(score for score, result in zip(scores, results, strict=True) if result.score is not None)
     lengths = [len(row) for row in recorded.truth]
     return Replay(
         neuron=recorded.name.rpartition("-")[0],
         regret=max(scores) - chosen,
         lost=max(*scores, before) - max(chosen, before),
         blind_regret=max(scores) - expected_best(scores, -(-len(scores) // 2)),
-        tokens=sum(lengths[place] for _, place in simulated),
+        tokens=sum(lengths[index] for _, index in simulated),
         all_tokens=len(scores) * sum(lengths),
     )
 
@@ -82,7 +82,7 @@ async def replay_set(recorded: CandidateSet) -> Replay:
 def expected_best(scores: Sequence[float], n: int) -> float:
     """The best score among `n` candidates drawn at random, on average."""
     ascending = sorted(scores)
-    return sum(score * comb(place, n - 1) for place, score in enumerate(ascending)) / comb(len(scores), n)
+    return sum(score * comb(index, n - 1) for index, score in enumerate(ascending)) / comb(len(scores), n)
 
 
 def interval(replays: Sequence[Replay], seed: int = 0) -> tuple[float, float]:
@@ -144,7 +144,7 @@ def record(
     seed: Annotated[int, typer.Option()] = 0,
     n_tokens: Annotated[int, typer.Option(min=1)] = 250_000,
     simulator: Annotated[str, typer.Option()] = "hybrid",
-    out: Annotated[Path, typer.Option(file_okay=False)] = Path("runs/racing/hybrid"),
+    out: Annotated[Path, typer.Option(file_okay=False)] = Path("runs/halving/hybrid"),
 ) -> None:
     """Explain random neurons of some layers offline; save each round's candidates and all their predictions."""
     from rich.console import Console
@@ -160,7 +160,7 @@ def record(
         store=store,
         simulator=resolve_simulator(simulator),
         embeddings=resolve_embeddings("minilm"),
-        config=ns.ExplainConfig(n_tokens=n_tokens, racing=False),
+        config=ns.ExplainConfig(n_tokens=n_tokens, halving=False),
     )
     for neuron in track(chosen, description="Recording", console=Console(stderr=True)):
         asyncio.run(record_neuron(neuron, instruments, out))
@@ -168,7 +168,7 @@ def record(
 
 @app.command()
 def replay(folders: list[Path]) -> None:
-    """Race every recorded round and print the table, a line per folder."""
+    """Replay every recorded round and print the table, a line per folder."""
     replays = {}
     for folder in folders:
         paths = sorted(folder.glob("*.npz"))

@@ -1,4 +1,4 @@
-"""Racing: who is dropped when, what is asked for, and what the loop makes of it."""
+"""Successive halving: which candidate is pruned when, what is asked for, and what the loop makes of it."""
 
 import json
 
@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from neuronscope.config import ExplainConfig
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder
-from neuronscope.experiments.racing import app, expected_best, replay_set
+from neuronscope.experiments.halving import app, expected_best, replay_set
 from neuronscope.graphs import build_neuron_graph, build_refinement_graph, observe, score_explanations
-from neuronscope.metrics import pearson_rows, race
-from neuronscope.metrics.halving import most_telling
+from neuronscope.metrics import pearson_rows, successive_halving
+from neuronscope.metrics.halving import most_informative
 from neuronscope.results import Attempt, Mode
 from planted import AGENTS, BETTER_COLOURS, BOTH, COLOUR_MODE, instruments, proposed
 
@@ -38,7 +38,7 @@ class Track:
         return [self.predictions[place][rows] for place in places]
 
     async def run(self):
-        return await race(self.predict, self.candidates, self.truth, self.reference)
+        return await successive_halving(self.predict, self.candidates, self.truth, self.reference)
 
     def exhaustive(self):
         return pearson_rows(np.concatenate(self.predictions, axis=1), np.concatenate(self.truth))
@@ -49,15 +49,15 @@ class Track:
 
 async def test_the_best_candidate_wins_and_has_the_score_of_the_whole_set():
     track = Track()
-    standings = await track.run()
-    assert standings[0].score == track.exhaustive()[0]
-    assert standings[0].sequences == SEQUENCES
+    results = await track.run()
+    assert results[0].score == track.exhaustive()[0]
+    assert results[0].sequences == SEQUENCES
 
 
 async def test_the_worse_half_is_dropped_after_a_fifth_and_all_but_a_quarter_after_two_fifths():
-    standings = await Track().run()
-    assert [standing.sequences for standing in standings] == [20, 20, 8, 8, 4, 4, 4, 4]
-    assert [standing.score is None for standing in standings] == [False, False, True, True, True, True, True, True]
+    results = await Track().run()
+    assert [result.sequences for result in results] == [20, 20, 8, 8, 4, 4, 4, 4]
+    assert [result.score is None for result in results] == [False, False, True, True, True, True, True, True]
 
 
 async def test_eight_candidates_cost_less_than_half_of_exhaustive_scoring():
@@ -75,34 +75,34 @@ async def test_all_candidates_of_a_rung_are_asked_for_in_one_call_on_the_same_se
     assert sorted(whole) == list(range(SEQUENCES))
 
 
-async def test_one_candidate_has_nobody_to_race_and_is_scored_on_everything():
+async def test_one_candidate_is_scored_on_everything():
     track = Track(n_candidates=1)
-    (standing,) = await track.run()
-    assert standing.score == track.exhaustive()[0]
+    (result,) = await track.run()
+    assert result.score == track.exhaustive()[0]
     assert len(track.asked) == 1
 
 
 @pytest.mark.parametrize("n_sequences", [1, 4])
-async def test_nobody_is_dropped_on_a_handful_of_sequences(n_sequences):
+async def test_no_candidate_is_pruned_on_a_handful_of_sequences(n_sequences):
     track = Track(n_sequences=n_sequences)
-    assert [standing.score for standing in await track.run()] == track.exhaustive()
+    assert [result.score for result in await track.run()] == track.exhaustive()
 
 
 async def test_without_a_sequence_nothing_is_measured():
-    standings = await race(Track().predict, ["a", "b"], [], [])
-    assert [(standing.score.value, standing.score.constant) for standing in standings] == [(None, True)] * 2
+    results = await successive_halving(Track().predict, ["a", "b"], [], [])
+    assert [(result.score.value, result.score.constant) for result in results] == [(None, True)] * 2
 
 
 async def test_of_equal_candidates_the_earlier_ones_go_on():
     track = Track(noise=0.0)
-    assert [standing.score is not None for standing in await track.run()] == [True] * 2 + [False] * 6
+    assert [result.score is not None for result in await track.run()] == [True] * 2 + [False] * 6
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(0, 45), st.floats(0, 10))
 async def test_whoever_arrives_has_the_score_that_exhaustive_scoring_gives(seed, n_candidates, n_sequences, noise):
     track = Track(n_candidates, n_sequences, seed, noise)
-    standings = await track.run()
-    arrived = {place: standing.score for place, standing in enumerate(standings) if standing.score is not None}
+    results = await track.run()
+    arrived = {place: result.score for place, result in enumerate(results) if result.score is not None}
     assert arrived
     if n_sequences:
         exhaustive = track.exhaustive()
@@ -110,19 +110,19 @@ async def test_whoever_arrives_has_the_score_that_exhaustive_scoring_gives(seed,
     counts = dict.fromkeys(track.candidates, 0)
     for text, _ in track.pairs():
         counts[text] += 1
-    assert [standing.sequences for standing in standings] == list(counts.values())
+    assert [result.sequences for result in results] == list(counts.values())
 
 
-def test_sequences_that_fire_and_false_alarms_come_first():
-    silent, fires = np.zeros(4), np.array([0.0, 8.0, 0.0, 0.0])
-    truth = [silent, silent, fires, silent]
-    reference = [silent, fires / 2, silent, silent]
-    assert most_telling(truth, reference) == [1, 2, 0, 3]
+def test_active_sequences_and_false_positives_come_first():
+    inactive, active = np.zeros(4), np.array([0.0, 8.0, 0.0, 0.0])
+    truth = [inactive, inactive, active, inactive]
+    reference = [inactive, active / 2, inactive, inactive]
+    assert most_informative(truth, reference) == [1, 2, 0, 3]
 
 
 def test_the_scale_of_the_truth_does_not_matter():
     truth, reference = Track().truth, Track().reference
-    assert most_telling([1000 * row for row in truth], reference) == most_telling(truth, reference)
+    assert most_informative([1000 * row for row in truth], reference) == most_informative(truth, reference)
 
 
 # In the refinement loop
@@ -149,11 +149,11 @@ async def refine(config):
     return seen[-1]["reconcile"]["modes"][0], answers, context.scorer.simulated_tokens(BOTH)
 
 
-async def test_racing_finds_the_same_explanation_and_simulates_less():
-    raced, _, fewer = await refine(ExplainConfig(max_iterations=1))
-    exhaustive, _, more = await refine(ExplainConfig(max_iterations=1, racing=False))
-    assert raced.explanation == exhaustive.explanation == BETTER_COLOURS
-    assert raced.val_score == pytest.approx(exhaustive.val_score)
+async def test_successive_halving_finds_the_same_explanation_and_simulates_less():
+    halved, _, fewer = await refine(ExplainConfig(max_iterations=1))
+    exhaustive, _, more = await refine(ExplainConfig(max_iterations=1, halving=False))
+    assert halved.explanation == exhaustive.explanation == BETTER_COLOURS
+    assert halved.val_score == pytest.approx(exhaustive.val_score)
     assert fewer < 0.75 * more  # the representative and five candidates
 
 
@@ -206,7 +206,7 @@ def test_a_saved_set_loads_as_it_was(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-async def test_a_replay_counts_what_the_race_simulates_and_what_its_choice_lacks():
+async def test_a_replay_counts_what_is_simulated_and_what_its_choice_lacks():
     replay = await replay_set(recorded_set(Track()))
     assert (replay.tokens, replay.all_tokens) == (72 * TOKENS, 160 * TOKENS)
     assert (replay.neuron, replay.regret, replay.lost) == ("0-0", 0.0, 0.0)
@@ -215,7 +215,7 @@ async def test_a_replay_counts_what_the_race_simulates_and_what_its_choice_lacks
 
 async def test_a_candidate_whose_strength_shows_late_is_lost_and_the_replay_says_how_much():
     track = Track(n_candidates=4)
-    first = most_telling(track.truth, track.reference)[:4]
+    first = most_informative(track.truth, track.reference)[:4]
     for place, truth in enumerate(track.truth):
         wrong = place in first
         track.predictions[place] = np.array([-truth if wrong else truth, *([truth if wrong else -truth] * 3)])
@@ -234,7 +234,7 @@ def test_the_expected_best_of_a_draw_is_the_mean_over_all_draws(scores, data):
 
 
 async def test_a_recorder_passes_candidates_on_and_keeps_what_was_predicted():
-    context, recorder = instruments(config=ExplainConfig(racing=False)), Recorder(Proposes(CANDIDATES))
+    context, recorder = instruments(config=ExplainConfig(halving=False)), Recorder(Proposes(CANDIDATES))
     await build_neuron_graph(**(AGENTS | {"refinement": recorder})).ainvoke({"neuron": BOTH}, context=context)
     recorded = next(found for found in recorder.sets if found.best == COLOUR_MODE)
     assert recorded.candidates == tuple(CANDIDATES)

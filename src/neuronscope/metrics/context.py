@@ -1,4 +1,4 @@
-"""What metrics are measured with."""
+"""What metrics are computed with: models, settings, and whoever judges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neuronscope.config import ExplainConfig
 from neuronscope.interfaces import ExemplarSource, Simulator, Subject
 from neuronscope.llm.embeddings import embed
 from neuronscope.metrics.bootstrap import Resampling
-from neuronscope.metrics.data import Material, gather
+from neuronscope.metrics.data import EvaluationData, gather
 from neuronscope.metrics.judge import Judge
 from neuronscope.metrics.scorer import Scorer
 from neuronscope.types import ExemplarIds, Neuron
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What the metrics are measured with."""
+class MetricContext:
+    """What the metrics are computed with."""
 
     neuron: Neuron
     subject: Subject | None
@@ -34,7 +34,7 @@ class Bench:
     embeddings: Embeddings
     judge: Judge | None
     config: ExplainConfig
-    firing_share: float
+    activation_threshold: float
     resampling: Resampling
 
     @property
@@ -42,17 +42,17 @@ class Bench:
         """Seeds whatever a metric draws."""
         return self.resampling.seed
 
-    async def gather(self, ids: ExemplarIds, explanations: Sequence[str], near_misses: bool) -> Material:
-        """Have the held-out sequences predicted, and near misses found if a metric looks at them."""
+    async def gather(self, ids: ExemplarIds, explanations: Sequence[str], hard_negatives: bool) -> EvaluationData:
+        """Have the held-out sequences predicted, and hard negatives chosen if a metric uses them."""
         return await gather(
             Scorer(self.simulator, self.store),
             self.store,
             self.neuron,
             ids,
             explanations,
-            self.embed if near_misses else None,
+            self.embed if hard_negatives else None,
             simulator=name_of(self.simulator),
-            firing_share=self.firing_share,
+            activation_threshold=self.activation_threshold,
             resampling=self.resampling,
         )
 
@@ -60,7 +60,7 @@ class Bench:
         """Texts as vectors, shape `(texts, dimensions)`."""
         return await asyncio.to_thread(embed, self.embeddings, texts, "evaluate")
 
-    def provenance(self, material: Material) -> dict[str, Any]:
+    def provenance(self, data: EvaluationData) -> dict[str, Any]:
         """What the numbers come from, in plain data."""
         from importlib.metadata import version
 
@@ -69,18 +69,18 @@ class Bench:
             "neuronscope": version("neuronscope"),
             "subject": self._measured(info),
             "store": {"kind": type(self.store).__name__} | ({"info": info} if isinstance(info, dict) else {}),
-            "simulator": material.simulator,
+            "simulator": data.simulator,
             "embeddings": name_of(self.embeddings),
             "llm": "offline" if self.judge is None else self.judge.name,
             "config": self.config.model_dump(mode="json"),
-            "firing_share": self.firing_share,
+            "activation_threshold": self.activation_threshold,
             "n_bootstrap": self.resampling.n,
             "seed": self.resampling.seed,
             "sequences": {
-                "validation": [exemplar.sequence_id for exemplar in material.validation.exemplars],
-                "test": [exemplar.sequence_id for exemplar in material.test.exemplars],
-                "near_misses": [exemplar.sequence_id for exemplar in material.near_misses.exemplars],
-                "firing": int(material.test.fires.sum()),
+                "validation": [exemplar.sequence_id for exemplar in data.validation.exemplars],
+                "test": [exemplar.sequence_id for exemplar in data.test.exemplars],
+                "hard_negatives": [exemplar.sequence_id for exemplar in data.hard_negatives.exemplars],
+                "active": int(data.test.active.sum()),
             },
         }
 

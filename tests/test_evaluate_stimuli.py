@@ -1,4 +1,4 @@
-"""What judges are asked about: marks, rounds and near misses; and what they get to see of it."""
+"""What judges are asked about: marks, rounds and hard negatives; and what they get to see of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neuronscope.agents.judge_prompts import (
     fuzzing_question,
     intruder_question,
 )
-from neuronscope.metrics.stimuli import ROUND_SIZE, Marked, fuzz, intruder_rounds, near_misses
+from neuronscope.metrics.stimuli import ROUND_SIZE, Marked, draw_intruder_rounds, fuzz, match_hard_negatives
 
 LEVEL = 2.5
 activations = arrays(np.float32, st.integers(1, 12), elements=st.integers(0, 10).map(float))
@@ -41,14 +41,14 @@ def marked(text: str) -> Marked:
 @given(activations, st.integers(0, 5))
 def test_wrong_marks_are_as_many_as_right_ones_and_on_other_tokens(values: Any, seed: int) -> None:
     pair = fuzz(sequence(values), LEVEL, seed)
-    fires = values > LEVEL
-    if fires.all() or not fires.any():
+    active = values > LEVEL
+    if active.all() or not active.any():
         assert pair is None
         return
     right, wrong = pair
-    assert right.marks.tolist() == fires.tolist()
+    assert right.marks.tolist() == active.tolist()
     assert not (right.marks & wrong.marks).any()
-    assert wrong.marks.sum() == min(fires.sum(), (~fires).sum())
+    assert wrong.marks.sum() == min(active.sum(), (~active).sum())
     assert right.tokens == wrong.tokens
 
 
@@ -63,10 +63,10 @@ def test_the_same_seed_marks_the_same_tokens() -> None:
 # Intruders
 
 
-def test_a_round_has_four_texts_that_fire_and_one_that_does_not() -> None:
-    firing = [sequence([0, 9, 8, 0], number) for number in range(6)]
-    silent = [sequence([0, 1, 0, 2, 0], number) for number in range(10, 17)]
-    rounds = intruder_rounds(firing, silent, LEVEL, n=5, seed=0)
+def test_a_round_has_four_active_texts_and_one_inactive() -> None:
+    active = [sequence([0, 9, 8, 0], number) for number in range(6)]
+    inactive = [sequence([0, 1, 0, 2, 0], number) for number in range(10, 17)]
+    rounds = draw_intruder_rounds(active, inactive, LEVEL, n=5, seed=0)
     assert len(rounds) == 5
     assert len({each.intruder for each in rounds}) > 1
     for each in rounds:
@@ -77,18 +77,18 @@ def test_a_round_has_four_texts_that_fire_and_one_that_does_not() -> None:
 
 
 def test_every_round_has_an_intruder_of_its_own() -> None:
-    firing = [sequence([0, 9], number) for number in range(4)]
-    silent = [
+    active = [sequence([0, 9], number) for number in range(4)]
+    inactive = [
         ns.Exemplar([f" s{number}", "."], [0, 1], np.zeros(2, np.float32), number, "") for number in range(10, 13)
     ]
-    rounds = intruder_rounds(firing, silent, LEVEL, n=20, seed=0)
+    rounds = draw_intruder_rounds(active, inactive, LEVEL, n=20, seed=0)
     assert sorted(each.texts[each.intruder].tokens[0] for each in rounds) == [" s10", " s11", " s12"]
 
 
-@pytest.mark.parametrize(("n_firing", "n_silent"), [(3, 5), (0, 5), (9, 0)])
-def test_without_enough_texts_there_is_no_round(n_firing: int, n_silent: int) -> None:
-    firing, silent = [sequence([9])] * n_firing, [sequence([0])] * n_silent
-    assert intruder_rounds(firing, silent, LEVEL, n=5, seed=0) == []
+@pytest.mark.parametrize(("n_active", "n_inactive"), [(3, 5), (0, 5), (9, 0)])
+def test_without_enough_texts_there_is_no_round(n_active: int, n_inactive: int) -> None:
+    active, inactive = [sequence([9])] * n_active, [sequence([0])] * n_inactive
+    assert draw_intruder_rounds(active, inactive, LEVEL, n=5, seed=0) == []
 
 
 def test_the_focus_of_a_marked_text_is_what_stands_up_to_its_last_mark() -> None:
@@ -96,26 +96,28 @@ def test_the_focus_of_a_marked_text_is_what_stands_up_to_its_last_mark() -> None
     assert text.focus == "three four five six seven eight nine ten"
 
 
-# Near misses
+# Hard negatives
 
 
-def test_a_near_miss_is_most_like_a_firing_text_does_not_fire_and_is_taken_once() -> None:
-    firing = np.array([[1.0, 0.0], [1.0, 0.1]])
+def test_a_hard_negative_is_inactive_most_like_an_active_text_and_taken_once() -> None:
+    active = np.array([[1.0, 0.0], [1.0, 0.1]])
     candidates = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 0.1], [1.0, 0.02]])
     allowed = np.array([True, False, True, True])
-    assert sorted(near_misses(firing, candidates, allowed)) == [2, 3]
-    assert near_misses(firing, candidates, np.zeros(4, dtype=bool)) == []
-    assert near_misses(np.zeros((0, 2)), candidates, allowed) == []
+    assert sorted(match_hard_negatives(active, candidates, allowed)) == [2, 3]
+    assert match_hard_negatives(active, candidates, np.zeros(4, dtype=bool)) == []
+    assert match_hard_negatives(np.zeros((0, 2)), candidates, allowed) == []
 
 
 @given(st.integers(0, 5), st.integers(0, 8), st.integers(0, 9))
-def test_there_are_as_many_near_misses_as_firing_texts_if_enough_candidates_may_be_taken(
-    n_firing: int, n_candidates: int, seed: int
+def test_there_are_as_many_hard_negatives_as_active_texts_if_enough_candidates_may_be_taken(
+    n_active: int, n_candidates: int, seed: int
 ) -> None:
     generator = np.random.default_rng(seed)
     allowed = generator.random(n_candidates) < 0.6
-    chosen = near_misses(generator.normal(size=(n_firing, 3)), generator.normal(size=(n_candidates, 3)), allowed)
-    assert len(set(chosen)) == len(chosen) == min(n_firing, int(allowed.sum()))
+    chosen = match_hard_negatives(
+        generator.normal(size=(n_active, 3)), generator.normal(size=(n_candidates, 3)), allowed
+    )
+    assert len(set(chosen)) == len(chosen) == min(n_active, int(allowed.sum()))
     assert allowed[chosen].all()
 
 
