@@ -1,6 +1,6 @@
 """What `docs/stability.md` promises, read from the package.
 
-`python tests/public_api.py` writes it to `docs/api.json`.
+`python tests/public_api.py` writes it to `docs/api.json`, and the table of metrics into `docs/metrics.md`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -174,9 +175,26 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, list[str]]]:
         yield from _commands(inner, f"{path} {name}")
 
 
+def metrics_table() -> str:
+    """The table of `docs/metrics.md`, a row for each metric that has a name."""
+    from neuronscope.metrics.named import named_metrics
+
+    rows = [
+        f"| `{each.name}` | {', '.join(f'`{name}`' for name in each.results)} | {each.question} | {each.baseline} |\n"
+        for each in named_metrics().values()
+    ]
+    return "".join(rows)
+
+
+METRICS_ROWS = re.compile(r"(?<=\n)(?:\| `[a-z_0-9]+` \| `[^\n]*\n)+")
+"""The rows of that table."""
+
+
 def main() -> None:
-    """Write the file."""
+    """Write the file, and the table of metrics."""
     FILE.write_text(json.dumps(public_api(), ensure_ascii=False, indent=1) + "\n", "utf-8")
+    page = FILE.with_name("metrics.md")
+    page.write_text(METRICS_ROWS.sub(lambda _: metrics_table(), page.read_text("utf-8"), count=1), "utf-8")
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ def one_index(text: str) -> int:
         raise typer.BadParameter(f"{digits[:30]}: layers and neurons count from 0.")
     if any(sign in digits for sign in ",:;/- "):
         raise typer.BadParameter(
-            f"{digits[:30]!r} is not one number. Several neurons, or all of a kind, are explained by `neuronscope run "
-            "FILE`, which lists them as layer/index; see docs/runs.md."
+            f"{digits[:30]!r} is not one number: give --layer and --neuron. Several neurons, or one at another site, "
+            "are explained by `neuronscope run FILE`, which lists them as layer/index; see docs/runs.md."
         )
     raise typer.BadParameter(f"{digits[:30]!r} is not a whole number.")
 

@@ -32,7 +32,10 @@ NO_VARIATION = (
     "{what}: the neuron does the same on all {n} {split} sequences, so nothing can be correlated with it. Collect "
     "exemplars from more text."
 )
-NO_MODE = "No mode was found: the hypotheses gave no condition in a cluster. Try more hypotheses, or another LLM."
+NO_MODE = (
+    "No mode was found: no condition of the hypotheses is in a cluster, or a node has dropped them. Try more "
+    "hypotheses, or another LLM."
+)
 
 Rows = list[NDArray[np.float32]]
 

@@ -130,7 +130,7 @@ def check_site(subject: Subject | Shape, site: str) -> None:
         name = getattr(subject, "name", type(subject).__name__)
         raise SubjectError(
             f"{name} has no units at the site {site!r}.{did_you_mean(site, there_are)} It has the sites "
-            f"{', '.join(there_are)}; others are registered first, with neuronscope.register_site."
+            f"{', '.join(there_are)}; others are registered first, in Python, with neuronscope.register_site."
         )
 
 

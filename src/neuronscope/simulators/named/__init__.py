@@ -1,8 +1,8 @@
 """The simulators that have a name, a module each: `simulator="hybrid"` is `hybrid.load`.
 
-A new one is a new module here, and nothing else: its file's name is the simulator's, `FORMS` says how it may be
-written, and `load(source, *, embeddings, llm)` makes it of what stands behind the colon. All modules are imported to
-list their forms, so what is heavy is imported within `load`.
+A new one is a new module here, and nothing else: its file's name, with hyphens for underscores, is the simulator's,
+`FORMS` says how it may be written, and `load(source, *, embeddings, llm)` makes it of what stands behind the colon. All
+modules are imported to list their forms, so what is heavy is imported within `load`.
 """
 
 from __future__ import annotations
@@ -42,4 +42,5 @@ class Named(Protocol):
 
 def named_simulators() -> dict[str, Named]:
     """Every simulator that has a name."""
-    return {found.name: cast("Named", import_module(f"{__name__}.{found.name}")) for found in iter_modules(__path__)}
+    names = [found.name for found in iter_modules(__path__)]
+    return {name.replace("_", "-"): cast("Named", import_module(f"{__name__}.{name}")) for name in names}

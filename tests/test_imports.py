@@ -1,4 +1,4 @@
-"""The house: every import leads to the same room or one below it, and none in a circle; what tests may not look at."""
+"""Every import leads to the same layer of packages or one below it, none in a circle; what tests may not look at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import neuronscope
 
 SOURCE = Path(neuronscope.__file__).parent
 
-FLOORS: list[set[str]] = [
+LAYERS: list[set[str]] = [
     {"errors", "text", "locks", "stopping", "bars", "blocking"},
     {"arguments", "validation", "types", "neurons", "cluster"},
     {"interfaces", "events", "io", "digests", "saved", "config", "results"},
@@ -32,13 +32,13 @@ FLOORS: list[set[str]] = [
     {"cli", "experiments"},
     {"__main__"},
 ]
-"""The rooms from the bottom up; rooms of one floor may use each other."""
+"""The packages from the bottom up; those of one layer may use each other."""
 
-UPWARD = {("config", "session"), ("results", "display"), ("metrics", "display"), ("planning", "display")}
+UPWARD = {("config", "session"), ("results", "display"), ("metrics", "display")}
 """`Setup.open` gives a session, and a result shows itself: that of an explanation, and that of an evaluation."""
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
@@ -74,20 +74,20 @@ def _module(name: str, known: dict[str, set[str]]) -> str | None:
     return name if name in known else None
 
 
-def test_every_room_has_a_floor():
-    rooms = {room(name) for name in imports()} | {"neuronscope"}
-    listed = [name for floor in FLOORS for name in floor]
-    assert rooms == set(listed)
+def test_every_package_has_a_layer():
+    packages = {package(name) for name in imports()} | {"neuronscope"}
+    listed = [name for layer in LAYERS for name in layer]
+    assert packages == set(listed)
     assert len(listed) == len(set(listed))
 
 
 def test_no_import_runs_upward():
-    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    layer = {name: number for number, names in enumerate(LAYERS) for name in names}
     upward = [
         f"{name} imports {other}"
         for name, wanted in imports().items()
         for other in wanted
-        if floor[room(other)] > floor[room(name)] and (room(name), room(other)) not in UPWARD
+        if layer[package(other)] > layer[package(name)] and (package(name), package(other)) not in UPWARD
     ]
     assert not upward
 
@@ -97,7 +97,7 @@ def test_no_import_leads_in_a_circle():
         name: {
             other
             for other in wanted
-            if (room(name), room(other)) not in UPWARD and not name.startswith(f"{other}.")  # a package is its front
+            if (package(name), package(other)) not in UPWARD and not name.startswith(f"{other}.")  # its own
         }
         for name, wanted in imports().items()
     }
@@ -106,7 +106,7 @@ def test_no_import_leads_in_a_circle():
 
 def test_only_the_graphs_import_langgraph():
     users = {
-        room(name)
+        package(name)
         for name, path in _paths()
         if any(one.split(".")[0] == "langgraph" for one in _imported(ast.parse(path.read_text(encoding="utf-8"))))
     }
@@ -115,7 +115,7 @@ def test_only_the_graphs_import_langgraph():
 
 def test_graphs_and_agents_do_not_import_torch():
     users = {
-        room(name)
+        package(name)
         for name, path in _paths()
         if any(one.split(".")[0] == "torch" for one in _imported(ast.parse(path.read_text(encoding="utf-8"))))
     }
