@@ -1,7 +1,7 @@
 """Progress bars of loops, which are tqdm's; and whether anybody can see one.
 
-A bar is drawn in a terminal and in a notebook, and nowhere else unless it is asked for. `TQDM_DISABLE` and tqdm's other
-variables count. In a notebook it is a widget where ipywidgets is installed, else a line of text.
+A bar is drawn in a terminal and in a notebook; elsewhere, as in a log, work that takes longer gets a line a minute.
+`TQDM_DISABLE` and tqdm's other variables count. In a notebook it is a widget where ipywidgets is installed, else a line of text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from rich.console import Console
 _NOTEBOOK_INTERVAL = 0.5
 """Seconds between two updates in a notebook: every one is a message to the browser, and of text is saved."""
 _UNSEEN_INTERVAL = 60.0
-"""Seconds between two updates of a bar that is asked for where it cannot be drawn over, as in a log."""
+"""Seconds between two updates of a bar that cannot be drawn over, as in a log."""
+_UNSEEN_DELAY = 10.0
+"""Seconds before the first of them, unless the bar is asked for: what is done by then needs none."""
 
 
 class Bar(Protocol):
@@ -56,14 +58,16 @@ def token_bar(description: str, n_tokens: int | None, show: bool | None) -> Bar:
     Args:
         description: the line's beginning.
         n_tokens: tokens to come, if that is known.
-        show: whether to draw; None draws in a terminal and in a notebook.
+        show: whether to draw; None draws in a terminal and in a notebook, and elsewhere what takes longer.
     """
     from tqdm.auto import tqdm
 
     target = display_target(show)
     options: dict[str, Any]
-    if target is None:
+    if show is False:
         options = {"disable": True}  # elsewhere left out, so that TQDM_DISABLE decides
+    elif target is None:
+        options = {"mininterval": _UNSEEN_INTERVAL, "delay": _UNSEEN_DELAY}
     elif target == "notebook":  # where standard error is on red; tqdm's own widgets avoid it too
         options = {"file": sys.stdout, "mininterval": _NOTEBOOK_INTERVAL}
     elif not sys.stderr.isatty():

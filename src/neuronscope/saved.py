@@ -86,7 +86,7 @@ class SavedForm(NamedTuple):
             raise ResultError(f"This is not a saved {self.noun}: it is nested too deeply.") from error
         except (ValueError, TypeError) as error:
             raise ResultError(
-                f"This is not a saved {self.noun}: expected JSON, but {shortened(str(error), 120)}."
+                f"This is not a saved {self.noun}: it is not JSON ({shortened(str(error), 120)})."
             ) from error
         if not isinstance(document, dict) or "schema_version" not in document:
             raise ResultError(f"This is not a saved {self.noun}: expected JSON with a `schema_version`.")

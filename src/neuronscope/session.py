@@ -403,7 +403,11 @@ class Session:
     def _check_layer(self, layer: int) -> None:
         if self.layers is not None and layer not in self.layers:
             has = f"layer{'s' if len(self.layers) > 1 else ''} {', '.join(map(str, self.layers))}"
+            if self._open and self._open.setup.store is not None:
+                raise ConfigurationError(
+                    f"The store has {has}, not layer {layer}. Give one that has it: collect_exemplars(..., "
+                    f"layers=[{layer}])."
+                )
             raise ConfigurationError(
-                f"This session has {has}, not layer {layer}. Open one that has it: open(layers=[{layer}])"
-                f"{', with a store of that layer.' if self._open and self._open.setup.store is not None else '.'}"
+                f"This session has {has}, not layer {layer}. Open one that has it: open(layers=[{layer}])."
             )

@@ -57,7 +57,7 @@ def evaluate(
     debug: DebugFlag = False,
     **settings: str | None,
 ) -> None:
-    """Measure explanations of a neuron by many metrics: see --metrics."""
+    """Measure explanations of a neuron by many metrics (docs/metrics.md)."""
     import neuronscope as ns
 
     if (result is None) == (not explanation):

@@ -38,12 +38,16 @@ def heading(plan: Plan) -> str:
 def rows_of(plan: Plan) -> list[Row]:
     """The plan, line by line."""
     expected, most = plan.expected, plan.at_most
-    rows = [Row("Requests", count(expected.requests), count(most.requests))]
-    rows += [Row(agent, count(each.requests), is_part=True) for agent, each in plan.agents.items()]
+    rows = []
+    if plan.agents:  # who ask a language model
+        rows += [
+            Row("Requests", count(expected.requests), count(most.requests)),
+            *(Row(agent, count(each.requests), is_part=True) for agent, each in plan.agents.items()),
+            Row("Tokens of prompts", count(expected.input_tokens), count(most.input_tokens)),
+            Row("Tokens of answers", count(expected.output_tokens), count(most.output_tokens)),
+            Row("Dollars", dollars(expected.dollars), dollars(most.dollars)),
+        ]
     rows += [
-        Row("Tokens of prompts", count(expected.input_tokens), count(most.input_tokens)),
-        Row("Tokens of answers", count(expected.output_tokens), count(most.output_tokens)),
-        Row("Dollars", dollars(expected.dollars), dollars(most.dollars)),
         Row("Simulator tokens", count(expected.simulated_tokens), count(most.simulated_tokens)),
         Row("Time", duration(expected.seconds)),
     ]

@@ -47,7 +47,7 @@ def plot_clusters(explanation: NeuronExplanation) -> Figure:
     Raises:
         ConfigurationError: matplotlib is not installed.
     """
-    figure, axes = _canvas(explanation, "Single conditions by meaning")
+    figure, axes = _canvas(explanation, "Atoms by meaning")
     clusters = [cluster for cluster in explanation.clusters if cluster.points]
     for position, cluster in enumerate(clusters):
         colour, marker = ("#999999", "x") if cluster.noise else _look(position)

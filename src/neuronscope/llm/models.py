@@ -260,6 +260,8 @@ def _initialise(name: str, address: str | None, settings: _Settings) -> BaseChat
 def _nearest(name: str) -> str:
     """What a name that no provider knows may have meant."""
     provider, colon, _ = name.partition(":")
+    if colon and provider in _PROVIDERS:
+        return ""
     return did_you_mean(provider, _PROVIDERS) if colon else did_you_mean(name, ("auto", "offline"))
 
 

@@ -55,8 +55,8 @@ def merge_shards(out: str | Path, *others: str | Path, allow_missing: bool = Fal
         message = f"{'; '.join(missing)}."
         if not allow_missing:
             raise ConfigurationError(
-                f"{message} Run the same command for each of them again, it goes on from what is there; or merge what "
-                "there is, with --allow-missing, allow_missing=True."
+                f"{message} Run `neuronscope run SPEC --shard I/N` for each of them, which goes on from what is there; "
+                "or merge what there is, with --allow-missing (in Python allow_missing=True)."
             )
         logger.warning("%s What there is was merged.", message)
     with RunFolder(run) as folder:
