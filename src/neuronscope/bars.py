@@ -1,7 +1,8 @@
 """Progress bars of loops, which are tqdm's; and whether anybody can see one.
 
 A bar is drawn in a terminal and in a notebook; elsewhere, as in a log, work that takes longer gets a line a minute.
-`TQDM_DISABLE` and tqdm's other variables count. In a notebook it is a widget where ipywidgets is installed, else a line of text.
+`TQDM_DISABLE` and tqdm's other variables count. In a notebook it is a widget where ipywidgets is installed, else a line
+of text.
 """
 
 from __future__ import annotations
