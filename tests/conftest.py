@@ -67,3 +67,13 @@ def tiny_llama() -> Any:
             max_position_embeddings=32,
         )
     )
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are cached in the test's folder, no key is set, and what another test's server refused is forgotten."""
+    from neuronscope.llm import forget_refusals
+
+    monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    forget_refusals()

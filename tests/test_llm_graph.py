@@ -20,7 +20,7 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai, refusal
 from neuronscope.display.terminal import TerminalReport
 from neuronscope.graphs import build_neuron_graph
-from neuronscope.llm import UsageTracker, forget_refusals
+from neuronscope.llm import UsageTracker
 from planted import (
     ANIMAL_MODE,
     BETTER_ANIMALS,
@@ -30,6 +30,8 @@ from planted import (
     clustering,
     instruments,
 )
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 KEY = "sk-sentinel-1234567890abcdef"
 AGENTS = ("hypothesis", "decomposition", "refinement")
@@ -44,14 +46,6 @@ def useful(request: dict[str, Any], number: int) -> Reply:
     if request["model"] == "hypothesis":
         return Reply(DRAFT)
     return Reply(json.dumps({"sentences": sentences[request["model"]]} if schema else sentences[request["model"]]))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers are kept in the test's folder; what another test's server could not do is forgotten."""
-    monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    forget_refusals()
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai
 from many import AGENTS, DEAD, ManySubject, arguments
-from neuronscope.llm import forget_refusals
 from planted import ANIMALS, COLOURS, FILLER, MemorySource, documents
 
 NEURONS = [ns.Neuron(0, index) for index in range(21) if index != DEAD.index][:20]
@@ -41,12 +40,9 @@ def answer(request: dict[str, Any], number: int) -> Reply:
 
 
 @pytest.fixture(autouse=True)
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+def prices(own_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "prices.json").write_text(json.dumps(PRICES))
     monkeypatch.setenv("NEURONSCOPE_PRICES", str(tmp_path / "prices.json"))
-    forget_refusals()
 
 
 @pytest.fixture

@@ -21,14 +21,9 @@ from many import AGENTS, CONFIG, DEAD, arguments, found, results_in, slow, usefu
 from neuronscope.llm import forget_refusals
 from planted import BETTER_ANIMALS, BETTER_COLOURS, WordSimulator
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 NEURONS = [ns.Neuron(0, index) for index in range(6)]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    forget_refusals()
 
 
 @pytest.fixture

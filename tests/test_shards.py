@@ -22,19 +22,13 @@ import neuronscope as ns
 from fake_openai import FakeOpenAI, fake_openai
 from many import CONFIG, arguments, found, results_in, slow, useful
 from neuronscope.cli.main import app
-from neuronscope.llm import forget_refusals
 from planted import WordSimulator
 from table_subject import TableSubject
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 NEURONS = [ns.Neuron(0, index) for index in range(5)]
 UNCACHED = CONFIG.model_copy(update={"cache_answers": False})
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    forget_refusals()
 
 
 @pytest.fixture

@@ -143,26 +143,13 @@ def collect_exemplars(
     return open_store(folder).bind(subject)
 
 
-def is_collected(
-    subject: Subject,
-    corpus: Any = "builtin",
-    layers: Sequence[int] | None = None,
-    seq_len: int = 64,
-    top_k: TopK | None = None,
-    n_tokens: int | None = None,
-    signs: Sequence[int] = (1, -1),
-    cache_dir: str | Path | None = None,
-    *,
-    site: str | Site = MLP,
-    keep_activations: bool = False,
-) -> bool:
+def is_collected(subject: Subject, **arguments: Any) -> bool:
     """Whether `collect_exemplars` with the same arguments finds its store, and has nothing to collect.
 
     Raises:
         NeuronScopeError: an argument makes no sense.
     """
-    request = _Request.of(subject, corpus, layers, seq_len, top_k, n_tokens, signs, cache_dir, site, keep_activations)
-    return _is_store(request.folder)
+    return _is_store(_Request.of(subject, **arguments).folder)
 
 
 class _Request(NamedTuple):
@@ -178,15 +165,15 @@ class _Request(NamedTuple):
     def of(
         cls,
         subject: Subject,
-        corpus: Any,
-        layers: Sequence[int] | None,
-        seq_len: int,
-        top_k: TopK | None,
-        n_tokens: int | None,
-        signs: Sequence[int],
-        cache_dir: str | Path | None,
-        site: str | Site,
-        keep_activations: bool,
+        corpus: Any = "builtin",
+        layers: Sequence[int] | None = None,
+        seq_len: int = 64,
+        top_k: TopK | None = None,
+        n_tokens: int | None = None,
+        signs: Sequence[int] = (1, -1),
+        cache_dir: str | Path | None = None,
+        site: str | Site = MLP,
+        keep_activations: bool = False,
     ) -> _Request:
         if not isinstance(site, str):
             register_site(site)
