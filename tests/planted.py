@@ -9,6 +9,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from neuronscope.config import ExplainConfig
+from neuronscope.exemplars.sampling import draw_strata
 from neuronscope.results import Cluster
 from neuronscope.state import Instruments
 from neuronscope.types import Exemplar, Neuron
@@ -98,6 +99,23 @@ class MemorySource:
         raw = self.subject.activations([ids], [neuron.layer])[neuron.layer][0][:, neuron.index]
         tokens = self.subject.tokenizer.convert_ids_to_tokens(ids)
         return Exemplar(tokens, ids, np.maximum(neuron.sign * raw, 0), number, "memory")
+
+
+@dataclass
+class StratifiedMemory(MemorySource):
+    """A source that can sample a whole split, and lists so many top sequences of it, active ones alone."""
+
+    listed: int = 100
+
+    def exemplars(self, neuron, split="train", n=20):
+        found = super().exemplars(neuron, split, n)
+        return [exemplar for exemplar in found if exemplar.activations.max() > 0]
+
+    def strata(self, neuron, split="test", *, top=20, ranked=40, random=60, seed=0):
+        everything = self.of_split(split)
+        ids = [exemplar.sequence_id for exemplar in self.exemplars(neuron, split, self.listed)]
+        n = {"top": top, "ranked": ranked, "random": random}
+        return draw_strata(everything, ids, len(everything), neuron, split, **n, seed=seed)
 
 
 class WordSimulator:

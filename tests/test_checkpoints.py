@@ -22,8 +22,8 @@ from ormsgpack import MsgpackEncodeError
 import neuronscope as ns
 from neuronscope.graphs import build_neuron_graph, refinement_graph_builder
 from neuronscope.graphs.checkpoints import knowing_our_types, open_checkpoints, serializer
-from neuronscope.results import Attempt, Cluster, Mode, PredictionError
-from neuronscope.types import ExemplarIds
+from neuronscope.results import Attempt, Cluster, Mode, NeuronExplanation, PredictionError
+from neuronscope.types import ExemplarIds, Stratum
 from planted import AGENTS, BETTER_ANIMALS, BETTER_COLOURS, BOTH, instruments
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -38,12 +38,13 @@ class Stranger:
 
 def test_our_states_come_back_as_they_were() -> None:
     error = PredictionError("the ", "cat", 1.0, 9.0)
-    mode = Mode("It fires.", history=[Attempt(0, "It fires.", 0.5, (error,))], atoms=["a"])
+    mode = Mode("It fires.", history=[Attempt(0, "It fires.", 0.5, (error,))], atoms=["a"], interval=(0.1, 0.6))
     state = {
         "neuron": BOTH,
-        "exemplars": ExemplarIds(train=[1, 2], maximum=3.5),
+        "exemplars": ExemplarIds(train=[1, 2], test_strata=[Stratum([3], 9)], maximum=3.5),
         "clusters": [Cluster(["a"], "a", [(0.1, 0.2)])],
         "modes": [mode],
+        "explanation": NeuronExplanation(BOTH, "explained", [mode], interval=(0.1, 0.6), corpus_interval=(0.2, 0.2)),
     }
     kept = serializer()
     assert kept.loads_typed(kept.dumps_typed(state)) == state

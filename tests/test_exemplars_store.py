@@ -115,6 +115,21 @@ def test_random_sequences_are_the_same_for_the_same_seed_only(store: ExemplarSto
     assert store.random_ids(ns.Neuron(1, 3)) != draws["a"]
 
 
+def test_a_split_in_parts_has_every_sequence_and_shares_its_random_ones_with_the_test_set(store: ExemplarStore) -> None:
+    top, ranked, rest = store.strata(NEURON, top=5, ranked=4, random=25)
+    assert top.ids == store.top_ids(NEURON, "test", 5)
+    assert (ranked.size, len(ranked.ids)) == (7, 4)
+    assert set(ranked.ids) < set(store.top_ids(NEURON, "test", 12)) - set(top.ids)
+    assert top.size + ranked.size + rest.size == store.info["n_sequences"]["test"]
+    assert rest.ids[:20] == store.random_ids(NEURON, "test", 20)
+    assert store.strata(NEURON, top=5, ranked=4, random=25) == [top, ranked, rest]
+    whole = store.strata(NEURON, top=5, ranked=40, random=60)
+    assert all(part.size == len(set(part.ids)) for part in whole)
+    assert len(store.by_id(NEURON, [number for part in whole for number in part.ids])) == sum(
+        part.size for part in whole
+    )
+
+
 def test_a_sample_of_a_split_has_no_regard_to_any_neuron(tmp_path: Path) -> None:
     small = ns.collect_exemplars(subject(), texts(60), [0], 20, top_k=100, cache_dir=tmp_path)
     everything = small.sample_ids("test", n=10_000)

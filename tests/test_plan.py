@@ -15,7 +15,7 @@ import pytest
 import neuronscope as ns
 from fake_openai import FakeOpenAI, Reply, fake_openai
 from many import AGENTS, DEAD, ManySubject, arguments
-from planted import ANIMALS, COLOURS, FILLER, MemorySource, documents
+from planted import ANIMALS, COLOURS, FILLER, MemorySource, StratifiedMemory, documents
 
 NEURONS = [ns.Neuron(0, index) for index in range(21) if index != DEAD.index][:20]
 CONFIG = ns.ExplainConfig(max_concurrency=16)
@@ -159,6 +159,16 @@ def test_without_a_language_model_nothing_is_asked_and_that_is_known(server: Fak
     assert (plan.at_most.requests, plan.at_most.dollars) == (0, 0.0)
     assert plan.simulated_tokens
     assert plan.seconds
+
+
+def test_the_sequences_of_the_corpus_score_are_counted_where_there_are_any(server: FakeOpenAI) -> None:
+    stores = {kind: kind(ManySubject(), documents(390)) for kind in (MemorySource, StratifiedMemory)}
+    labs = {kind: opened(server, store=store, subject=store.subject) for kind, store in stores.items()}
+    plans = {kind: lab.plan(NEURONS[:1]) for kind, lab in labs.items()}
+    run = taken(list(labs[StratifiedMemory].explain_many(NEURONS[:1], progress=False)))
+    assert plans[StratifiedMemory].simulated_tokens > 1.05 * plans[MemorySource].simulated_tokens
+    assert plans[StratifiedMemory].at_most.simulated_tokens >= run["simulated_tokens"]
+    assert 1 / 2 < plans[StratifiedMemory].simulated_tokens / run["simulated_tokens"] < 2
 
 
 def test_a_budget_is_compared_with_what_the_neurons_need(server: FakeOpenAI) -> None:

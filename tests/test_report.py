@@ -475,6 +475,55 @@ def test_some_scores_of_a_mode_may_be_missing_and_the_others_stand() -> None:
     assert [point.title for point in drawing.points] == ["Iteration 1: 0.25", "Iteration 2: 0.50"]
 
 
+def with_intervals() -> NeuronExplanation:
+    """A gain beyond its interval, and a loss within it."""
+    return replace(
+        explained(),
+        modes=[
+            replace(CAUSES, interval=(0.5, 0.66), supported=True),
+            replace(METALS, interval=(0.3, 0.45), supported=False),
+        ],
+        interval=(0.55, 0.71),
+        corpus_score=0.52,
+        corpus_interval=(0.42, 0.61),
+    )
+
+
+def test_displays_show_the_joint_and_the_corpus_score_with_their_intervals() -> None:
+    x = with_intervals()
+    page, shown = Page(x.to_html()).text, terminal(x, width=120)
+    for text in (page, shown, in_a_line(x)):
+        assert "(0.55 to 0.71)" in text
+        assert "(0.42 to 0.61)" in text
+    for text in (page, shown):
+        assert "(0.50 to 0.66)" in text
+        assert words.NOT_SUPPORTED in " ".join(text.split())
+    assert words.NOT_SUPPORTED not in terminal(explained(), width=120)
+    assert "On all test text" not in Page(explained().to_html()).text
+    console = Console(file=StringIO(), width=120)
+    console.print(RunTable([x, dead()], ["", ""]))
+    assert isinstance(console.file, StringIO)
+    assert re.search(r"0\.63 ±0\.08 +0\.52 ±0\.10", console.file.getvalue())
+    assert "on all test text 0.52" in " ".join(console.file.getvalue().split())
+
+
+def test_a_score_of_a_whole_split_is_exact() -> None:
+    x = replace(with_intervals(), corpus_interval=(0.52, 0.52))
+    assert "0.52 (exact)" in terminal(x, width=120)
+
+
+def test_a_difference_within_its_interval_is_not_coloured() -> None:
+    x = with_intervals()
+    assert x.to_html().count('class="nsc-delta-up"') == 2, "the first mode's, and so the mean's"
+    assert 'class="nsc-delta-down"' not in x.to_html()
+    assert 'class="nsc-delta-down"' in explained().to_html()
+    unsure = replace(x, modes=[replace(CAUSES, interval=(0.3, 0.8)), x.modes[1]]).to_html()
+    assert 'class="nsc-delta-up"' not in unsure
+    assert "+0.14" in unsure
+    assert 'fill="var(--nsc-gain)"/>' in x.to_html()
+    assert 'fill="var(--nsc-gain)"/>' not in unsure
+
+
 # --- in JupyterLab ----------------------------------------------------------------------------------------------------
 
 KEPT_STYLES = re.compile(

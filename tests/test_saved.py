@@ -34,11 +34,15 @@ FULL = NeuronExplanation(
             atoms=["rain"],
             excerpts=[Excerpt(["a", " wet\ud800"], [0.0, 9.5], [1.0, 10.0], 3, "news")],
             probes=[Probe(1, "rain", [ProbeText("It rains.", True, False, " rains", 1.5)], "")],
+            interval=(0.25, 0.75),
+            supported=False,
         ),
         Mode("not scored"),
     ],
     score=0.5,
     joint_score=None,
+    corpus_score=0.25,
+    corpus_interval=(-0.125, 0.5),
     unrefined_score=0.0,
     hypotheses=["weather"],
     atoms=["rain"],
@@ -171,10 +175,10 @@ def test_another_version_is_refused_with_what_to_do(version: Any, tmp_path: Path
 
 def test_what_a_later_version_may_have_added_is_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     document = json.loads(FULL.to_json())
-    document["modes"][0]["interval"] = [0.1, 0.2]
+    document["modes"][0]["sureness"] = [0.1, 0.2]
     with caplog.at_level(logging.WARNING, "neuronscope"):
         assert NeuronExplanation.from_json(json.dumps(document)) == FULL
-    assert "modes.0.interval" in caplog.text
+    assert "modes.0.sureness" in caplog.text
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

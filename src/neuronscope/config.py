@@ -43,6 +43,11 @@ class ExplainConfig(Settings):
     """Top sequences of a held-out set."""
     heldout_random: int = Field(20, ge=0)
     """Random sequences of a held-out set."""
+    corpus_ranked: int = Field(40, ge=0)
+    """Test sequences below the top ones, of those that a store lists, from which the corpus score is estimated; 0
+    estimates none."""
+    corpus_random: int = Field(60, ge=0)
+    """Test sequences that no list has, from which the corpus score is estimated; 0 estimates none."""
     max_modes: int | None = Field(8, ge=1)
     """At most this many modes are refined, the largest clusters first; None refines as many as there are clusters."""
     noise: Literal["drop", "keep"] = "drop"
@@ -104,6 +109,8 @@ class ExplainConfig(Settings):
         """
         return cls(
             heldout_random=5,
+            corpus_ranked=0,
+            corpus_random=0,
             max_modes=None,
             second_hypothesis=False,
             prompts="paper",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from neuronscope.metrics.table import Measurement
     from neuronscope.results import Usage
     from neuronscope.state import Instruments
-    from neuronscope.types import Exemplar, ExemplarIds, Neuron
+    from neuronscope.types import Exemplar, ExemplarIds, Neuron, Stratum
 
     Predict = Callable[[Sequence[Exemplar]], Sequence[NDArray[np.floating[Any]]]]
     """From exemplars without activations to arrays of shape `(tokens,)`, on any scale."""
@@ -191,6 +191,16 @@ class ExemplarSource(Protocol):
 
     def by_id(self, neuron: Neuron, sequence_ids: Sequence[int]) -> list[Exemplar]:
         """Exemplars of given sequences, in the order asked."""
+
+
+@runtime_checkable
+class StratifiedSource(Protocol):
+    """A source that knows how many sequences a split has, as an `ExemplarStore` does: corpus scores need one."""
+
+    def strata(
+        self, neuron: Neuron, split: str = "test", *, top: int = 20, ranked: int = 40, random: int = 60, seed: int = 0
+    ) -> list[Stratum]:
+        """A whole split in parts, and what is drawn of each: the top sequences, the other listed ones, the rest."""
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, overload
@@ -20,6 +20,8 @@ _SAVED = SavedForm("explanation", "Explain the neuron again")
 
 Score = Annotated[float, Interval(ge=-1.0, le=1.0)]
 """A Pearson correlation."""
+Bounds = tuple[Score, Score]
+"""The lower and the upper end of an interval of scores."""
 Level = Annotated[float, Interval(ge=0.0, le=10.0)]
 """An activation on the scale 0-10, where 10 is the neuron's largest."""
 Share = Annotated[float, Interval(ge=0.0, le=1.0)]
@@ -206,6 +208,14 @@ class Mode:
     """The Refinement Agent's tests of explanations, with `probe_texts=True`."""
     strength: Level | None = None
     """The activation that it stands for where it applies fully; fitted on train text, None if it was not."""
+    interval: Bounds | None = None
+    """The 95 % interval of `score`: a bootstrap over the test sequences."""
+    supported: bool | None = None
+    """Whether the interval is above 0, and five test sequences at least on which the neuron is active are the mode's
+    own: it predicts something in them, and no other mode fits them as well. None where there is no score."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interval", _bounds(self.interval))
 
     @property
     def representative(self) -> str:
@@ -342,6 +352,14 @@ class NeuronExplanation:
     """Mean over the modes that have a test score: the paper's Score."""
     joint_score: Score | None = None
     """Test score of all modes together: at every token the largest prediction of any mode."""
+    interval: Bounds | None = None
+    """The 95 % interval of `joint_score`: a bootstrap over the test sequences."""
+    corpus_score: Score | None = None
+    """What the prediction of all modes together would score on the whole test split, estimated from a sample of it
+    whose weights are known; None where none was drawn."""
+    corpus_interval: Bounds | None = None
+    """The 95 % interval of `corpus_score`; without any width where the whole split was small enough to be predicted,
+    so that the score is exact."""
     unrefined_score: Score | None = None
     """`score` before refinement, on the same test set."""
     hypotheses: list[str] = field(default_factory=list)
@@ -358,6 +376,8 @@ class NeuronExplanation:
     """Model, corpus, settings, backends and versions that made this."""
 
     def __post_init__(self) -> None:
+        for name in ("interval", "corpus_interval"):
+            object.__setattr__(self, name, _bounds(getattr(self, name)))
         for name in ("score", "unrefined_score"):  # means over modes, which are not None where a mode has one
             if getattr(self, name) is None:
                 object.__setattr__(self, name, mean_of(getattr(mode, name) for mode in self.modes))
@@ -440,6 +460,11 @@ class NeuronExplanation:
         from neuronscope.display.html import render_fragment
 
         return render_fragment(self)
+
+
+def _bounds(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    """Read back from a checkpoint, pairs are lists."""
+    return None if interval is None else (interval[0], interval[1])
 
 
 def mean_of(scores: Iterable[float | None]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from neuronscope.arguments import integer
@@ -144,6 +144,16 @@ class Exemplar:
 
 
 @dataclass(frozen=True, slots=True)
+class Stratum:
+    """A part of a split, and which of its sequences were drawn from it, each as likely as any other."""
+
+    ids: list[int] = field(default_factory=list)
+    """The sequences that were drawn."""
+    size: int = 0
+    """How many sequences the part has, drawn or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExemplarIds:
     """Which sequences are used for what; the exemplars themselves are in the store."""
 
@@ -163,6 +173,9 @@ class ExemplarIds:
     """The top test sequences."""
     test_random: list[int] = field(default_factory=list)
     """Test sequences drawn without regard to activation."""
+    test_strata: list[Stratum] = field(default_factory=list)
+    """The whole test split in parts: the top sequences, all of them, some of the other listed ones, some of the rest.
+    The corpus score is estimated from these; empty where it is not asked for, or the source cannot name them."""
     maximum: float = 0.0
     """The neuron's largest activation in the whole corpus, of its sign: 10 on the 0-10 scale."""
 
@@ -178,9 +191,20 @@ class ExemplarIds:
             case "test":
                 return [*self.test, *self.test_random]
 
+    def in_strata(self) -> list[int]:
+        """Those of all parts of the test split."""
+        return [number for stratum in self.test_strata for number in stratum.ids]
+
     def all_ids(self) -> list[int]:
-        """All of them, of every split."""
-        return [number for split in SPLITS for number in self.of(split)]
+        """All of them, of every split, each once."""
+        return list(dict.fromkeys([*(number for split in SPLITS for number in self.of(split)), *self.in_strata()]))
+
+    def without(self, *splits: Split) -> ExemplarIds:
+        """What somebody may see who is to know no sequence of these splits."""
+        hidden = {f"{split}{others}" for split in splits for others in ("", "_others", "_random", "_strata")}
+        return ExemplarIds(
+            **{each.name: [] if each.name in hidden else getattr(self, each.name) for each in fields(self)}
+        )
 
 
 def normalise(activations: NDArray[np.floating[Any]], maximum: float) -> NDArray[np.float64]:

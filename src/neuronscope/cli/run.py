@@ -93,6 +93,9 @@ def _summary(result: NeuronExplanation) -> dict[str, object]:
         "score": result.score,
         "unrefined_score": result.unrefined_score,
         "joint_score": result.joint_score,
+        "interval": result.interval,
+        "corpus_score": result.corpus_score,
+        "corpus_interval": result.corpus_interval,
         "explanations": [mode.explanation for mode in result.modes],
         "failures": [failure.message for failure in result.failures],
     }

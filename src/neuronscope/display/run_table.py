@@ -36,25 +36,29 @@ class RunTable:
         table.add_column("Neuron", no_wrap=True)
         table.add_column("Modes", justify="right")
         table.add_column("Score", justify="right", no_wrap=True)
-        table.add_column("Together", justify="right", style="bold")
+        table.add_column("Together", justify="right", style="bold", no_wrap=True)
+        has_corpus = any(result.corpus_score is not None for result in self.results)
+        if has_corpus:
+            table.add_column("Corpus", justify="right", no_wrap=True)
         if any(self.cost):
             table.add_column("Cost", justify="right", no_wrap=True)
         table.add_column("Activates (best mode)", ratio=1, no_wrap=True, overflow="ellipsis")
         for result, cost in zip(self.results, self.cost, strict=True):
-            table.add_row(*_row(result, cost if any(self.cost) else None))
+            table.add_row(*_row(result, cost if any(self.cost) else None, has_corpus))
         yield table
         yield Text(words.visible(_means(self.results)))
         if any(result.modes and None in (result.score, result.joint_score) for result in self.results):
             yield Text(words.LEGEND, style="dim")
 
 
-def _row(result: NeuronExplanation, cost: str | None) -> list[Text]:
+def _row(result: NeuronExplanation, cost: str | None, has_corpus: bool) -> list[Text]:
     if result.modes:
         score = f"{words.number(result.unrefined_score)} → {words.number(result.score)}"
-        numbers = [str(result.number), score, words.number(result.joint_score)]
+        numbers = [str(result.number), score, words.number(result.joint_score) + words.margin(result.interval)]
+        numbers += [words.number(result.corpus_score) + words.margin(result.corpus_interval)] if has_corpus else []
         best = result.modes[0].explanation.removeprefix(COMMON)
     else:
-        numbers, best = ["0", "", ""], result.status
+        numbers, best = ["0", "", "", *([""] if has_corpus else [])], result.status
     if result.status == "partial":
         numbers[0] += " (partial)"
         best = best if result.modes or not result.failures else result.failures[0].message
@@ -72,8 +76,10 @@ def _means(results: Sequence[NeuronExplanation]) -> str:
     missing = sum(each.score is None for each in found)
     before = mean_of(each.unrefined_score for each in found)
     after, together = mean_of(each.score for each in found), mean_of(each.joint_score for each in found)
+    corpus = mean_of(each.corpus_score for each in found)
+    on_all = "" if corpus is None else f", on all test text {words.score(corpus)}"
     return (
         f"{', '.join(counts)}. Means of those with modes: {fmean(each.number for each in found):.2f} modes, score "
         f"{words.score(before)} before and {words.score(after)} after refinement, all together "
-        f"{words.score(together)}{f' ({missing} of them not measured)' if missing else ''}."
+        f"{words.score(together)}{on_all}{f' ({missing} of them not measured)' if missing else ''}."
     )

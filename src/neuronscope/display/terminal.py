@@ -48,6 +48,9 @@ class TerminalReport:
             yield _table(explanation)
             if any(None in (mode.score, mode.unrefined_score, mode.subset_score) for mode in explanation.modes):
                 yield Text(words.LEGEND, style="dim")
+            weak = [str(place) for place, mode in enumerate(explanation.modes, 1) if mode.supported is False]
+            if weak:
+                yield Text(f"{', '.join(weak)}: {words.NOT_SUPPORTED}", style="yellow")
         for position, mode in enumerate(explanation.modes, 1):
             yield from _mode_excerpts(position, mode, options.max_width, colours)
         for failure in explanation.failures:
@@ -69,7 +72,17 @@ def _header(explanation: NeuronExplanation) -> Iterator[Text]:
             (words.score(after), "bold"),
             f"{change}, all together ",
             (words.score(explanation.joint_score), "bold"),
+            words.interval(explanation.interval),
+            *_corpus(explanation),
         )
+
+
+def _corpus(explanation: NeuronExplanation) -> list[str | tuple[str, str]]:
+    """What the whole test split would give, where that was asked for."""
+    if explanation.corpus_score is None:
+        return []
+    bounds = words.interval(explanation.corpus_interval)
+    return [", on all test text ", (words.score(explanation.corpus_score), "bold"), bounds]
 
 
 def _table(explanation: NeuronExplanation) -> Table:
@@ -84,6 +97,7 @@ def _table(explanation: NeuronExplanation) -> Table:
         table.add_column("Generation", justify="right")
     for position, mode in enumerate(explanation.modes, 1):
         score = f"{words.number(mode.unrefined_score)} → {words.number(mode.score)}"
+        score += f"\n{words.interval(mode.interval).strip()}" if mode.interval else ""
         cells = [words.visible(mode.explanation), words.number(mode.strength, 1), score]
         cells += [words.number(mode.subset_score), *([words.share(mode.generation_score)] if tested else [])]
         table.add_row(str(position), *map(Text, cells))

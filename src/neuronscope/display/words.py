@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from neuronscope.results import NeuronExplanation, ProbeText
+from neuronscope.results import Bounds, NeuronExplanation, ProbeText
 from neuronscope.text import visible as visible
 from neuronscope.types import Neuron
 
@@ -16,6 +16,7 @@ _PROVENANCE_OF_SUBJECT = ("subject", "model")
 
 
 NOT_MEASURED = "not measured"
+NOT_SUPPORTED = "Little evidence: its interval reaches 0, or fewer than five active test sequences are its own."
 LEGEND = f"–: {NOT_MEASURED}."
 """Stands below a table that has a dash in it."""
 
@@ -56,14 +57,33 @@ def change(before: float | None, after: float | None) -> str:
     return f"{sign}{number(abs(after - before))}"
 
 
-def direction(before: float | None, after: float | None) -> Literal["up", "down", "same"]:
-    """Which way a score went, as far as two decimals show it."""
-    if before is None or after is None:
+def interval(bounds: Bounds | None) -> str:
+    """A 95 % interval behind its score, ` (0.41 to 0.58)`; ` (exact)` for one without any width; nothing for none."""
+    if bounds is None:
+        return ""
+    return " (exact)" if bounds[0] == bounds[1] else f" ({number(bounds[0])} to {number(bounds[1])})"
+
+
+def margin(bounds: Bounds | None) -> str:
+    """The same where there is little room: half its width, ` ±0.08`."""
+    return "" if bounds is None else f" ±{number((bounds[1] - bounds[0]) / 2)}"
+
+
+def direction(before: float | None, after: float | None, bounds: Bounds | None = None) -> Literal["up", "down", "same"]:
+    """Which way a score went, as far as two decimals show it; within its interval it went nowhere."""
+    if before is None or after is None or (bounds is not None and bounds[0] <= before <= bounds[1]):
         return "same"
     difference = after - before
     if not math.isfinite(difference) or abs(difference) < 0.005:
         return "same"
     return "up" if difference > 0 else "down"
+
+
+def overall_direction(explanation: NeuronExplanation) -> Literal["up", "down", "same"]:
+    """Which way refinement took the mean score, if it took a mode's that way by more than its interval."""
+    overall = direction(explanation.unrefined_score, explanation.score)
+    modes = {direction(mode.unrefined_score, mode.score, mode.interval) for mode in explanation.modes}
+    return overall if overall in modes else "same"
 
 
 def level(activation: float) -> int:

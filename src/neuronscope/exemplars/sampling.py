@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.arguments import did_you_mean, integer
+from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError
-from neuronscope.types import MLP, SPLITS, Neuron, Split
+from neuronscope.interfaces import ExemplarSource, StratifiedSource
+from neuronscope.types import MLP, SPLITS, Neuron, Split, Stratum
 
 TopK = int | Mapping[Split, int]
 """How many sequences a list holds: of every split, or of each."""
@@ -84,8 +86,70 @@ def draw_random(
     rest = sorted(set(sample) - set(top))
     if len(rest) < n:
         rest = sorted(set(sample) - set(top[: n_sequences // 2]))
-    # A seed, and no name: written otherwise it would draw others, and every held-out set would be another one.
-    return draw(rest, n, f"{seed}/{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}/{split}")
+    return draw(rest, n, _name(neuron, split, seed))
+
+
+def _name(neuron: Neuron, split: Split, seed: int) -> str:
+    """Written otherwise it would draw others, and every held-out set would be another one."""
+    return f"{seed}/{neuron.site}/{neuron.layer}/{neuron.index}/{neuron.sign}/{split}"
+
+
+def draw_strata(
+    sample: Sequence[int],
+    listed: Sequence[int],
+    n_sequences: int,
+    neuron: Neuron,
+    split: Split,
+    *,
+    top: int,
+    ranked: int,
+    random: int,
+    seed: int,
+) -> list[Stratum]:
+    """A split in three parts, with what is drawn of each: its sequences then stand for all of the split.
+
+    The first are the neuron's top sequences, all of them; the second the rest of those that are listed; the third all
+    others. The draws of the third begin with those of `draw_random`, so that what is predicted on these serves twice.
+    A split that has no more sequences than would be drawn is taken whole.
+
+    Args:
+        sample: ids drawn from the split without regard to activation.
+        listed: ids of the neuron's top sequences of the split, strongest first.
+        n_sequences: how many sequences the split has.
+        neuron: the neuron; different neurons get different draws.
+        split: the split.
+        top: how many of the listed ones are the first part.
+        ranked: how many to draw of the second.
+        random: how many to draw of the third.
+        seed: another seed gives another draw.
+    """
+    if n_sequences <= top + ranked + random:
+        ranked = random = n_sequences
+    name, others = _name(neuron, split, seed), sorted(set(sample) - set(listed))
+    parts = [
+        Stratum([int(number) for number in listed[:top]], len(listed[:top])),
+        Stratum(draw(listed[top:], ranked, f"{name}/ranked"), len(listed[top:])),
+        Stratum(draw(others, random, name), n_sequences - len(listed)),
+    ]
+    return [part for part in parts if part.size]
+
+
+def strata_of_test(store: ExemplarSource, neuron: Neuron, config: ExplainConfig) -> list[Stratum]:
+    """The parts of the test split that a corpus score is estimated from.
+
+    There are none where the settings ask for none, the source cannot name them, or some part has no sequence to show.
+    """
+    if not (config.corpus_ranked and config.corpus_random and isinstance(store, StratifiedSource)):
+        return []
+    parts = store.strata(
+        neuron,
+        "test",
+        top=config.heldout_top,
+        ranked=config.corpus_ranked,
+        random=max(config.corpus_random, config.heldout_random),
+        seed=split_seed(config.seed, "test"),
+    )
+    return parts if all(part.ids for part in parts) else []
 
 
 def draw(ids: Sequence[int], n: int, name: str) -> list[int]:

@@ -16,12 +16,12 @@ from neuronscope.errors import ConfigurationError, StoreError, SubjectError
 from neuronscope.exemplars.activations import ActivationCache, compute
 from neuronscope.exemplars.identity import require_own
 from neuronscope.exemplars.layout import LayerFile, StoreFiles, activations_file, read_description
-from neuronscope.exemplars.sampling import draw, draw_neurons, draw_random, strongest
+from neuronscope.exemplars.sampling import draw, draw_neurons, draw_random, draw_strata, strongest
 from neuronscope.exemplars.sequences import SequenceFile
 from neuronscope.exemplars.stored_activations import StoredActivations
 from neuronscope.interfaces import Subject
 from neuronscope.locks import Lock
-from neuronscope.types import MLP, SPLITS, Exemplar, HookPoint, Neuron, Split
+from neuronscope.types import MLP, SPLITS, Exemplar, HookPoint, Neuron, Split, Stratum
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +185,34 @@ class ExemplarStore:
         ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
         sample = self._sequences.sampled(_split(split)).tolist()
         return draw_random(sample, ids.tolist(), self.info["n_sequences"][split], neuron, _split(split), n, seed)
+
+    def strata(
+        self,
+        neuron: Neuron,
+        split: str = "test",
+        *,
+        top: int = 20,
+        ranked: int = 40,
+        random: int = 60,
+        seed: int = 0,
+    ) -> list[Stratum]:
+        """A whole split in three parts, and what is drawn of each: from these its sequences can be estimated.
+
+        The parts are the `top` sequences, all of them; the others that the store lists, `ranked` of them; and all the
+        rest, `random` of them. A split that has no more sequences than that is taken whole.
+        """
+        ids, _ = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
+        return draw_strata(
+            self._sequences.sampled(_split(split)).tolist(),
+            ids.tolist(),
+            self.info["n_sequences"][split],
+            neuron,
+            _split(split),
+            top=integer(top, "top", least=0),
+            ranked=integer(ranked, "ranked", least=0),
+            random=integer(random, "random", least=0),
+            seed=integer(seed, "seed"),
+        )
 
     def sample_ids(self, split: str = "test", n: int = 20, seed: int = 0) -> list[int]:
         """Ids of n sequences drawn from a whole split, for no neuron in particular: its top ones may be among them."""

@@ -61,7 +61,7 @@ async def score_explainer(explainer: Explainer, neuron: Neuron, instruments: Ins
     ids = (await observe({"neuron": neuron}, runtime))["exemplars"]
     if not ids.train:
         return _scored(explainer, neuron, instruments, Explained(), None, None, None, None)
-    found = await explainer.explain(neuron, replace(ids, test=[], test_random=[]), instruments)
+    found = await explainer.explain(neuron, ids.without("test"), instruments)
     sentences = list(dict.fromkeys(text for text in map(str.strip, found.sentences) if text))
     if not sentences and found.predict is None:
         raise ConfigurationError(

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from langgraph.runtime import Runtime
 
 from neuronscope.config import ExplainConfig
-from neuronscope.exemplars.sampling import split_seed
+from neuronscope.exemplars.sampling import split_seed, strata_of_test
 from neuronscope.interfaces import ExemplarSource
 from neuronscope.results import Failure
 from neuronscope.state import Instruments, NeuronState
@@ -62,7 +62,8 @@ async def observe(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronSt
 def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig) -> ExemplarIds:
     """Ask the store which sequences to use: the top ones of each split, and random ones to compare with.
 
-    The random ones are drawn with a seed made from `config.seed` and the split; none of them is a top one.
+    The random ones are drawn with a seed made from `config.seed` and the split; none of them is a top one. Where the
+    neuron is active in train and in test text, the whole test split is sampled too, for the corpus score.
     """
     train = _top(store, neuron, "train", config.n_train_exemplars)
     feedback = _top(store, neuron, "feedback", config.heldout_top)
@@ -77,6 +78,7 @@ def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig)
         validation_random=_random(store, neuron, "validation", config, validation),
         test=test,
         test_random=_random(store, neuron, "test", config, test),
+        test_strata=strata_of_test(store, neuron, config) if train and test else [],
     )
 
 

@@ -12,7 +12,6 @@ branch for each mode that still changes. `tools` is LangGraph's `ToolNode`, call
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypedDict, cast
 from uuid import uuid4
 
@@ -146,7 +145,7 @@ def _branch(mode: Mode, state: RefinementState) -> ProposalState:
     ids = state["exemplars"]
     return {
         "neuron": state["neuron"],
-        "exemplars": replace(ids, validation=[], validation_random=[], test=[], test_random=[]),
+        "exemplars": ids.without("validation", "test"),
         "mode": mode,
         "siblings": [other for other in state["modes"] if other.representative != mode.representative],
         "history": mode.history,

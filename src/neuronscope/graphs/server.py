@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar, get_type_hints
 
 from langgraph.graph import END, START, StateGraph
@@ -104,4 +103,4 @@ async def _exemplars(given: Mapping[str, Any], instruments: Instruments) -> Any:
     if not given.get("modes") and not given.get("clusters"):
         raise ConfigurationError('The input has no modes. Enter the sentences to begin with: "modes": ["…"].')
     drawn = await observe({"neuron": given["neuron"]}, Runtime(context=instruments))
-    return replace(drawn["exemplars"], test=[], test_random=[])
+    return drawn["exemplars"].without("test")

@@ -13,10 +13,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.metrics.bootstrap import (
+    CONSTANT,
+    NO_SEQUENCES,
+    NO_VARIATION,
+    Estimate,
+    Resampling,
+    Sizes,
+    Statistic,
+    estimate,
+    not_measured,
+    ratio,
+)
 from neuronscope.results import PredictionError
-from neuronscope.types import Exemplar, normalise
+from neuronscope.types import Exemplar, Stratum, normalise
 
 Floats = NDArray[np.floating[Any]]
+PerSequence = Sequence[Floats]
+"""Per sequence, shape `(tokens,)`."""
 
 CONSTANT_SPREAD = 1e-12
 """Values whose range is a smaller part of their size differ by rounding alone."""
@@ -94,6 +108,78 @@ def _unit_length(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 
 def _positive(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(sizes > 0, sizes, 1.0)[:, None]
+
+
+def correlation(
+    predicted: PerSequence,
+    actual: PerSequence,
+    strata: NDArray[Any],
+    resampling: Resampling,
+    sizes: Sizes | None = None,
+) -> Estimate:
+    """Pearson's r over the pooled tokens of the sequences: the paper's Score (appendix C), with its interval.
+
+    With the sizes of the strata that the sequences were drawn from, an estimate of r over all sequences of all strata:
+    each counts as often as the sequences that it stands for. Where all were drawn, it is that r, and the interval has
+    no width.
+
+    Args:
+        predicted: per sequence, shape `(tokens,)`.
+        actual: the same shapes.
+        strata: each sequence's stratum for the resampling.
+        resampling: how many draws, and their seed.
+        sizes: how many sequences each stratum has, if not the sequences at hand are meant but all of them.
+    """
+    if not len(actual):
+        return not_measured(NO_SEQUENCES)
+    left, right = np.concatenate(predicted), np.concatenate(actual)
+    whole = pearson(left, right)
+    if whole.value is None:
+        return not_measured(NO_VARIATION)
+    if whole.constant:
+        return Estimate(0.0, 0.0, 0.0, CONSTANT)
+    if sizes is not None and all(np.sum(strata == part) == size for part, size in sizes.items()):
+        return Estimate(whole.value, whole.value, whole.value)
+    sampled = estimate(_pearson_statistic(predicted, actual), strata, 0.0, resampling, NO_VARIATION, sizes)
+    if sizes is not None:
+        return sampled
+    ends = [whole.value, *(end for end in (sampled.low, sampled.high) if end is not None)]
+    return Estimate(whole.value, min(ends), max(ends))
+
+
+def corpus_correlation(
+    predicted: PerSequence, actual: PerSequence, strata: Sequence[Stratum], resampling: Resampling
+) -> Estimate:
+    """Pearson's r over a whole split, estimated from what was drawn of each of its parts, with its interval.
+
+    Args:
+        predicted: per sequence, shape `(tokens,)`: those of the first part, then those of the next.
+        actual: the same shapes.
+        strata: the parts.
+        resampling: how many draws, and their seed.
+    """
+    part_of = np.repeat(np.arange(len(strata)), [len(part.ids) for part in strata])
+    return correlation(predicted, actual, part_of, resampling, {n: part.size for n, part in enumerate(strata)})
+
+
+def _pearson_statistic(predicted: PerSequence, actual: PerSequence) -> Statistic:
+    left, right = _standardise(predicted), _standardise(actual)
+    sums = np.array([[len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y] for x, y in zip(left, right, strict=True)])
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        count, x, y, xx, yy, xy = (weights @ sums).T
+        count = np.maximum(count, 1)
+        spread = np.maximum(xx - x * x / count, 0.0) * np.maximum(yy - y * y / count, 0.0)
+        return np.clip(ratio(xy - x * y / count, np.sqrt(spread)), -1.0, 1.0)
+
+    return statistic
+
+
+def _standardise(values: PerSequence) -> list[NDArray[np.float64]]:
+    """The values less their common mean, divided by their common spread: sums of squares then lose no digits."""
+    pooled = np.concatenate(values).astype(np.float64)
+    mean, spread = pooled.mean(), pooled.std() or 1.0
+    return [(np.asarray(each, dtype=np.float64) - mean) / spread for each in values]
 
 
 def assign_exemplars(predicted: Sequence[Floats], actual: Sequence[Floats]) -> NDArray[np.bool_]:

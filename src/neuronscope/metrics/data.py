@@ -12,18 +12,13 @@ from numpy.typing import NDArray
 
 from neuronscope.interfaces import ExemplarSource
 from neuronscope.metrics.bootstrap import Resampling
+from neuronscope.metrics.correlation import PerSequence as PerSequence
 from neuronscope.metrics.scorer import Scorer
 from neuronscope.metrics.stimuli import match_hard_negatives, max_activations
 from neuronscope.types import Exemplar, ExemplarIds, Neuron
 
 HARD_NEGATIVE_POOL = 100
 """Random test sequences from which hard negatives are chosen."""
-
-PerSequence = Sequence[NDArray[np.floating[Any]]]
-"""Per sequence, shape `(tokens,)`."""
-
-NO_VARIATION = "the neuron does the same on all of these tokens"
-NO_SEQUENCES = "there are no such sequences"
 
 Embed = Callable[[Sequence[str]], Awaitable[NDArray[np.floating[Any]]]]
 """From texts to vectors of shape `(texts, dimensions)`."""

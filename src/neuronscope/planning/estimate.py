@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from neuronscope.interfaces import CountedSimulator
+from neuronscope.interfaces import CountedSimulator, StratifiedSource
 from neuronscope.llm.addresses import address_of, is_here
 from neuronscope.llm.budget import price
 from neuronscope.llm.models import ROLES
@@ -67,6 +67,8 @@ class Estimate:
     ) -> None:
         self.resources, self.known, self.timed, self.speeds = resources, list(known), list(timed), speeds
         self.config, self.is_provisional = resources.config, is_provisional
+        if not isinstance(resources.store, StratifiedSource):
+            self.config = self.config.model_copy(update={"corpus_ranked": 0, "corpus_random": 0})
         self.asking = asking(resources)
         self.offline = "hypothesis" not in self.asking
         self.shapes = [expectation.shape_of(result, self.config) for result in self.known]

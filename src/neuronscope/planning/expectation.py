@@ -167,7 +167,7 @@ def simulated(shape: Shape, config: ExplainConfig) -> float:
     fitted = config.n_train_exemplars + heldout if config.objective == "joint" else 0
     shown = heldout if config.feedback == "errors" else 0
     concluded = heldout + (0 if config.objective == "joint" else config.n_train_exemplars + heldout)
-    mode = heldout + fitted + shown + (1 + ACCEPTED) * concluded
+    mode = heldout + fitted + shown + (1 + ACCEPTED) * concluded + _in_strata(config)
     of_candidates = _compared(config.n_candidates, heldout, config.halving)
     return shape.modes * mode + shape.rounds * (of_candidates + ACCEPTED * (fitted + shown))
 
@@ -180,13 +180,20 @@ def most_simulated(config: ExplainConfig) -> float | None:
     heldout = config.heldout_top + config.heldout_random
     everywhere = 3 * heldout + config.n_train_exemplars + heldout
     each_round = config.n_candidates * heldout + everywhere - 2 * heldout
-    return shape.modes * (everywhere + 2 * heldout) + shape.rounds * each_round
+    return shape.modes * (everywhere + 2 * heldout + _in_strata(config)) + shape.rounds * each_round
 
 
 def sequences(config: ExplainConfig, *, offline: bool) -> int:
     """Sequences of a neuron on which the subject runs: the top ones of each split, and those of the statistics."""
-    drawn = config.n_train_exemplars + 4 * config.heldout_top + 4 * config.heldout_random
+    drawn = config.n_train_exemplars + 4 * config.heldout_top + 4 * config.heldout_random + _in_strata(config)
     return drawn + (TOP_EXEMPLARS + RANDOM_EXEMPLARS if offline else 0)
+
+
+def _in_strata(config: ExplainConfig) -> int:
+    """Sequences of the corpus score that are not in the test set."""
+    if not (config.corpus_ranked and config.corpus_random):
+        return 0
+    return config.corpus_ranked + max(0, config.corpus_random - config.heldout_random)
 
 
 def _has_second_hypothesis(config: ExplainConfig) -> bool:

@@ -7,18 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.metrics.bootstrap import Estimate, Resampling, Statistic, estimate, not_measured, ratio
 from neuronscope.metrics.context import MetricContext
-from neuronscope.metrics.correlation import pearson
-from neuronscope.metrics.data import NO_SEQUENCES, NO_VARIATION, EvaluationData, PerSequence
+from neuronscope.metrics.correlation import correlation
+from neuronscope.metrics.data import EvaluationData
 from neuronscope.metrics.registry import metric
 from neuronscope.metrics.stimuli import max_activations
 from neuronscope.metrics.table import Measurement, measurement
 
 QUANTILES = 4
 """Groups of sequences, by the neuron's largest activation on them, that have a correlation each."""
-
-CONSTANT = "the prediction is the same everywhere"
 
 RESULTS = (
     "correlation",
@@ -51,28 +48,6 @@ async def score_correlation(data: EvaluationData, context: MetricContext) -> lis
     return measured
 
 
-def correlation(predicted: PerSequence, actual: PerSequence, strata: NDArray[Any], resampling: Resampling) -> Estimate:
-    """Pearson's r over the pooled tokens of the sequences: the paper's Score (appendix C), with its interval.
-
-    Args:
-        predicted: per sequence, shape `(tokens,)`.
-        actual: the same shapes.
-        strata: each sequence's stratum for the resampling.
-        resampling: how many draws, and their seed.
-    """
-    if not len(actual):
-        return not_measured(NO_SEQUENCES)
-    left, right = np.concatenate(predicted), np.concatenate(actual)
-    whole = pearson(left, right)
-    if whole.value is None:
-        return not_measured(NO_VARIATION)
-    if whole.constant:
-        return Estimate(0.0, 0.0, 0.0, CONSTANT)
-    sampled = estimate(_pearson_statistic(predicted, actual), strata, 0.0, resampling, "")
-    ends = [whole.value, *(end for end in (sampled.low, sampled.high) if end is not None)]
-    return Estimate(whole.value, min(ends), max(ends))
-
-
 def assign_quantiles(maxima: NDArray[np.floating[Any]], n: int) -> NDArray[np.int_]:
     """Assign sequences to quantiles of their largest activation: 1 is the weakest, `n` the strongest.
 
@@ -88,23 +63,3 @@ def assign_quantiles(maxima: NDArray[np.floating[Any]], n: int) -> NDArray[np.in
     for number, members in enumerate(np.array_split(order, n), start=1):
         groups[members] = number
     return groups
-
-
-def _pearson_statistic(predicted: PerSequence, actual: PerSequence) -> Statistic:
-    left, right = _standardise(predicted), _standardise(actual)
-    sums = np.array([[len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y] for x, y in zip(left, right, strict=True)])
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        count, x, y, xx, yy, xy = (weights @ sums).T
-        count = np.maximum(count, 1)
-        spread = np.maximum(xx - x * x / count, 0.0) * np.maximum(yy - y * y / count, 0.0)
-        return np.clip(ratio(xy - x * y / count, np.sqrt(spread)), -1.0, 1.0)
-
-    return statistic
-
-
-def _standardise(values: PerSequence) -> list[NDArray[np.float64]]:
-    """The values less their common mean, divided by their common spread: sums of squares then lose no digits."""
-    pooled = np.concatenate(values).astype(np.float64)
-    mean, spread = pooled.mean(), pooled.std() or 1.0
-    return [(np.asarray(each, dtype=np.float64) - mean) / spread for each in values]

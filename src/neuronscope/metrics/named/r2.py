@@ -7,10 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate, not_measured, ratio
+from neuronscope.metrics.bootstrap import (
+    NO_SEQUENCES,
+    NO_VARIATION,
+    Estimate,
+    Resampling,
+    estimate,
+    not_measured,
+    ratio,
+)
 from neuronscope.metrics.context import MetricContext
 from neuronscope.metrics.correlation import pearson, varies
-from neuronscope.metrics.data import NO_SEQUENCES, NO_VARIATION, EvaluationData, PerSequence
+from neuronscope.metrics.data import EvaluationData, PerSequence
 from neuronscope.metrics.registry import metric
 from neuronscope.metrics.table import Measurement, measurement
 
