@@ -1,0 +1,77 @@
+"""The simulator that reads ordinary English."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+import neuronscope as ns
+from neuronscope.simulators.reader import ReaderSimulator
+from neuronscope.simulators.reader_features import text_of
+
+TEXT = tuple(
+    "The| king| of| France| was| killed| in| 1|7|9|3|,| and| his| wife| died| later| that| year|.| According| to| the"
+    "| court|,| music| and| a| violin| went| to| Paris| quick|ly|.".split("|")
+)
+
+
+def exemplar(tokens: Sequence[str]) -> ns.Exemplar:
+    return ns.Exemplar(
+        tokens=tuple(tokens),
+        token_ids=tuple(range(len(tokens))),
+        activations=np.zeros(len(tokens), dtype=np.float32),
+        sequence_id=0,
+        source="test",
+    )
+
+
+@pytest.fixture(scope="module")
+def reader() -> ReaderSimulator:
+    return ReaderSimulator()
+
+
+def predicted(reader: ReaderSimulator, explanation: str, tokens: Sequence[str] = TEXT) -> dict[int, float]:
+    row = reader.simulate([explanation], [exemplar(tokens)])[0][0]
+    return {index: float(value) for index, value in enumerate(row)}
+
+
+@pytest.mark.parametrize("explanation", ['"to" after "according"', "Words about music.", "Later pieces of split words"])
+def test_the_prediction_of_a_prefix_is_the_prefix_of_the_prediction(reader: ReaderSimulator, explanation: str) -> None:
+    whole = reader.simulate([explanation], [exemplar(TEXT)])[0][0]
+    for length in (1, 9, 22, 33):
+        part = reader.simulate([explanation], [exemplar(TEXT[:length])])[0][0]
+        np.testing.assert_allclose(part, whole[:length], atol=0.15)  # sums in bfloat16 depend on a batch's shape
+
+
+def test_what_comes_later_changes_no_word_so_far() -> None:
+    whole = text_of(TEXT)
+    for length in range(len(TEXT)):
+        assert text_of(TEXT[:length]).words == whole.words[:length]
+
+
+@pytest.mark.parametrize("word", ["king", "wife", "violin", "court"])
+def test_a_quoted_word_is_where_the_most_is_predicted(reader: ReaderSimulator, word: str) -> None:
+    values = predicted(reader, f'The word "{word}".')
+    assert max(values, key=lambda index: values[index]) == TEXT.index(f" {word}")
+
+
+def test_one_use_of_a_word_can_be_meant(reader: ReaderSimulator) -> None:
+    values = predicted(reader, '"to" in the phrase "according to"; other uses of "to" stay near zero.')
+    assert values[21] > 2 * values[30]
+
+
+def test_an_exception_takes_away(reader: ReaderSimulator) -> None:
+    plain = predicted(reader, 'Words of music such as "music" and "violin".')
+    excepted = predicted(reader, 'Words of music such as "music", but not "violin".')
+    assert excepted[28] < plain[28] / 2
+    assert excepted[28] < excepted[25]
+
+
+def test_results_are_on_the_scale_and_of_the_shape_asked_for(reader: ReaderSimulator) -> None:
+    results = reader.simulate(
+        ["Kings and queens", "Digits of years"], [exemplar(TEXT), exemplar(TEXT[:5]), exemplar(())]
+    )
+    assert [result.shape for result in results] == [(2, len(TEXT)), (2, 5), (2, 0)]
+    assert all((result >= 0).all() and (result <= 10).all() for result in results)
