@@ -9,7 +9,7 @@ import pytest
 
 import neuronscope as ns
 from neuronscope.simulators.reader import ReaderSimulator
-from neuronscope.simulators.reader_features import text_of
+from neuronscope.simulators.reader_text import text_of
 
 TEXT = tuple(
     "The| king| of| France| was| killed| in| 1|7|9|3|,| and| his| wife| died| later| that| year|.| According| to| the"
@@ -63,10 +63,28 @@ def test_one_use_of_a_word_can_be_meant(reader: ReaderSimulator) -> None:
 
 
 def test_an_exception_takes_away(reader: ReaderSimulator) -> None:
-    plain = predicted(reader, 'Words of music such as "music" and "violin".')
-    excepted = predicted(reader, 'Words of music such as "music", but not "violin".')
+    explanation = 'Words of music such as "music" and "violin"'
+    plain = predicted(reader, f"{explanation}.")
+    excepted = predicted(reader, f'{explanation}, but not "violin".')
     assert excepted[28] < plain[28] / 2
     assert excepted[28] < excepted[25]
+
+
+@pytest.mark.parametrize(
+    ("kind", "hits"), [("Prepositions", (2, 6, 21, 30)), ("Commas", (11, 24)), ("Verbs", (4, 5, 15, 29))]
+)
+def test_a_kind_of_token_is_where_the_most_is_predicted(
+    reader: ReaderSimulator, kind: str, hits: tuple[int, ...]
+) -> None:
+    values = predicted(reader, f"{kind} in any text.")
+    assert np.mean([values[index] for index in hits]) > 2 * np.mean([v for i, v in values.items() if i not in hits])
+
+
+def test_a_sentence_of_quotes_and_grammar_means_exactly_what_it_says(reader: ReaderSimulator) -> None:
+    values = predicted(reader, 'Activates strongly on "king" and weakly on "to" after "according"; but not "wife".')
+    assert values[1] == pytest.approx(6.0)
+    assert values[21] == pytest.approx(2.2)
+    assert values[14] == values[30] == 0
 
 
 def test_results_are_on_the_scale_and_of_the_shape_asked_for(reader: ReaderSimulator) -> None:
