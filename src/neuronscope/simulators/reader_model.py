@@ -1,0 +1,73 @@
+"""What of the reader is trained: probes on SmolLM2's states, corrections of MiniLM, and heads on features."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from neuronscope.simulators.reader_features import N_FEATURES
+from neuronscope.simulators.reader_sentence import PROBES, Array
+
+HEADS, HIDDEN, DROPOUT = 4, 96, 0.2
+
+
+class Kinship(nn.Module):
+    """Whether a word belongs to what a phrase names: MiniLM's cosine, with learned corrections of both sides."""
+
+    def __init__(self, width: int = 384, hidden: int = 192, extra: int = 32) -> None:
+        super().__init__()
+        self.extra = extra
+        self.word, self.phrase = (
+            nn.Sequential(nn.Dropout(0.2), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.2), nn.Linear(hidden, n))
+            for n in (width + extra, width + extra + 2)
+        )
+
+    def forward(self, words: Tensor, phrases: Tensor) -> Tensor:
+        """Log-odds, `(n_phrases, n_words)`, from MiniLM's vectors."""
+        corrected = self.phrase(phrases * 8)
+        left = functional.normalize(functional.pad(phrases, (0, self.extra)) + 0.1 * corrected[:, :-2], dim=1)
+        right = functional.normalize(functional.pad(words, (0, self.extra)) + 0.1 * self.word(words * 8), dim=1)
+        odds: Tensor = (10 + 4 * corrected[:, -2:-1]) * (left @ right.T) - (5 + 4 * corrected[:, -1:])
+        return odds
+
+
+class ReaderNetwork(nn.Module):
+    """Probes tell what a token is in its context; the mean of a few small heads is the prediction.
+
+    Args:
+        width: of SmolLM2's states.
+    """
+
+    def __init__(self, width: int = 576) -> None:
+        super().__init__()
+        self.probes = nn.Linear(width, len(PROBES))
+        self.kinship = Kinship()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(N_FEATURES, HIDDEN),
+                nn.GELU(),
+                nn.Dropout(DROPOUT),
+                nn.Linear(HIDDEN, HIDDEN),
+                nn.GELU(),
+                nn.Dropout(DROPOUT),
+                nn.Linear(HIDDEN, 1),
+            )
+            for _ in range(HEADS)
+        )
+
+    def probe(self, states: Tensor) -> Tensor:
+        """What each of `PROBES` tells of states, `(..., width)` to `(..., n_probes)`, as shares."""
+        return torch.sigmoid(self.probes(states.float()))
+
+    @torch.no_grad()
+    def belongs(self, words: Array, phrases: Array) -> Array:
+        """How far words belong to what phrases name, `(n_words, n_phrases)`, from MiniLM's vectors."""
+        logits = self.kinship(torch.from_numpy(words), torch.from_numpy(phrases))
+        shares: Array = torch.sigmoid(logits.T).numpy() * (np.abs(words).sum(axis=1, keepdims=True) > 0)
+        return shares
+
+    def forward(self, told: Tensor) -> Tensor:
+        """Features, `(..., N_FEATURES)`, to shares of a mode's strength, `(...)`."""
+        return torch.stack([head(told).squeeze(-1) for head in self.heads]).mean(dim=0)
