@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from neuronscope.llm.minilm import MiniLM
-from neuronscope.simulators.reader_text import Vectors
+from neuronscope.simulators.reader.text import Vectors
 
 
 class LargeBatches(Vectors):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from neuronscope.simulators.reader_model import Kinship
+from neuronscope.simulators.reader.model import Kinship
 
 sys.path.insert(0, str(Path(__file__).parent))
 from batches import LargeBatches

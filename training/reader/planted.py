@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neuronscope.simulators.reader_text import Text
+from neuronscope.simulators.reader.text import Text
 
 HERE = Path(__file__).parent
 Hits = Callable[[Text], np.ndarray]

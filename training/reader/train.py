@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from neuronscope.simulators.reader_model import HEADS, ReaderNetwork
+from neuronscope.simulators.reader.model import HEADS, ReaderNetwork
 
 STEPS, BATCH, RATE, DECAY = 1000, 2048, 2e-3, 0.05
 
@@ -49,7 +49,7 @@ def main() -> None:
         print(measure(network, [task for task in tasks if task["validation"]]))
     else:
         half = {name: values.half().contiguous() for name, values in network.state_dict().items()}
-        save_file(half, arguments.work / "reader.safetensors")
+        save_file(half, arguments.work / "weights.safetensors")
 
 
 def trained(head: torch.nn.Module, tasks: list[Task]) -> dict[str, torch.Tensor]:

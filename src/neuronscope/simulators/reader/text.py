@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.offline.tokens import content_of
-from neuronscope.simulators.reader_sentence import WORD
+from neuronscope.simulators.reader.sentence import WORD
 
 Array = NDArray[np.float32]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuronscope.simulators.reader_features import N_FEATURES
-from neuronscope.simulators.reader_sentence import PROBES, Array
+from neuronscope.simulators.reader.features import N_FEATURES
+from neuronscope.simulators.reader.sentence import PROBES, Array
 
 HEADS, HIDDEN, DROPOUT = 4, 96, 0.2
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.offline.conditions import PART_SHARE, Condition
-from neuronscope.simulators.reader_sentence import sentence_of
-from neuronscope.simulators.reader_text import Text, Vectors
+from neuronscope.simulators.reader.sentence import sentence_of
+from neuronscope.simulators.reader.text import Text, Vectors
 
 Array = NDArray[np.float32]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.simulators.reader_literal import is_of_kind, kinds_of, literal
-from neuronscope.simulators.reader_sentence import PROBES, STOPWORDS, WORD, sentence_of, stem
-from neuronscope.simulators.reader_text import Text, Vectors
+from neuronscope.simulators.reader.literal import is_of_kind, kinds_of, literal
+from neuronscope.simulators.reader.sentence import PROBES, STOPWORDS, WORD, sentence_of, stem
+from neuronscope.simulators.reader.text import Text, Vectors
 
 Array = NDArray[np.float32]
 Belongs = Callable[[Array, Array], Array]

@@ -1,10 +1,10 @@
 """A simulator that reads ordinary English, on the processor, trained on careful readings of a strong LLM.
 
-1. SmolLM2's first layers read the text (`reader_states`), once; linear probes tell of each token what it is in its
+1. SmolLM2's first layers read the text (`states`), once; linear probes tell of each token what it is in its
    context: a verb, a name, the beginning of a split word, a place.
-2. `reader_features` compares each token with the sentence: quoted words and what they come after, neighbours by
+2. `features` compares each token with the sentence: quoted words and what they come after, neighbours by
    meaning, kinds of tokens that are named, exceptions.
-3. Small heads (`reader_model`) make a prediction of these features. What is quoted as an exception gets nothing, and a
+3. Small heads (`model`) make a prediction of these features. What is quoted as an exception gets nothing, and a
    sentence that has nothing but quotes and the grammar of `offline.english` is not guessed at: it means what it says.
 
 It is causal: what is predicted on a token depends on nothing after it. How it was trained, and on what:
@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.locks import Lock
-from neuronscope.simulators.reader_features import EXCEPTED, features, words_of
-from neuronscope.simulators.reader_literal import exact
-from neuronscope.simulators.reader_model import ReaderNetwork
-from neuronscope.simulators.reader_states import encode
-from neuronscope.simulators.reader_text import Text, Vectors, text_of
-from neuronscope.simulators.reader_tokens import Pieces
+from neuronscope.simulators.reader.features import EXCEPTED, features, words_of
+from neuronscope.simulators.reader.literal import exact
+from neuronscope.simulators.reader.model import ReaderNetwork
+from neuronscope.simulators.reader.states import encode
+from neuronscope.simulators.reader.text import Text, Vectors, text_of
+from neuronscope.simulators.reader.tokens import Pieces
 from neuronscope.stopping import check_stopped
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ Array = NDArray[np.float32]
 
 BASE = "smollm2-135m"
 """The language model whose layers it uses, whatever the subject is."""
-WEIGHTS = "reader.safetensors"
+WEIGHTS = "weights.safetensors"
 ROWS = 20
 """Texts that SmolLM2 reads in one batch."""
 
@@ -135,7 +135,7 @@ def load_network() -> ReaderNetwork:
     """The network with the weights that the package carries."""
     from safetensors.torch import load_file
 
-    state = load_file(str(files("neuronscope.simulators").joinpath(WEIGHTS)))
+    state = load_file(str(files("neuronscope.simulators.reader").joinpath(WEIGHTS)))
     network = ReaderNetwork()
     network.load_state_dict({name: values.float() for name, values in state.items()})
     return network.eval()
