@@ -37,6 +37,7 @@ from planted import (
     COLOURS,
     DEAD,
     NEGATIVE,
+    WordSimulator,
     clustering,
     hypothesis,
     instruments,
@@ -353,6 +354,21 @@ async def test_an_equal_candidate_replaces_nothing():
     again = 'This neuron activates on "green" or "red".'
     (mode,) = (await refine(instruments(), Proposes([again])))["modes"]
     assert mode.history[1].val_score == mode.history[0].val_score
+    assert mode.explanation == COLOUR_MODE
+
+
+async def test_what_is_better_by_rounding_alone_replaces_nothing():
+    again = 'This neuron activates on "green" or "red".'
+
+    class Rounding(WordSimulator):
+        def simulate(self, explanations, exemplars):
+            predicted = super().simulate(explanations, exemplars)
+            blue = [[token.strip() == "blue" for token in exemplar.tokens] for exemplar in exemplars]
+            better = [[1e-9 * (text == again)] for text in explanations]
+            return [rows + np.array(better) * np.array(found) for rows, found in zip(predicted, blue, strict=True)]
+
+    (mode,) = (await refine(instruments(simulator=Rounding()), Proposes([again])))["modes"]
+    assert mode.history[1].val_score > mode.history[0].val_score
     assert mode.explanation == COLOUR_MODE
 
 

@@ -135,8 +135,13 @@ def _improve(mode: Mode, candidates: Sequence[Measured], iteration: int) -> Mode
     if not candidates:
         return mode
     best = max(candidates, key=lambda one: sortable(one.score))
-    gain = None if not mode.history else sortable(best.score) - sortable(mode.val_score)
+    gain = None if not mode.history else _difference(sortable(best.score), sortable(mode.val_score))
     return _with_attempt(mode, Attempt(iteration, best.explanation, best.score, gain=gain))
+
+
+def _difference(score: float, before: float) -> float:
+    """A gain. Rounding alone is none: a longer sentence that predicts the same must not replace a mode's."""
+    return round(score - before, 9)
 
 
 def _with_attempt(mode: Mode, attempt: Attempt) -> Mode:
@@ -180,7 +185,7 @@ async def _improve_together(
         others = np.delete(rows, index, axis=0).max(axis=0, initial=0.0)
         together = correlations(np.maximum(scaled(predicted, [strength] * len(own)), others), truth)
         best = max(range(len(own)), key=lambda number: sortable(together[number]))
-        gain = (together[best] or 0.0) - (reached or 0.0)
+        gain = _difference(together[best] or 0.0, reached or 0.0)
         attempt = Attempt(iteration, own[best].explanation, own[best].score, joint_score=together[best], gain=gain)
         improved[index] = _with_attempt(mode, attempt)
         if attempt.accepted:
