@@ -460,7 +460,7 @@ def test_a_table_of_many_has_dashes_and_means_of_what_was_measured() -> None:
     shown = console.file.getvalue()
     (row,) = [line for line in shown.splitlines() if "(partial)" in line]
     assert row.count("–") == 3
-    assert "score 0.42 before and 0.47 after refinement, all together 0.63 (1 of them not measured)" in shown
+    assert "score 0.42 before and 0.47 after refinement, joint score 0.63 (1 of them not measured)" in shown
     assert "–: not measured." in shown
 
 
@@ -499,7 +499,7 @@ def test_displays_show_the_joint_and_the_corpus_score_with_their_intervals() -> 
         assert "(0.50 to 0.66)" in text
         assert words.NOT_SUPPORTED in " ".join(text.split())
     assert words.NOT_SUPPORTED not in terminal(explained(), width=120)
-    assert "On all test text" not in Page(explained().to_html()).text
+    assert "Corpus score" not in Page(explained().to_html()).text
     console = Console(file=StringIO(), width=120)
     console.print(RunTable([x, dead()], ["", ""]))
     assert isinstance(console.file, StringIO)

@@ -148,7 +148,7 @@ def in_a_line(result: NeuronExplanation) -> str:
     modes = "1 mode" if result.number == 1 else f"{result.number} modes"
     line = f"{result.neuron}: {modes}"
     if result.modes:
-        line += f", score {score(result.score)}, together {score(result.joint_score)}{interval(result.interval)}"
+        line += f", score {score(result.score)}, joint score {score(result.joint_score)}{interval(result.interval)}"
         if result.corpus_score is not None:
             line += f", on all test text {score(result.corpus_score)}{interval(result.corpus_interval)}"
     if result.status == "partial":

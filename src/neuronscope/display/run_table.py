@@ -36,7 +36,7 @@ class RunTable:
         table.add_column("Neuron", no_wrap=True)
         table.add_column("Modes", justify="right")
         table.add_column("Score", justify="right", no_wrap=True)
-        table.add_column("Together", justify="right", style="bold", no_wrap=True)
+        table.add_column("Joint", justify="right", style="bold", no_wrap=True)
         has_corpus = any(result.corpus_score is not None for result in self.results)
         if has_corpus:
             table.add_column("Corpus", justify="right", no_wrap=True)
@@ -77,9 +77,9 @@ def _means(results: Sequence[NeuronExplanation]) -> str:
     before = mean_of(each.unrefined_score for each in found)
     after, together = mean_of(each.score for each in found), mean_of(each.joint_score for each in found)
     corpus = mean_of(each.corpus_score for each in found)
-    on_all = "" if corpus is None else f", on all test text {words.score(corpus)}"
+    on_all = "" if corpus is None else f", corpus score {words.score(corpus)}"
     return (
         f"{', '.join(counts)}. Means of those with modes: {fmean(each.number for each in found):.2f} modes, score "
-        f"{words.score(before)} before and {words.score(after)} after refinement, all together "
+        f"{words.score(before)} before and {words.score(after)} after refinement, joint score "
         f"{words.score(together)}{on_all}{f' ({missing} of them not measured)' if missing else ''}."
     )

@@ -70,7 +70,7 @@ def _header(explanation: NeuronExplanation) -> Iterator[Text]:
         yield Text.assemble(
             "Score ",
             (words.score(after), "bold"),
-            f"{change}, all together ",
+            f"{change}, joint score ",
             (words.score(explanation.joint_score), "bold"),
             words.interval(explanation.interval),
             *_corpus(explanation),
@@ -82,7 +82,7 @@ def _corpus(explanation: NeuronExplanation) -> list[str | tuple[str, str]]:
     if explanation.corpus_score is None:
         return []
     bounds = words.interval(explanation.corpus_interval)
-    return [", on all test text ", (words.score(explanation.corpus_score), "bold"), bounds]
+    return [", corpus score ", (words.score(explanation.corpus_score), "bold"), bounds]
 
 
 def _table(explanation: NeuronExplanation) -> Table:
