@@ -504,7 +504,7 @@ def test_displays_show_the_joint_and_the_corpus_score_with_their_intervals() -> 
     console.print(RunTable([x, dead()], ["", ""]))
     assert isinstance(console.file, StringIO)
     assert re.search(r"0\.63 ±0\.08 +0\.52 ±0\.10", console.file.getvalue())
-    assert "on all test text 0.52" in " ".join(console.file.getvalue().split())
+    assert "corpus score 0.52" in " ".join(console.file.getvalue().split())
 
 
 def test_a_score_of_a_whole_split_is_exact() -> None:
