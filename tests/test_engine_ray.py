@@ -257,7 +257,7 @@ def test_what_a_single_process_began_ray_finishes(
 
 
 def all_free() -> bool:
-    for _ in range(200):
+    for _ in range(600):
         if ray.available_resources().get("CPU") == 2.0:
             return True
         time.sleep(0.1)

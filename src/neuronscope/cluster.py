@@ -32,6 +32,8 @@ _PATIENCE = 5.0
 """Seconds to wait for an answer at the cluster's address."""
 _LOOK = 1.0
 """Seconds after which to look whether the cluster has grown, or nobody waits any more."""
+_CANCELLATIONS = 5
+"""How often a task that does not end is cancelled, where the results are left early."""
 _END: Any = object()
 
 
@@ -141,8 +143,11 @@ def spread(
                 yield _result(ray, reference, engine)
             check_stopped()
     finally:
-        for reference in pending:
-            ray.cancel(reference, force=True)
+        for _ in range(_CANCELLATIONS):  # one that meets a task on its way to a worker can be lost
+            for reference in pending:
+                ray.cancel(reference, force=True)
+            _, unfinished = ray.wait(list(pending), num_returns=len(pending), timeout=_LOOK) if pending else ([], [])
+            pending = set(unfinished)
 
 
 def _do(its_version: str, sent: list[Any], function: Callable[[Any, Any], Any], part: Any) -> Any:
