@@ -97,7 +97,18 @@ def collect_exemplars(
         StoreError: the store that is there is damaged, or it cannot be written, for a full disk say.
     """
     cluster = ray_engine(engine)
-    request = _Request.of(subject, corpus, layers, seq_len, top_k, n_tokens, signs, cache_dir, site, keep_activations)
+    request = _Request.of(
+        subject,
+        corpus=corpus,
+        layers=layers,
+        seq_len=seq_len,
+        top_k=top_k,
+        n_tokens=n_tokens,
+        cache_dir=cache_dir,
+        site=site,
+        signs=signs,
+        keep_activations=keep_activations,
+    )
     opened, where, identity, settings, folder = request
     seq_len, n_tokens = settings["seq_len"], settings["requested_tokens"]
     batch_size = integer(batch_size, "batch_size", least=1)
@@ -165,14 +176,15 @@ class _Request(NamedTuple):
     def of(
         cls,
         subject: Subject,
-        corpus: Any = "builtin",
-        layers: Sequence[int] | None = None,
-        seq_len: int = 64,
-        top_k: TopK | None = None,
-        n_tokens: int | None = None,
+        *,
+        corpus: Any,
+        layers: Sequence[int] | None,
+        seq_len: int,
+        top_k: TopK | None,
+        n_tokens: int | None,
+        cache_dir: str | Path | None,
+        site: str | Site,
         signs: Sequence[int] = (1, -1),
-        cache_dir: str | Path | None = None,
-        site: str | Site = MLP,
         keep_activations: bool = False,
     ) -> _Request:
         if not isinstance(site, str):

@@ -40,6 +40,16 @@ class Condition:
     """A whole token or word, a part that continues a word, or a word's ending or beginning."""
 
     @property
+    def specificity(self) -> int:
+        """Which of several conditions decides: an exception, then what comes after something, then what has a text."""
+        return (4 if self.strength == 0 else 0) + (2 if self.after else 0) + (1 if self.text else 0)
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether the meaning of its word can be compared: it is no part, no function word, no symbol."""
+        return self.form == "word" and self.strength > 0 and len(self.text) > 2 and self.text[0].isalpha()
+
+    @property
     def pattern(self) -> Condition:
         """The condition whatever its strength: that of 0."""
         return replace(self, strength=0.0)
@@ -53,7 +63,7 @@ def predict(conditions: Iterable[Condition], tokens: TokenFeatures) -> Array:
     values = np.full(len(tokens.contents), np.nan, dtype=np.float32)
     rank = np.full(len(tokens.contents), -1, dtype=np.int64)
     for condition in conditions:
-        specific = (2 if condition.after else 0) + (1 if condition.text else 0) + (4 if condition.strength == 0 else 0)
+        specific = condition.specificity
         for position, share in _matches(condition, tokens):
             if condition.after and not any(tokens.preceded_by(position, before) for before in condition.after):
                 continue

@@ -46,16 +46,8 @@ class TokenFeatures:
     """Token content to the positions where it stands."""
 
     def preceded_by(self, position: int, before: str) -> bool:
-        """Whether a text stands directly before a token; a leading hyphen lets it begin in the middle of a word."""
-        inside = len(before) > 1 and before[0] == "-" and before[1].isalpha()
-        wanted = before[1:] if inside else before
-        left = self.text[: self.starts[position]]
-        if not wanted.isspace():
-            left = left.rstrip(" ")
-        if not left.endswith(wanted):
-            return False
-        outer = left[: len(left) - len(wanted)]
-        return inside or not (wanted[:1].isalpha() and outer[-1:].isalpha())
+        """Whether a text stands directly before a token, see `ends_with`."""
+        return ends_with(self.text[: self.starts[position]], before)
 
     def spans(self, phrase: str) -> list[tuple[int, int]]:
         """The first and last token of each occurrence of a phrase, as whole words."""
@@ -77,6 +69,28 @@ def content_of(text: str) -> str:
     """What tokens are compared by: lower case, no spaces around it; white space alone is kept."""
     folded = text.casefold()
     return folded.strip(" ") or folded
+
+
+def ends_with(left: str, before: str) -> bool:
+    """Whether a left context ends with a text; a leading hyphen lets it begin in the middle of a word."""
+    inside = len(before) > 1 and before[0] == "-" and before[1].isalpha()
+    wanted = before[1:] if inside else before
+    trimmed = left if wanted.isspace() else left.rstrip(" ")
+    if not trimmed.endswith(wanted):
+        return False
+    outer = trimmed[: len(trimmed) - len(wanted)]
+    return inside or not (wanted[:1].isalpha() and outer[-1:].isalpha())
+
+
+def is_of_kind(name: str, content: str, is_capitalised: bool) -> bool:
+    """Whether a token is of a kind that `english` knows by name."""
+    if name == "numbers":
+        return content.isdigit()
+    if name == "line breaks":
+        return "\n" in content
+    if name == "punctuation":
+        return bool(content.strip()) and not any(character.isalnum() for character in content)
+    return is_capitalised
 
 
 def token_features(tokens: Sequence[str]) -> TokenFeatures:

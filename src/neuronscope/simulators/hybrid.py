@@ -20,7 +20,7 @@ from neuronscope.errors import SimulatorError
 from neuronscope.locks import Lock
 from neuronscope.offline.conditions import Condition, predict
 from neuronscope.offline.english import Parse, read
-from neuronscope.offline.tokens import TokenFeatures, token_features
+from neuronscope.offline.tokens import TokenFeatures, is_of_kind, token_features
 from neuronscope.stopping import check_stopped
 
 if TYPE_CHECKING:
@@ -129,10 +129,7 @@ class HybridSimulator:
         if not quoted or not tokens.words:
             return np.zeros(len(tokens.contents), dtype=np.float32)
         cosines = self._stack(tokens.words) @ self._stack([condition.text for condition in quoted]).T
-        nearness = np.clip((cosines - NEIGHBOUR_THRESHOLD) / (1 - NEIGHBOUR_THRESHOLD), 0, 1)
-        strengths = np.array([condition.strength for condition in quoted], dtype=np.float32)
-        best = (nearness * strengths).max(axis=1) * NEIGHBOUR_SHARE
-        return np.append(best, 0.0)[tokens.word_of].astype(np.float32)
+        return np.append(near_quoted(cosines, quoted), 0.0)[tokens.word_of].astype(np.float32)
 
     @cached_property
     def _unrelated(self) -> Array:
@@ -177,36 +174,31 @@ class HybridSimulator:
         return vectors
 
 
+def near_quoted(cosines: Array, quoted: Sequence[Condition]) -> Array:
+    """How strongly words activate that are close in meaning to quoted ones, 0-10.
+
+    Args:
+        cosines: shape `(words, conditions)`.
+        quoted: conditions whose words can be compared, one at least.
+    """
+    nearness = np.clip((cosines - NEIGHBOUR_THRESHOLD) / (1 - NEIGHBOUR_THRESHOLD), 0, 1)
+    strengths = np.array([condition.strength for condition in quoted], dtype=np.float32)
+    nearest: Array = (nearness * strengths).max(axis=1) * NEIGHBOUR_SHARE
+    return nearest
+
+
 def _texts_of(parse: Parse) -> list[str]:
     return [*([parse.topic] if parse.topic else []), *(c.text for c in _neighbourly(parse))]
 
 
 def _neighbourly(parse: Parse) -> list[Condition]:
-    """The quoted words whose meaning can be compared: no parts, no function words, no symbols."""
-    return [
-        condition
-        for condition in parse.conditions
-        if condition.form == "word"
-        and condition.strength > 0
-        and len(condition.text) > 2
-        and condition.text[0].isalpha()
-    ]
+    return [condition for condition in parse.conditions if condition.has_neighbours]
 
 
 def _by_kind(parse: Parse, tokens: TokenFeatures) -> Array:
     values = np.zeros(len(tokens.contents), dtype=np.float32)
     for name, strength in parse.kinds:
-        hits = np.array([_is_of_kind(name, position, tokens) for position in range(len(tokens.contents))])
+        each = zip(tokens.contents, tokens.capitalised.tolist(), strict=True)
+        hits = np.array([is_of_kind(name, content, is_capitalised) for content, is_capitalised in each])
         values = np.maximum(values, hits * np.float32(strength))
     return values
-
-
-def _is_of_kind(name: str, position: int, tokens: TokenFeatures) -> bool:
-    content = tokens.contents[position]
-    if name == "numbers":
-        return content.isdigit()
-    if name == "line breaks":
-        return "\n" in content
-    if name == "punctuation":
-        return bool(content.strip()) and not any(character.isalnum() for character in content)
-    return bool(tokens.capitalised[position])

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.simulators.reader.literal import is_of_kind, kinds_of, literal
+from neuronscope.offline.tokens import is_of_kind
+from neuronscope.simulators.reader.literal import literal
 from neuronscope.simulators.reader.sentence import PROBES, STOPWORDS, WORD, sentence_of, stem
 from neuronscope.simulators.reader.text import Text, Vectors
 
@@ -46,7 +47,8 @@ def features(explanation: str, text: Text, vectors: Vectors, probed: Array, belo
         return out
     literal(parse.conditions, text, out)
     for name, strength in parse.kinds:
-        hits = np.array([is_of_kind(name, content, capital) for content, capital in kinds_of(text)])
+        each = zip(text.contents, text.capitalised, strict=True)
+        hits = np.array([is_of_kind(name, content, is_capitalised) for content, is_capitalised in each])
         out[:, 3] = np.maximum(out[:, 3], hits * strength / 10)
     words = vectors.stack(text.words)
     if parse.topic:
