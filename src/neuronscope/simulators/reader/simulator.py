@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.locks import Lock
+from neuronscope.simulators.reader.batch import Batch, batch_of
 from neuronscope.simulators.reader.features import EXCEPTED, features, words_of
 from neuronscope.simulators.reader.literal import exact
 from neuronscope.simulators.reader.model import ReaderNetwork
 from neuronscope.simulators.reader.states import encode
-from neuronscope.simulators.reader.text import Text, Vectors, text_of
+from neuronscope.simulators.reader.text import Text, text_of
 from neuronscope.simulators.reader.tokens import Pieces
+from neuronscope.simulators.reader.vectors import Vectors
 from neuronscope.stopping import check_stopped
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ BASE = "smollm2-135m"
 WEIGHTS = "weights.safetensors"
 ROWS = 20
 """Texts that SmolLM2 reads in one batch."""
+TEXTS = 128
+"""Texts that are compared with an explanation at once."""
+BATCHES = 16
+"""Such sets of texts that are remembered: of 40 texts one takes some 4 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +83,7 @@ class ReaderSimulator:
         self._pieces = Pieces(tokenizer)
         self._vectors = Vectors()
         self._texts: OrderedDict[tuple[str, ...], _Read] = OrderedDict()
+        self._batches: OrderedDict[tuple[_Read, ...], Batch] = OrderedDict()
         self._capacity = capacity
         self._lock = Lock()
 
@@ -90,24 +97,38 @@ class ReaderSimulator:
         """
         with self._lock, torch.inference_mode():
             texts = self._read([exemplar.tokens for exemplar in exemplars])
-            out = [np.zeros((len(explanations), len(exemplar.tokens)), dtype=np.float32) for exemplar in exemplars]
             self._vectors.remember(word for explanation in explanations for word in words_of(explanation))
-            for row, explanation in enumerate(explanations):
-                check_stopped()
-                for values, predicted in zip(out, self._predict(explanation, texts), strict=True):
-                    values[row] = predicted
+            out: list[Array] = []
+            for first in range(0, len(texts), TEXTS):
+                some = texts[first : first + TEXTS]
+                batch = self._batch(some)
+                rows = np.zeros((len(explanations), len(batch)), dtype=np.float32)
+                for row, explanation in zip(rows, explanations, strict=True):
+                    check_stopped()
+                    row[:] = self._predict(explanation, batch)
+                out += [rows[:, start:end].copy() for start, end in batch.spans]
             return out
 
-    def _predict(self, explanation: str, texts: Sequence[_Read]) -> list[Array]:
-        """One explanation on all texts."""
-        literal = [exact(explanation, text.text, self._vectors) for text in texts]
-        if all(values is not None for values in literal):
-            return [values for values in literal if values is not None]
-        told = [features(explanation, text.text, self._vectors, text.probed, self._network.belongs) for text in texts]
-        rows = np.concatenate(told)
-        shares = self._network(torch.from_numpy(rows)).clamp(0, 1).numpy() * 10
+    def _predict(self, explanation: str, batch: Batch) -> Array:
+        """One explanation on all tokens."""
+        literal = exact(explanation, batch, self._vectors)
+        if literal is not None:
+            return literal
+        rows = features(explanation, batch, self._vectors, self._network.belongs)
+        shares: Array = self._network(torch.from_numpy(rows)).clamp(0, 1).numpy() * 10
         shares[rows[:, EXCEPTED] > 0] = 0
-        return np.split(shares.astype(np.float32), np.cumsum([len(rows) for rows in told])[:-1])
+        return shares
+
+    def _batch(self, texts: Sequence[_Read]) -> Batch:
+        """Texts that are compared together, the latest remembered."""
+        key = tuple(texts)
+        if key not in self._batches:
+            texts_only, probed = [read.text for read in texts], [read.probed for read in texts]
+            self._batches[key] = batch_of(texts_only, probed, self._vectors, self._network.corrected)
+        self._batches.move_to_end(key)
+        while len(self._batches) > BATCHES:
+            self._batches.popitem(last=False)
+        return self._batches[key]
 
     def _read(self, texts: Sequence[Sequence[str]]) -> list[_Read]:
         keys = [tuple(tokens) for tokens in texts]

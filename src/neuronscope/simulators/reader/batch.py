@@ -1,0 +1,226 @@
+"""The tokens of several texts at once, as arrays: what a sentence is compared with, prepared once for all sentences.
+
+Strings are coded as numbers: whatever depends on a token's string alone is decided once for each distinct string.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuronscope.offline.tokens import ends_with
+from neuronscope.simulators.reader.sentence import PROBES, WORD, stem
+from neuronscope.simulators.reader.text import Text
+from neuronscope.simulators.reader.vectors import Vectors
+
+Array = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Positions = NDArray[np.intp]
+
+TRAIL = 8
+"""Words up to a token that are compared with a phrase."""
+
+
+class Coded:
+    """A string for each token, as the number of a distinct string.
+
+    Args:
+        strings: one for each token.
+    """
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        self.index: dict[str, int] = {}
+        """The number of each distinct string."""
+        codes = [self.index.setdefault(string, len(self.index)) for string in strings]
+        self.codes: NDArray[np.int32] = np.array(codes, dtype=np.int32)
+        """For each token, the number of its string."""
+
+    def positions(self, string: str) -> Positions:
+        """The tokens that have a string."""
+        code = self.index.get(string)
+        return np.flatnonzero(self.codes == code) if code is not None else np.zeros(0, dtype=np.intp)
+
+    def among(self, strings: Iterable[str]) -> Flags:
+        """For each token, whether its string is one of these."""
+        chosen = np.zeros(len(self.index), dtype=np.bool_)
+        chosen[[self.index[string] for string in strings if string in self.index]] = True
+        return chosen[self.codes]
+
+    def where(self, test: Callable[[str], Any]) -> Flags:
+        """For each token, whether its string passes a test."""
+        passed = np.fromiter((bool(test(string)) for string in self.index), dtype=np.bool_, count=len(self.index))
+        return passed[self.codes]
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """For each token its string's value, of one value for each distinct string."""
+        return values[self.codes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """The tokens of several texts, one text after the other. Arrays have a value for each token, unless they say more."""
+
+    texts: tuple[Text, ...]
+    text_of: NDArray[np.intp]
+    """The number of its text."""
+    first: NDArray[np.intp]
+    """The position of its text's first token."""
+    spans: tuple[tuple[int, int], ...]
+    """Where each text begins and ends."""
+    words: Coded
+    """The word up to a token's end; empty for white space and punctuation."""
+    contents: Coded
+    stems: Coded
+    lasts: Coded
+    """The last word that had ended before the word before."""
+    endings: dict[str, list[str]]
+    """Distinct tokens without the spaces at their ends, by their last character, and those of spaces alone."""
+    ended: Coded
+    """Those that `endings` lists."""
+    continues: Flags
+    capitalised: Flags
+    seen: Flags
+    """Whether the same word so far was there before."""
+    start: NDArray[np.intp]
+    """The position of the token that its word begins with."""
+    has_word_before: Flags
+    """Whether a word stands directly before its word."""
+    probed: Array
+    """What the probes tell, `(n_tokens, n_probes)`."""
+    vectors: Array
+    """Of each distinct word, `(n_words, 384)`."""
+    corrected: Array
+    """The same as `Kinship` compares them."""
+    classes: dict[re.Pattern[str], Flags] = field(default_factory=dict)
+    """Which tokens are of a class that was asked for."""
+    followed: dict[str, Flags] = field(default_factory=dict)
+    """Which tokens stand after a text that was asked for."""
+    trails: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """The last words up to a token that was asked for."""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def left(self, position: int) -> str:
+        """The text before a token."""
+        return self.texts[self.text_of[position]].left[position - self.first[position]]
+
+    def previous(self, values: NDArray[Any]) -> NDArray[Any]:
+        """For each token the value of the one before it in its text, 0 for a text's first."""
+        moved = np.zeros_like(values)
+        moved[1:] = values[:-1]
+        moved[np.arange(len(self)) == self.first] = 0
+        return moved
+
+    def ending_in(self, wanted: str) -> Flags:
+        """Tokens where a text may end, as far as these tokens themselves tell: spaces, or one end of it or more."""
+        tails = self.endings.get(wanted[-1:], [])
+        return self.ended.among([*(t for t in tails if t.endswith(wanted) or wanted.endswith(t)), ""])
+
+    def after(self, wanted: str) -> Flags:
+        """Tokens that stand directly after a text, see `ends_with`."""
+        if wanted not in self.followed:
+            possible = np.ones(len(self), dtype=np.bool_)
+            if not wanted.isspace():
+                possible[1:] = self.ending_in(wanted[1:] or wanted if wanted[:1] == "-" else wanted)[:-1]
+            found = np.zeros(len(self), dtype=np.bool_)
+            for position in np.flatnonzero(possible).tolist():
+                found[position] = ends_with(self.left(position), wanted)
+            self.followed[wanted] = found
+        return self.followed[wanted]
+
+    def of_class(self, pattern: re.Pattern[str]) -> Flags:
+        """Tokens whose content or word a pattern matches."""
+        if pattern not in self.classes:
+            words = self.words.where(lambda word: word and pattern.match(word))
+            self.classes[pattern] = words | self.contents.where(pattern.match)
+        return self.classes[pattern]
+
+    def trail(self, position: int) -> tuple[str, ...]:
+        """The last words up to a token, its own as it is so far."""
+        if position not in self.trails:
+            text, at = self.texts[self.text_of[position]], position - self.first[position]
+            words = [*WORD.findall(text.left[at]), text.words[at]][-TRAIL:]
+            if text.continues[at] and len(words) > 1:
+                del words[-2]
+            self.trails[position] = tuple(words)
+        return self.trails[position]
+
+
+def batch_of(
+    texts: Sequence[Text], probed: Sequence[Array], vectors: Vectors, corrected: Callable[[Array], Array]
+) -> Batch:
+    """Texts as one batch.
+
+    Args:
+        texts: what each token is.
+        probed: for each text, for each token what each of `PROBES` tells of it, a share.
+        vectors: of words.
+        corrected: from vectors of words to vectors as `Kinship` compares them.
+    """
+    lengths = [len(text.contents) for text in texts]
+    offsets = np.cumsum([0, *lengths], dtype=np.intp)[:-1]
+    words = Coded(word for text in texts for word in text.words)
+    ended = Coded(folded.rstrip(" ") for text in texts for folded in text.folded)
+    endings: dict[str, list[str]] = {}
+    for tail in ended.index:
+        endings.setdefault(tail[-1:], []).append(tail)
+    histories = [_history(text) for text in texts]
+    of_words = vectors.stack(list(words.index))
+    return Batch(
+        texts=tuple(texts),
+        text_of=np.repeat(np.arange(len(texts)), lengths),
+        first=np.repeat(offsets, lengths),
+        spans=tuple(zip(offsets.tolist(), (offsets + lengths).tolist(), strict=True)),
+        words=words,
+        contents=Coded(content for text in texts for content in text.contents),
+        stems=Coded(stem(word) if word else "" for text in texts for word in text.words),
+        lasts=Coded(last for history in histories for last in history.lasts),
+        endings=endings,
+        ended=ended,
+        continues=np.array([value for text in texts for value in text.continues], dtype=np.bool_),
+        capitalised=np.array([value for text in texts for value in text.capitalised], dtype=np.bool_),
+        seen=np.array([value for history in histories for value in history.seen], dtype=np.bool_),
+        start=np.array(
+            [offset + start for offset, history in zip(offsets, histories, strict=True) for start in history.starts],
+            dtype=np.intp,
+        ),
+        has_word_before=np.array([value for history in histories for value in history.word_before], dtype=np.bool_),
+        probed=np.concatenate([np.zeros((0, len(PROBES)), dtype=np.float32), *probed]),
+        vectors=of_words,
+        corrected=corrected(of_words),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _History:
+    """What the tokens before tell of each token."""
+
+    lasts: list[str]
+    seen: list[bool]
+    starts: list[int]
+    word_before: list[bool]
+
+
+def _history(text: Text) -> _History:
+    history = _History([], [], [], [])
+    last, start = "", 0
+    known: set[str] = set()
+    for position, (content, word) in enumerate(zip(text.contents, text.words, strict=True)):
+        begins = not text.continues[position]
+        if begins:
+            start = position
+        key = word or content
+        history.lasts.append(last)
+        history.seen.append(key in known)
+        history.starts.append(start)
+        history.word_before.append(bool(start and text.words[start - 1]))
+        known.add(key)
+        if begins and position and text.words[position - 1]:
+            last = text.words[position - 1]
+    return history
