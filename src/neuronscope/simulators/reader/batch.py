@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.offline.tokens import ends_with
+from neuronscope.simulators.reader.kinds import KINDS
 from neuronscope.simulators.reader.sentence import PROBES, WORD, stem
 from neuronscope.simulators.reader.text import Text
 from neuronscope.simulators.reader.vectors import Vectors
@@ -110,6 +111,10 @@ class Batch:
         """The text before a token."""
         return self.texts[self.text_of[position]].left[position - self.first[position]]
 
+    def folded(self, position: int) -> str:
+        """A token in lower case."""
+        return self.texts[self.text_of[position]].folded[position - self.first[position]]
+
     def previous(self, values: NDArray[Any]) -> NDArray[Any]:
         """For each token the value of the one before it in its text, 0 for a text's first."""
         moved = np.zeros_like(values)
@@ -195,6 +200,18 @@ def batch_of(
         vectors=of_words,
         corrected=corrected(of_words),
     )
+
+
+def _before(text: Text) -> list[int]:
+    """For each token the last one before its word that is no space, -1 for none."""
+    out, last, of_word = [], -1, -1
+    for position, content in enumerate(text.contents):
+        if not text.continues[position]:
+            of_word = last
+        out.append(of_word)
+        if content.strip(" "):
+            last = position
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

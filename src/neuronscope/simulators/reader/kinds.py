@@ -204,6 +204,7 @@ KINDS: dict[str, Test] = {
     "-ed": _ends("ed", 4),
     "plural": lambda p: len(p.word) > 3 and p.word.endswith("s") and not p.word.endswith(("ss", "us", "is")),
     "-tion": _ends("tion sion ment ness ity ance ence", 6),
+    "function word": lambda p: p.word in _FUNCTION_WORDS,
     "verb of saying": _words(
         "say says said saying tell tells told state states stated claim claims claimed argue argues argued announce",
         "announced report reports reported suggest suggests suggested declare declared write writes wrote explain",
@@ -230,6 +231,12 @@ _COMPARATIVES = frozenset(
 _GRADABLE = frozenset(
     "large small great high low old young long short early late few strong weak wide big hard fast slow close deep "
     "rich poor cheap warm cold light dark broad narrow thick thin soft loud quick near new simple tall heavy".split()
+)
+_FUNCTION_WORDS = frozenset(
+    "the a an of in to for on with at by from into and or but nor yet because although while since if as when that which "
+    "who whom whose this these those it its he she they we you i me him her them us my our your his their is are was "
+    "were be been being am have has had do does did can could may might must shall should will would not no than then "
+    "there so such all some any each every both few more most other between under over through during against".split()
 )
 COLUMN = {name: number for number, name in enumerate(KINDS)}
 

@@ -8,7 +8,11 @@ from itertools import accumulate
 from sys import intern
 from typing import overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neuronscope.offline.tokens import content_of
+from neuronscope.simulators.reader.kinds import kinds_of
 from neuronscope.simulators.reader.sentence import WORD
 
 LEFT = 100
@@ -51,6 +55,8 @@ class Text:
     """Whether a token continues a word."""
     capitalised: list[bool]
     """Whether a token begins with a capital letter."""
+    kinds: NDArray[np.bool_]
+    """Of which of `KINDS` a token is, `(n_tokens, n_kinds)`."""
 
 
 def text_of(tokens: Sequence[str]) -> Text:
@@ -71,4 +77,4 @@ def text_of(tokens: Sequence[str]) -> Text:
             word = ""
         words.append(intern(word) if folded else "")
     starts = [0, *accumulate(map(len, every))][:-1]
-    return Text(every, contents, words, LeftContexts("".join(every), starts), continues, capitalised)
+    return Text(every, contents, words, LeftContexts("".join(every), starts), continues, capitalised, kinds_of(tokens, contents, words, continues))
