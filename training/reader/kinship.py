@@ -37,7 +37,7 @@ def main(work: Path) -> None:
     index = {word: i for i, word in enumerate(words)}
     names = [name for category in categories for name in category["names"]]
     of_name = [c for c, category in enumerate(categories) for _ in category["names"]]
-    vectors = LargeBatches(capacity=1_000_000)
+    vectors = LargeBatches()
     table, phrases = torch.tensor(vectors.stack(words)), torch.tensor(vectors.stack(names))
     member = torch.zeros(len(categories), len(words))
     for c, category in enumerate(categories):

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from neuronscope.simulators.reader.batch import batch_of
 from neuronscope.simulators.reader.features import features, words_of
 from neuronscope.simulators.reader.model import ReaderNetwork
 from neuronscope.simulators.reader.text import Text, text_of
@@ -67,15 +68,18 @@ def main(work: Path) -> None:
     with torch.no_grad():
         probed = [network.probe(row[last]).numpy() for row, last in zip(states, lasts, strict=True)]
     used = {n for task in tasks for n in task["texts"]}
-    vectors = LargeBatches(capacity=1_000_000)
+    vectors = LargeBatches()
     vectors.remember({word for n in used for word in texts[n].words})
     vectors.remember({word for task in tasks for sentence in task["sentences"] for word in words_of(sentence)})
     for task in tasks:
-        task["told"] = []
-        for mode, place in task["pairs"]:
-            n = task["texts"][place]
-            told = features(task["sentences"][mode], texts[n], vectors, probed[n], network.belongs)
-            task["told"].append(torch.from_numpy(told).half())
+        task["told"] = [None] * len(task["pairs"])
+        for mode, sentence in enumerate(task["sentences"]):
+            pairs = [pair for pair, (of, _) in enumerate(task["pairs"]) if of == mode]
+            numbers = [task["texts"][task["pairs"][pair][1]] for pair in pairs]
+            batch = batch_of([texts[n] for n in numbers], [probed[n] for n in numbers], vectors, network.corrected)
+            told = torch.from_numpy(features(sentence, batch, vectors, network.belongs)).half()
+            for pair, (start, end) in zip(pairs, batch.spans, strict=True):
+                task["told"][pair] = told[start:end].clone()
     torch.save({"tasks": tasks}, work / "tasks.pt")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
@@ -131,12 +131,13 @@ def _encode_packed(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[
         return vectors
     tokenized = model.tokenizer([text.strip() for text in texts], truncation=True, max_length=model.max_seq_length)
     encoded: list[list[int]] = tokenized["input_ids"]
+    encoder = cast("torch.nn.Module", model[0].model)
     for members in _packs([len(ids) for ids in encoded]):
         lengths = torch.tensor([len(encoded[n]) for n in members])
         text_of = torch.repeat_interleave(torch.arange(len(members)), lengths)
         positions = torch.cat([torch.arange(length) for length in lengths.tolist()])
         with torch.inference_mode():
-            states = model.transformers_model(
+            states = encoder(
                 input_ids=torch.tensor([[i for n in members for i in encoded[n]]]),
                 position_ids=positions[None],
                 attention_mask=(text_of[:, None] == text_of)[None, None],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.offline.tokens import ends_with
+from neuronscope.offline.tokens import ends_with, is_of_kind
 from neuronscope.simulators.reader.kinds import KINDS
 from neuronscope.simulators.reader.sentence import PROBES, WORD, stem
 from neuronscope.simulators.reader.text import Text
@@ -64,7 +64,7 @@ class Coded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """The tokens of several texts, one text after the other. Arrays have a value for each token, unless they say more."""
+    """The tokens of several texts, one after the other. Arrays have a value for each token, unless they say more."""
 
     texts: tuple[Text, ...]
     text_of: NDArray[np.intp]
@@ -97,8 +97,14 @@ class Batch:
     """Of each distinct word, `(n_words, 384)`."""
     corrected: Array
     """The same as `Kinship` compares them."""
+    has_word: Flags
+    symbol: Flags
+    """Whether it has characters, but neither letters nor digits."""
+    digits: Flags
     classes: dict[re.Pattern[str], Flags] = field(default_factory=dict)
     """Which tokens are of a class that was asked for."""
+    kinds: dict[str, Flags] = field(default_factory=dict)
+    """Which tokens are of a kind that was asked for."""
     followed: dict[str, Flags] = field(default_factory=dict)
     """Which tokens stand after a text that was asked for."""
     trails: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -109,11 +115,13 @@ class Batch:
 
     def left(self, position: int) -> str:
         """The text before a token."""
-        return self.texts[self.text_of[position]].left[position - self.first[position]]
+        left: str = self.texts[self.text_of[position]].left[position - self.first[position]]
+        return left
 
     def folded(self, position: int) -> str:
         """A token in lower case."""
-        return self.texts[self.text_of[position]].folded[position - self.first[position]]
+        token: str = self.texts[self.text_of[position]].folded[position - self.first[position]]
+        return token
 
     def previous(self, values: NDArray[Any]) -> NDArray[Any]:
         """For each token the value of the one before it in its text, 0 for a text's first."""
@@ -146,6 +154,14 @@ class Batch:
             self.classes[pattern] = words | self.contents.where(pattern.match)
         return self.classes[pattern]
 
+    def of_kind(self, name: str) -> Flags:
+        """Tokens of a kind that `english` knows by name."""
+        if name not in self.kinds:
+            capital = self.contents.where(lambda content: is_of_kind(name, content, True))
+            small = self.contents.where(lambda content: is_of_kind(name, content, False))
+            self.kinds[name] = np.where(self.capitalised, capital, small)
+        return self.kinds[name]
+
     def trail(self, position: int) -> tuple[str, ...]:
         """The last words up to a token, its own as it is so far."""
         if position not in self.trails:
@@ -176,6 +192,7 @@ def batch_of(
     for tail in ended.index:
         endings.setdefault(tail[-1:], []).append(tail)
     histories = [_history(text) for text in texts]
+    contents = Coded(content for text in texts for content in text.contents)
     of_words = vectors.stack(list(words.index))
     return Batch(
         texts=tuple(texts),
@@ -183,7 +200,7 @@ def batch_of(
         first=np.repeat(offsets, lengths),
         spans=tuple(zip(offsets.tolist(), (offsets + lengths).tolist(), strict=True)),
         words=words,
-        contents=Coded(content for text in texts for content in text.contents),
+        contents=contents,
         stems=Coded(stem(word) if word else "" for text in texts for word in text.words),
         lasts=Coded(last for history in histories for last in history.lasts),
         endings=endings,
@@ -199,6 +216,9 @@ def batch_of(
         probed=np.concatenate([np.zeros((0, len(PROBES)), dtype=np.float32), *probed]),
         vectors=of_words,
         corrected=corrected(of_words),
+        has_word=words.where(bool),
+        symbol=contents.where(lambda content: content and not any(character.isalnum() for character in content)),
+        digits=contents.where(str.isdigit),
     )
 
 

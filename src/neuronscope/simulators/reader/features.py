@@ -10,7 +10,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.offline.tokens import is_of_kind
 from neuronscope.simulators.reader.batch import Array, Batch
 from neuronscope.simulators.reader.literal import literal
 from neuronscope.simulators.reader.sentence import STOPWORDS, Sentence, sentence_of
@@ -123,7 +122,7 @@ def features(explanation: str, batch: Batch, vectors: Vectors, belongs: Belongs)
 
 
 def words_of(explanation: str) -> list[str]:
-    """What of an explanation `features` embeds."""
+    """What of an explanation `features` compares by its meaning."""
     sentence = sentence_of(explanation)
     return [
         *UNRELATED,
@@ -141,8 +140,8 @@ def _of_the_text(out: Columns, batch: Batch) -> None:
     out["capitalised"] = batch.capitalised
     out["position"] = np.minimum(np.arange(len(batch)) - batch.first, 64) / 64
     out["seen"] = batch.seen
-    out["symbol"] = batch.contents.where(lambda content: content and not any(c.isalnum() for c in content))
-    out["digits"] = batch.contents.where(str.isdigit)
+    out["symbol"] = batch.symbol
+    out["digits"] = batch.digits
 
 
 def _quotes(out: Columns, sentence: Sentence, batch: Batch) -> None:
@@ -150,11 +149,7 @@ def _quotes(out: Columns, sentence: Sentence, batch: Batch) -> None:
     parse = sentence.parse
     out["literal"], out["literal_applies"], out["excepted"] = literal(parse.conditions, batch)
     for name, strength in parse.kinds:
-        if name == "capitalised":
-            hits = batch.capitalised
-        else:
-            hits = batch.contents.where(lambda content, name=name: is_of_kind(name, content, False))
-        out["kind"] = np.maximum(out["kind"], hits * np.float32(strength / 10))
+        out["kind"] = np.maximum(out["kind"], batch.of_kind(name) * np.float32(strength / 10))
     out["quoted"] = batch.words.among(sentence.quoted)
     out["plain"] = batch.words.among(sentence.plain)
     out["same_stem"] = batch.stems.among(sentence.stems)
@@ -226,7 +221,7 @@ def _meanings(out: Columns, sentence: Sentence, batch: Batch, vectors: Vectors, 
 
 def _of_words(batch: Batch, kin: Array) -> Array:
     """For each token how far its word belongs to any of some phrases; not at all where there is no word."""
-    found: Array = batch.words.of(kin.max(axis=1)) * batch.words.where(bool)
+    found: Array = batch.words.of(kin.max(axis=1)) * batch.has_word
     return found
 
 

@@ -22,16 +22,25 @@ def exact(explanation: str, batch: Batch, vectors: Vectors) -> Array | None:
 
     What is not quoted, but close in meaning to a quoted word, activates a little.
     """
-    parse = sentence_of(explanation).parse
-    if parse.topic or parse.kinds or not parse.conditions:
+    sentence = sentence_of(explanation)
+    if not sentence.is_exact:
         return None
-    strength, applies, _ = literal(parse.conditions, batch, PART_SHARE)
-    quoted = [condition for condition in parse.conditions if condition.has_neighbours]
+    strength, applies, _ = literal(sentence.parse.conditions, batch, PART_SHARE)
+    quoted = _with_neighbours(explanation)
     near = np.zeros(len(batch), dtype=np.float32)
     if quoted:
         cosines = batch.vectors @ vectors.stack([condition.text for condition in quoted]).T
         near = batch.words.of(near_quoted(cosines, quoted))
     return np.where(applies, strength * 10, near).astype(np.float32)
+
+
+def words_of_exact(explanation: str) -> list[str]:
+    """What of an explanation `exact` compares by its meaning."""
+    return [condition.text for condition in _with_neighbours(explanation)]
+
+
+def _with_neighbours(explanation: str) -> list[Condition]:
+    return [condition for condition in sentence_of(explanation).parse.conditions if condition.has_neighbours]
 
 
 def literal(conditions: Sequence[Condition], batch: Batch, part_share: float = 1.0) -> tuple[Array, Flags, Flags]:

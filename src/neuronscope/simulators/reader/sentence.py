@@ -144,6 +144,11 @@ class Sentence:
     about: tuple[float, ...]
     """What kind of sentence it is, for every token alike."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it has nothing but quotes and grammar."""
+        return bool(self.parse.conditions) and not self.parse.topic and not self.parse.kinds
+
 
 @lru_cache(maxsize=4096)
 def sentence_of(explanation: str) -> Sentence:

@@ -27,8 +27,9 @@ from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.locks import Lock
 from neuronscope.simulators.reader.batch import Batch, batch_of
 from neuronscope.simulators.reader.features import EXCEPTED, features, words_of
-from neuronscope.simulators.reader.literal import exact
+from neuronscope.simulators.reader.literal import exact, words_of_exact
 from neuronscope.simulators.reader.model import ReaderNetwork
+from neuronscope.simulators.reader.sentence import sentence_of
 from neuronscope.simulators.reader.states import encode
 from neuronscope.simulators.reader.text import Text, text_of
 from neuronscope.simulators.reader.tokens import Pieces
@@ -97,7 +98,8 @@ class ReaderSimulator:
         """
         with self._lock, torch.inference_mode():
             texts = self._read([exemplar.tokens for exemplar in exemplars])
-            self._vectors.remember(word for explanation in explanations for word in words_of(explanation))
+            for_words = {e: words_of_exact if sentence_of(e).is_exact else words_of for e in explanations}
+            self._vectors.remember(word for explanation, of in for_words.items() for word in of(explanation))
             out: list[Array] = []
             for first in range(0, len(texts), TEXTS):
                 some = texts[first : first + TEXTS]
@@ -135,6 +137,7 @@ class ReaderSimulator:
         missing = sorted({key for key in keys if key not in self._texts}, key=len)
         known = [text_of(key) for key in missing]
         self._vectors.remember(word for text in known for word in text.words)
+        self._pieces.remember(token for key in missing for token in key)
         encoded = [self._pieces.encode(key) for key in missing]
         for first in range(0, len(missing), ROWS):
             check_stopped()

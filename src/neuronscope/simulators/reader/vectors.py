@@ -81,14 +81,16 @@ class _WordFile:
     def find(self, words: Sequence[str]) -> dict[str, Array]:
         """The vectors of words that are kept."""
         keys = {xxhash.xxh3_128_digest(word.encode("utf-8", "surrogatepass")): word for word in words}
-        wanted, found = list(keys), {}
+        wanted = list(keys)
+        found: dict[str, Array] = {}
         for first in range(0, len(wanted), _ASKED_AT_ONCE):
             some = wanted[first : first + _ASKED_AT_ONCE]
             marks = ",".join("?" * len(some))
             for key, kept in self._execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some):
-                vector = np.frombuffer(kept, dtype="<f4").astype(np.float32) if len(kept) == 4 * WIDTH else np.zeros(1)
-                if abs(float(vector @ vector) - 1) < _TOLERANCE:
-                    found[keys[key]] = vector
+                if len(kept) == 4 * WIDTH:
+                    vector = np.frombuffer(kept, dtype="<f4").astype(np.float32)
+                    if abs(float(vector @ vector) - 1) < _TOLERANCE:
+                        found[keys[key]] = vector
         return found
 
     def keep(self, vectors: dict[str, Array]) -> None:
