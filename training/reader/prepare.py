@@ -77,7 +77,7 @@ def main(work: Path) -> None:
             pairs = [pair for pair, (of, _) in enumerate(task["pairs"]) if of == mode]
             numbers = [task["texts"][task["pairs"][pair][1]] for pair in pairs]
             batch = batch_of([texts[n] for n in numbers], [probed[n] for n in numbers], vectors, network.corrected)
-            told = torch.from_numpy(features(sentence, batch, vectors, network.belongs)).half()
+            told = torch.from_numpy(features(sentence, batch, vectors, network.belongs, network.named)).half()
             for pair, (start, end) in zip(pairs, batch.spans, strict=True):
                 task["told"][pair] = told[start:end].clone()
     torch.save({"tasks": tasks}, work / "tasks.pt")

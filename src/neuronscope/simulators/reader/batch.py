@@ -101,6 +101,10 @@ class Batch:
     symbol: Flags
     """Whether it has characters, but neither letters nor digits."""
     digits: Flags
+    of_kinds: Flags
+    """Of which of `KINDS` it is, `(n_tokens, n_kinds)`."""
+    before: NDArray[np.intp]
+    """The position of the last token before its word that is no space, -1 for none."""
     classes: dict[re.Pattern[str], Flags] = field(default_factory=dict)
     """Which tokens are of a class that was asked for."""
     kinds: dict[str, Flags] = field(default_factory=dict)
@@ -219,10 +223,19 @@ def batch_of(
         has_word=words.where(bool),
         symbol=contents.where(lambda content: content and not any(character.isalnum() for character in content)),
         digits=contents.where(str.isdigit),
+        of_kinds=np.concatenate([np.zeros((0, len(KINDS)), dtype=np.bool_), *(text.kinds for text in texts)]),
+        before=np.array(
+            [
+                offset + before if before >= 0 else -1
+                for offset, text in zip(offsets.tolist(), texts, strict=True)
+                for before in before_words(text)
+            ],
+            dtype=np.intp,
+        ),
     )
 
 
-def _before(text: Text) -> list[int]:
+def before_words(text: Text) -> list[int]:
     """For each token the last one before its word that is no space, -1 for none."""
     out, last, of_word = [], -1, -1
     for position, content in enumerate(text.contents):

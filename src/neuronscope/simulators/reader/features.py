@@ -5,17 +5,14 @@ Everything here is causal: of a word that is split into several tokens, a token 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.simulators.reader.batch import Array, Batch
+from neuronscope.simulators.reader.compiled import COMPILED, Belongs, Named, compiled, words_of_clauses
 from neuronscope.simulators.reader.literal import literal
 from neuronscope.simulators.reader.sentence import STOPWORDS, Sentence, sentence_of
 from neuronscope.simulators.reader.vectors import Vectors
-
-Belongs = Callable[[Array, Array], Array]
 
 ABOUT = (
     "sentence_quotes", "sentence_by_example", "sentence_of_pieces", "sentence_of_names", "sentence_has_exceptions",
@@ -74,6 +71,7 @@ FEATURES: tuple[str, ...] = (
     "belongs_to_clause",  # whether the word belongs to what a clause names, by `Kinship`
     "belongs_to_topic",
     "belongs_before",  # whether the token before belongs to what is said to come before
+    *COMPILED,  # what its clauses say in so many words
 )
 """The columns, about 0 to 1."""
 N_FEATURES = len(FEATURES)
@@ -102,7 +100,7 @@ class Columns:
         return row
 
 
-def features(explanation: str, batch: Batch, vectors: Vectors, belongs: Belongs) -> Array:
+def features(explanation: str, batch: Batch, vectors: Vectors, belongs: Belongs, named: Named) -> Array:
     """The features of each token of a batch beside an explanation: `(n_tokens, N_FEATURES)`, see `FEATURES`.
 
     Args:
@@ -111,6 +109,7 @@ def features(explanation: str, batch: Batch, vectors: Vectors, belongs: Belongs)
         vectors: of words.
         belongs: from corrected vectors of words, and vectors of phrases, how far each word belongs to what each phrase
             names.
+        named: from vectors of phrases, how sure it is that they name each kind of tokens.
     """
     sentence = sentence_of(explanation)
     out = Columns(len(batch))
@@ -118,6 +117,7 @@ def features(explanation: str, batch: Batch, vectors: Vectors, belongs: Belongs)
     _quotes(out, sentence, batch)
     _meanings(out, sentence, batch, vectors, belongs)
     _grammar(out, sentence, batch)
+    out.values[-len(COMPILED) :] = compiled(explanation, batch, vectors, belongs, named)
     return np.ascontiguousarray(out.values.T)
 
 
@@ -131,6 +131,7 @@ def words_of(explanation: str) -> list[str]:
         *sentence.clauses,
         *sorted(sentence.quoted - STOPWORDS),
         *sentence.plain,
+        *words_of_clauses(explanation),
     ]
 
 

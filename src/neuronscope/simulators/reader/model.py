@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuronscope.llm.minilm import WIDTH
+from neuronscope.simulators.reader.compiled import NAMED
 from neuronscope.simulators.reader.features import N_FEATURES
 from neuronscope.simulators.reader.sentence import PROBES, Array
 
@@ -50,6 +52,7 @@ class ReaderNetwork(nn.Module):
         super().__init__()
         self.probes = nn.Linear(width, len(PROBES))
         self.kinship = Kinship()
+        self.naming = nn.Linear(WIDTH, len(NAMED) + 1)
         self.heads = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(N_FEATURES, HIDDEN),
@@ -66,6 +69,12 @@ class ReaderNetwork(nn.Module):
     def probe(self, states: Tensor) -> Tensor:
         """What each of `PROBES` tells of states, `(..., width)` to `(..., n_probes)`, as shares."""
         return torch.sigmoid(self.probes(states.float()))
+
+    @torch.no_grad()
+    def named(self, phrases: Array) -> Array:
+        """How sure it is that phrases name each of `NAMED`, or nothing of it: `(n_phrases, n_named + 1)`."""
+        shares: Array = torch.softmax(self.naming(torch.from_numpy(phrases)), dim=1).numpy()
+        return shares
 
     @torch.no_grad()
     def corrected(self, words: Array) -> Array:

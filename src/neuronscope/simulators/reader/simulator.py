@@ -116,7 +116,7 @@ class ReaderSimulator:
         literal = exact(explanation, batch, self._vectors)
         if literal is not None:
             return literal
-        rows = features(explanation, batch, self._vectors, self._network.belongs)
+        rows = features(explanation, batch, self._vectors, self._network.belongs, self._network.named)
         shares: Array = self._network(torch.from_numpy(rows)).clamp(0, 1).numpy() * 10
         shares[rows[:, EXCEPTED] > 0] = 0
         return shares
