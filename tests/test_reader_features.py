@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,6 +129,12 @@ def test_words_are_embedded_once_for_all_processes(own_cache: None) -> None:
     words = ["king", "queen", "ünïcode"]
     first = Vectors().stack(words)
     np.testing.assert_array_equal(Absent().stack(words), first)
+
+
+def test_vectors_can_be_sent_to_another_process(own_cache: None) -> None:
+    vectors = Vectors()
+    first = vectors.stack(["king"])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(vectors)).stack(["king"]), first)
 
 
 def test_phrases_are_not_kept_on_disk(own_cache: None, tmp_path: Path) -> None:

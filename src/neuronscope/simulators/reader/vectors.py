@@ -78,6 +78,9 @@ class _WordFile:
         self._database: sqlite3.Connection | None = None
         self._of_parents: list[sqlite3.Connection] = []
 
+    def __reduce__(self) -> tuple[type[_WordFile], tuple[()]]:
+        return type(self), ()
+
     def find(self, words: Sequence[str]) -> dict[str, Array]:
         """The vectors of words that are kept."""
         keys = {xxhash.xxh3_128_digest(word.encode("utf-8", "surrogatepass")): word for word in words}
