@@ -263,7 +263,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readings: Path, tex
             raise SimulatorError("There is no such model.")
         return Says()
 
-    many = [blank_exemplar(each.tokens, number) for number, each in enumerate(8 * texts)]
+    many = [blank_exemplar(each.tokens, number) for number, each in enumerate(20 * texts)]
+    monkeypatch.setattr(experiment, "SEQ_LEN", 3)
     monkeypatch.setattr(experiment, "resolve_simulator", resolve)
     monkeypatch.setattr(experiment, "load_test_split", lambda subject, corpus: many)
     concepts = [
@@ -286,6 +287,7 @@ def test_simulators_are_compared_on_all_of_it_and_those_that_cannot_run_have_a_r
     found = saved["measured"]["reader"]
     assert [each["score"] for each in found["planted"]] == [pytest.approx(1.0)] * 5
     assert len(found["readings"]) == 3
+    assert found["cost"]["texts"] == 20
     assert saved["agreement"][0]["tau"] == pytest.approx(1.0)
     assert saved["settings"]["seed"] == 0
     assert saved["settings"]["versions"]["neuronscope"] == ns.__version__

@@ -40,15 +40,14 @@ class Comparison:
     """Simulators, measured on the same concepts, sentences and texts."""
 
     settings: dict[str, Any]
-    """What was measured and with what: options, versions, seeds, seconds."""
-    seed: int
+    """What was measured and with what: options, among them the `seed`, versions, seconds."""
     measured: dict[str, Measured] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
     """The reason by name."""
 
     def save(self, folder: Path) -> tuple[Path, Path]:
         """Write `simulators.json` and `simulators.md`."""
-        document = asdict(self) | {"agreement": [asdict_of(each) for each in self._pairs()]}
+        document = asdict(self) | {"agreement": [each.to_json() for each in self._pairs()]}
         text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
         markdown = f"{self.markdown()}\n\n```json\n{json.dumps(self.settings, ensure_ascii=False, indent=1)}\n```\n"
         return (
@@ -133,7 +132,7 @@ class Comparison:
             lambda weights: weights @ array / weights.sum(axis=-1),
             np.zeros(len(array)),
             0.0,
-            Resampling(seed=self.seed),
+            Resampling(seed=self.settings["seed"]),
             "nothing was measured",
         )
 
@@ -146,10 +145,14 @@ class _Pair:
     neurons: int
     tau: Estimate
 
-
-def asdict_of(pair: _Pair) -> dict[str, Any]:
-    """A pair as JSON has it."""
-    return {"simulators": pair.names, "neurons": pair.neurons, "tau": pair.tau.value, "interval": pair.tau.interval}
+    def to_json(self) -> dict[str, Any]:
+        """The pair as the file has it."""
+        return {
+            "simulators": self.names,
+            "neurons": self.neurons,
+            "tau": self.tau.value,
+            "interval": self.tau.interval,
+        }
 
 
 def _shown(number: Estimate) -> str:

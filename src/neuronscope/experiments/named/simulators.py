@@ -18,6 +18,7 @@ import numpy as np
 import typer
 
 import neuronscope as ns
+from neuronscope.cli.output import prepare
 from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.experiments.comparison import Comparison, Measured
 from neuronscope.experiments.concepts import KINDS, Concept, load_concepts
@@ -29,6 +30,9 @@ from neuronscope.llm.models import resolve_llm
 from neuronscope.simulators.registry import check_simulator, resolve_simulator
 
 DEFAULT = "hybrid,reader,prompted:smollm2-135m,transluce,chat"
+
+SEQ_LEN = 64
+"""Tokens of a sequence."""
 
 app = typer.Typer(add_completion=False)
 
@@ -52,7 +56,9 @@ def simulators(
     per_kind: Annotated[int | None, typer.Option(min=1, help="Concepts of each kind, drawn; else all.")] = None,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences with a concept, and as many without.")] = EACH,
     neurons: Annotated[int | None, typer.Option(min=1, help="Neurons of the readings, drawn; else all.")] = None,
-    texts: Annotated[int | None, typer.Option(min=1, help="Texts of each of these, drawn; else all.")] = None,
+    texts: Annotated[
+        int | None, typer.Option(min=1, help="Texts of each of these, drawn, and for the cost; else all, and 20.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     out: Annotated[Path | None, typer.Option(file_okay=False, help="Write the tables and all figures here.")] = None,
 ) -> None:
@@ -63,12 +69,15 @@ def simulators(
     names = list(dict.fromkeys(each.strip() for each in simulators.split(",")))
     for name in names:
         check_simulator(name)
+    if out is not None:
+        prepare(out / "simulators.json")
     chosen = _drawn(load_concepts(concepts, wordings), per_kind, seed)
     read = [] if readings is None else load_readings(readings, neurons, texts, seed)
     exemplars = load_test_split(subject, corpus)
     planted = list(plant(chosen, exemplars, seed, sequences))
     used = {exemplar.sequence_id for each in planted for exemplar in each.exemplars}
-    fresh = [exemplar for exemplar in exemplars if exemplar.sequence_id not in used][: TEXTS + 1]
+    unused = [each for each in exemplars if each.sequence_id not in used and len(each.tokens) == SEQ_LEN]
+    fresh = unused[: min(texts or TEXTS, TEXTS) + 1]
     comparison = Comparison(
         _settings(
             simulators=simulators,
@@ -84,8 +93,7 @@ def simulators(
             too_rare=sorted({concept.name for concept in chosen} - {each.concept.name for each in planted}),
             neurons=len(read),
             texts=texts,
-        ),
-        seed,
+        )
     )
     for name in names:
         began = time.perf_counter()
@@ -125,7 +133,7 @@ def load_test_split(subject: str, corpus: str) -> list[ns.Exemplar]:
     tokenizer = ns.load_subject(subject, device="cpu").tokenizer
     return [
         blank_exemplar(token_strings(tokenizer, window.token_ids), window.sequence_id, window.source)
-        for window in windows(open_corpus(corpus), tokenizer)
+        for window in windows(open_corpus(corpus), tokenizer, SEQ_LEN)
         if window.split == "test"
     ]
 
