@@ -171,8 +171,8 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, list[str]]]:
     """Each command with its arguments and options."""
     taken = [max(each.opts, key=len) if each.param_type_name == "option" else str(each.name) for each in command.params]
     yield path, sorted(taken)
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from _commands(inner, f"{path} {name}")
+    for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
+        yield from _commands(command.get_command(None, name), f"{path} {name}")
 
 
 def metrics_table() -> str:

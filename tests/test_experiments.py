@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from neuronscope.baselines import LookupTable
-from neuronscope.experiments.offline import Row, random_neurons, table
+from neuronscope.experiments.named.offline import Row, random_neurons, table
 
 sequences = st.lists(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10)), min_size=1, max_size=8), min_size=1, max_size=4

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from neuronscope.config import ExplainConfig
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder
-from neuronscope.experiments.halving import app, expected_best, replay_set
+from neuronscope.experiments.named.halving import app, expected_best, replay_set
 from neuronscope.graphs import build_neuron_graph, build_refinement_graph, observe, score_explanations
 from neuronscope.metrics import pearson_rows, successive_halving
 from neuronscope.metrics.halving import most_informative

@@ -3,8 +3,8 @@
     python -m train_simulator.compare runs/explanations --store <store> --checkpoint runs/simulator \
         --base smollm2-135m --plot loss.png
 
-prints the table of `docs/results/simulators.md`. The neurons are those that the training with the same share and names
-held out; each is tested on its top and random sequences of the test split.
+prints the table of `docs/results/trained-simulator.md`. The neurons are those that the training with the same share and
+names held out; each is tested on its top and random sequences of the test split.
 """
 
 from __future__ import annotations

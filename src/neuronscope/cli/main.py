@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from neuronscope.cli.evaluate import EvaluateCommand, evaluate
+from neuronscope.cli.experiment import experiment_app
 from neuronscope.cli.llm import LLMOption, llm_from
 from neuronscope.cli.options import (
     ENGINE,
@@ -61,6 +62,7 @@ app = typer.Typer(
     epilog="Examples: neuronscope explain smollm2-135m --layer 9 --neuron 421 --llm offline --html n.html",
 )
 app.add_typer(store_app)
+app.add_typer(experiment_app)
 app.command()(run)
 app.command()(merge)
 app.command(cls=EvaluateCommand)(evaluate)

@@ -1,1 +1,1 @@
-"""The tables of the documentation."""
+"""Measurements for the documentation, and what they are made of."""

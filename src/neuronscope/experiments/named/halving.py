@@ -1,7 +1,7 @@
 """What successive halving saves and costs: rounds of candidates, recorded once and replayed against exhaustive scoring.
 
-    python -m neuronscope.experiments.halving record smollm2-135m --neurons 20 --out runs/halving/hybrid
-    python -m neuronscope.experiments.halving replay runs/halving/hybrid
+    neuronscope experiment halving record smollm2-135m --neurons 20 --out runs/halving/hybrid
+    neuronscope experiment halving replay runs/halving/hybrid
 
 The second command prints the table of `docs/results/halving.md`.
 """
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import neuronscope as ns
 from neuronscope.experiments.candidate_sets import CandidateSet, Recorder
-from neuronscope.experiments.offline import draw
+from neuronscope.experiments.named.offline import draw
 from neuronscope.io import write_atomically
 from neuronscope.metrics import successive_halving
 
@@ -34,7 +34,11 @@ RESAMPLES = 10_000
 SAME = 1e-9
 """A smaller regret is rounding."""
 
-app = typer.Typer(help="Record rounds of candidates, and replay them with and without halving.", no_args_is_help=True)
+app = typer.Typer(
+    help="Record rounds of candidates, and replay them with and without halving.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,3 @@ def replay(folders: list[Path]) -> None:
             raise typer.BadParameter(f"{folder} holds no recorded rounds; make some with the command `record`.")
         replays[folder.name] = [asyncio.run(replay_set(CandidateSet.load(path))) for path in paths]
     typer.echo(table(replays))
-
-
-if __name__ == "__main__":
-    app()

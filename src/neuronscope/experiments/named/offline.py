@@ -1,6 +1,6 @@
 """How well the built-in roles explain random neurons, layer by layer, compared with a token look-up table.
 
-    python -m neuronscope.experiments.offline smollm2-135m --layers 5,9,19,29 --neurons 20 --out runs/offline
+    neuronscope experiment offline smollm2-135m --layers 5,9,19,29 --neurons 20 --out runs/offline
 
 prints the table of `docs/results/offline.md`. Every neuron's result is saved in `--out`, and read back from there.
 """
@@ -23,6 +23,8 @@ from neuronscope.results import mean_of
 if TYPE_CHECKING:
     from neuronscope.exemplars.store import ExemplarStore
     from neuronscope.subject import LoadedSubject
+
+app = typer.Typer(add_completion=False)
 
 LOOKUP_EXEMPLARS = 100
 """Train exemplars that the look-up tables are made of: the same that the built-in roles read."""
@@ -95,7 +97,8 @@ def _cell(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.3f}"
 
 
-def main(
+@app.command()
+def offline(
     subject: str,
     layers: Annotated[str, typer.Option()] = "5,9,19,29",
     neurons: Annotated[int, typer.Option(min=1)] = 20,
@@ -119,7 +122,3 @@ def main(
     shown = track(chosen, description="Explaining", console=Console(stderr=True))
     with setup.open() as lab:
         typer.echo(table([explain_and_compare(lab, neuron, out) for neuron in shown]))
-
-
-if __name__ == "__main__":
-    typer.run(main)
