@@ -19,6 +19,7 @@ from neuronscope.simulators.reader.model import Kinship
 
 sys.path.insert(0, str(Path(__file__).parent))
 from batches import LargeBatches
+from categories import categories
 
 SEED, STEPS = 23, 900
 
@@ -27,20 +28,16 @@ def main(work: Path) -> None:
     if (work / "kinship.pt").exists():
         return
     here = Path(__file__).parent
-    categories = [
-        json.loads(line)
-        for name in ("families.jsonl", "categories.jsonl")
-        for line in (here / name).read_text(encoding="utf-8").splitlines()
-    ]
+    known = categories()
     words = sorted(json.loads((here / "lexicon.json").read_text(encoding="utf-8")))
-    words = sorted({*words, *(member for category in categories for member in category["members"])})
+    words = sorted({*words, *(member for category in known for member in category["members"])})
     index = {word: i for i, word in enumerate(words)}
-    names = [name for category in categories for name in category["names"]]
-    of_name = [c for c, category in enumerate(categories) for _ in category["names"]]
+    names = [name for category in known for name in category["names"]]
+    of_name = [c for c, category in enumerate(known) for _ in category["names"]]
     vectors = LargeBatches()
     table, phrases = torch.tensor(vectors.stack(words)), torch.tensor(vectors.stack(names))
-    member = torch.zeros(len(categories), len(words))
-    for c, category in enumerate(categories):
+    member = torch.zeros(len(known), len(words))
+    for c, category in enumerate(known):
         member[c, [index[word] for word in category["members"]]] = 1
     held = torch.tensor([c % 10 == 9 for c in of_name])
     torch.manual_seed(SEED)

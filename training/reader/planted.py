@@ -6,17 +6,15 @@ categories (`categories.jsonl`), closed classes, forms of tokens, single words a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from categories import categories, may_be_learned
 
 from neuronscope.simulators.reader.text import Text
 
-HERE = Path(__file__).parent
 Hits = Callable[[Text], np.ndarray]
 
 CLASSES: dict[tuple[str, ...], str] = {
@@ -313,9 +311,9 @@ class Planter:
             for word in {w for w in text.words if w}:
                 self.where.setdefault(word, []).append(number)
         self.common = [word for word, places in self.where.items() if len(places) >= 4 and len(word) > 1]
-        self.families = [(f["names"], f["members"]) for f in map(json.loads, (HERE / "families.jsonl").open())]
-        path = HERE / "categories.jsonl"
-        self.categories = [(c["names"], c["members"]) for c in map(json.loads, path.open())]
+        self.families = [(f["names"], f["members"]) for f in categories("families.jsonl")]
+        self.categories = [(c["names"], c["members"]) for c in categories("categories.jsonl")]
+        self.classes = {names: words for names, words in CLASSES.items() if may_be_learned(words.split())}
 
     def draw(self, rng: np.random.Generator) -> Concept:
         """One concept: now and then two clauses, or one with an exception, in one sentence."""
@@ -340,11 +338,11 @@ class Planter:
 
     def _word(self, rng: np.random.Generator) -> Concept:
         word = str(rng.choice(self.common))
-        return Concept(_fill(rng, ONE, x=_quote(rng, word)), _among({word}))
+        return Concept(_fill(rng, ONE, x=quote(rng, word)), among({word}))
 
     def _words(self, rng: np.random.Generator) -> Concept:
         words = [str(w) for w in rng.choice(self.common, rng.integers(2, 5), replace=False)]
-        return Concept(_fill(rng, MANY, xs=_listed(rng, words)), _among(set(words)))
+        return Concept(_fill(rng, MANY, xs=listed(rng, words)), among(set(words)))
 
     def _pair(self, rng: np.random.Generator) -> tuple[str, str]:
         while True:
@@ -359,14 +357,14 @@ class Planter:
 
     def _after(self, rng: np.random.Generator) -> Concept:
         before, word = self._pair(rng)
-        sentence = _fill(rng, AFTER, x=_quote(rng, word), y=_quote(rng, before), xbare=word, ybare=before)
-        return Concept(sentence, _where(lambda t, i: t.words[i] == word and _previous(t, i) == before))
+        sentence = _fill(rng, AFTER, x=quote(rng, word), y=quote(rng, before), xbare=word, ybare=before)
+        return Concept(sentence, where(lambda t, i: t.words[i] == word and previous(t, i) == before))
 
     def _any_after(self, rng: np.random.Generator) -> Concept:
         before, _ = self._pair(rng)
         return Concept(
-            _fill(rng, ANY_AFTER, y=_quote(rng, before)),
-            _where(lambda t, i: bool(t.contents[i].strip()) and _previous(t, i) == before and not t.continues[i]),
+            _fill(rng, ANY_AFTER, y=quote(rng, before)),
+            where(lambda t, i: bool(t.contents[i].strip()) and previous(t, i) == before and not t.continues[i]),
         )
 
     def _affix(self, rng: np.random.Generator) -> Concept:
@@ -386,7 +384,7 @@ class Planter:
                 )
             ).replace("{x}", x)
             return Concept(
-                sentence, _where(lambda t, i: t.words[i].endswith(suffix) and len(t.words[i]) > len(suffix) + 1)
+                sentence, where(lambda t, i: t.words[i].endswith(suffix) and len(t.words[i]) > len(suffix) + 1)
             )
         prefix = str(rng.choice(PREFIXES))
         x = f'"{prefix}"' if rng.random() < 0.5 else f'"{prefix}-"' if rng.random() < 0.7 else f"{prefix}-"
@@ -401,16 +399,16 @@ class Planter:
                 ]
             )
         ).replace("{x}", x)
-        return Concept(sentence, _where(lambda t, i: t.words[i].startswith(prefix) and len(t.words[i]) > len(prefix)))
+        return Concept(sentence, where(lambda t, i: t.words[i].startswith(prefix) and len(t.words[i]) > len(prefix)))
 
     def _form(self, rng: np.random.Generator) -> Concept:
         names, test = FORMS[rng.integers(len(FORMS))]
         name = str(rng.choice(names))
-        return Concept(_hedged(rng, _sentence_case(rng, name)), _where(test))
+        return Concept(hedged(rng, _sentence_case(rng, name)), where(test))
 
     def _class(self, rng: np.random.Generator) -> Concept:
-        names = list(CLASSES)[rng.integers(len(CLASSES))]
-        return self._class_of(rng, list(names), CLASSES[names].split())
+        names = list(self.classes)[rng.integers(len(self.classes))]
+        return self._class_of(rng, list(names), self.classes[names].split())
 
     def _family(self, rng: np.random.Generator) -> Concept:
         if rng.random() < 0.5:
@@ -423,11 +421,11 @@ class Planter:
         name, known = str(rng.choice(names)), [m for m in members if m in self.where]
         if rng.random() < 0.4 and len(known) > 3:
             some = [str(m) for m in rng.choice(known, rng.integers(2, 4), replace=False)]
-            shown = _listed(rng, some) if rng.random() < 0.6 else ", ".join(some[:-1]) + " or " + some[-1]
+            shown = listed(rng, some) if rng.random() < 0.6 else ", ".join(some[:-1]) + " or " + some[-1]
             return Concept(
-                _fill(rng, CLASS_EXAMPLES, n=name, N=_sentence_case(rng, name, True), xs=shown), _among(set(members))
+                _fill(rng, CLASS_EXAMPLES, n=name, N=_sentence_case(rng, name, True), xs=shown), among(set(members))
             )
-        return Concept(_fill(rng, CLASS, n=name, N=_sentence_case(rng, name, True)), _among(set(members)))
+        return Concept(_fill(rng, CLASS, n=name, N=_sentence_case(rng, name, True)), among(set(members)))
 
     def _topic(self, rng: np.random.Generator) -> Concept:
         names, members = self.families[rng.integers(len(self.families))]
@@ -440,7 +438,7 @@ class Planter:
             return share * (t.contents[i] == narrow if narrow else 0.3 + 0.7 * (t.words[i] in inside))
 
         if narrow:
-            x = _quote(rng, narrow)
+            x = quote(rng, narrow)
             sentence = str(
                 rng.choice(
                     [
@@ -451,7 +449,7 @@ class Planter:
                     ]
                 )
             )
-            return Concept(sentence.replace("{x}", x).replace("{n}", name), _where(test))
+            return Concept(sentence.replace("{x}", x).replace("{n}", name), where(test))
         sentence = str(
             rng.choice(
                 [
@@ -462,7 +460,7 @@ class Planter:
                 ]
             )
         )
-        return Concept(sentence.replace("{n}", name), _where(test))
+        return Concept(sentence.replace("{n}", name), where(test))
 
     def _two(self, rng: np.random.Generator) -> Concept:
         kinds = ["word", "after", "class", "family", "form", "affix"]
@@ -496,23 +494,23 @@ class Planter:
                     "; {xs} stays silent",
                 ]
             )
-        ).replace("{xs}", _listed(rng, out))
-        return Concept(sentence, _among(set(members) - set(out)))
+        ).replace("{xs}", listed(rng, out))
+        return Concept(sentence, among(set(members) - set(out)))
 
 
-def _previous(text: Text, position: int) -> str:
+def previous(text: Text, position: int) -> str:
     return text.words[position - 1] or text.contents[position - 1] if position else ""
 
 
-def _where(test: Callable[[Text, int], float]) -> Hits:
+def where(test: Callable[[Text, int], float]) -> Hits:
     return lambda text: np.array([float(test(text, i)) for i in range(len(text.contents))], dtype=np.float32)
 
 
-def _among(members: set[str]) -> Hits:
-    return _where(lambda t, i: t.words[i] in members or (t.contents[i] in members and not t.continues[i]))
+def among(members: set[str]) -> Hits:
+    return where(lambda t, i: t.words[i] in members or (t.contents[i] in members and not t.continues[i]))
 
 
-def _quote(rng: np.random.Generator, word: str) -> str:
+def quote(rng: np.random.Generator, word: str) -> str:
     return str(
         rng.choice(
             [
@@ -530,7 +528,7 @@ def _quote(rng: np.random.Generator, word: str) -> str:
     )
 
 
-def _listed(rng: np.random.Generator, words: list[str]) -> str:
+def listed(rng: np.random.Generator, words: list[str]) -> str:
     bare = rng.random() < 0.25
     shown = [word if bare else f'"{word}"' for word in words]
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + str(rng.choice([" and ", " or ", ", "])) + shown[-1]
@@ -540,10 +538,10 @@ def _fill(rng: np.random.Generator, templates: Sequence[str], **parts: str) -> s
     sentence = str(rng.choice(list(templates)))
     for name, part in parts.items():
         sentence = sentence.replace("{" + name + "}", part)
-    return _hedged(rng, sentence)
+    return hedged(rng, sentence)
 
 
-def _hedged(rng: np.random.Generator, sentence: str) -> str:
+def hedged(rng: np.random.Generator, sentence: str) -> str:
     hedge = str(rng.choice(list(HEDGES))).replace("{v}", str(rng.integers(2, 9)))
     return sentence.rstrip(".") + hedge + "." if hedge else sentence
 

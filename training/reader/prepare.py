@@ -1,4 +1,4 @@
-"""Step 4: sentences with targets, and the features of every sentence beside its texts.
+"""Step 5: sentences with targets, and the features of every sentence beside its texts.
 
     python training/reader/prepare.py WORK
 
@@ -6,7 +6,7 @@ Writes WORK/tasks.pt. A task is a few sentences, their texts, and the values to 
 
 - `readings`: a neuron of `readings.jsonl`, each mode's careful reading as a share of its strength; every fifth neuron is
   for validation;
-- `planted`: concepts with exact truth (`planted.py`).
+- `planted`: concepts with exact truth (`worded.py`).
 
 Some five minutes on one core.
 """
@@ -33,10 +33,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from batches import LargeBatches
 from probes import encoded
 
-from planted import Planter
+from worded import WordedPlanter
 
 SEED = 23
-N_PLANTED, CONCEPTS = 2000, 4
+N_PLANTED, CONCEPTS = 4000, 4
+TRIED = 800
+"""Texts that are looked at for a concept."""
 VALIDATION_EVERY = 5
 
 Task = dict[str, Any]
@@ -64,6 +66,7 @@ def main(work: Path) -> None:
     network = ReaderNetwork().eval()
     network.probes.load_state_dict(torch.load(work / "probes.pt"))
     network.kinship.load_state_dict(torch.load(work / "kinship.pt"))
+    network.naming.load_state_dict(torch.load(work / "naming.pt"))
     states = [*torch.load(work / "states.pt"), *encoded(model.model, ids[n_pool:])]
     with torch.no_grad():
         probed = [network.probe(row[last]).numpy() for row, last in zip(states, lasts, strict=True)]
@@ -107,14 +110,14 @@ def reading(record: dict[str, Any], first: int, validation: bool) -> Task:
 def planted(texts: list[Text]) -> list[Task]:
     """Concepts in groups, each with up to four texts that have it and two that do not."""
     rng = np.random.default_rng(SEED)
-    planter = Planter(texts)
+    planter = WordedPlanter(texts)
     tasks: list[Task] = []
     count = 0
     while count < N_PLANTED:
         concept = planter.draw(rng)
         hit: list[tuple[int, np.ndarray]] = []
         miss: list[tuple[int, np.ndarray]] = []
-        for n in rng.permutation(len(texts))[:1200]:
+        for n in rng.permutation(len(texts))[:TRIED]:
             values = concept.hits(texts[n])
             (hit if values.max(initial=0) > 0 else miss).append((int(n), values))
             if len(hit) >= 4 and len(miss) >= 2:
@@ -123,7 +126,7 @@ def planted(texts: list[Text]) -> list[Task]:
             continue
         if count % CONCEPTS == 0:
             tasks.append(
-                {"kind": "planted", "validation": False, "sentences": [], "texts": [], "pairs": [], "targets": []}
+                {"kind": "planted", "validation": len(tasks) % VALIDATION_EVERY == 0, "sentences": [], "texts": [], "pairs": [], "targets": []}
             )
         task = tasks[-1]
         for n, values in [*hit[:4], *miss[:2]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -35,8 +36,13 @@ COMPILED: tuple[str, ...] = (
     "sentence_has_context",
     "sentence_has_topic",
     "sentence_is_open",
+    "sentence_is_simple",  # short, and one clause
+    "sentence_words",
 )
 """The columns."""
+
+SIMPLE, LONG = 16, 40
+"""Words of a simple sentence, at most, and of one that counts as long."""
 
 Belongs = Callable[[Array, Array], Array]
 Named = Callable[[Array], Array]
@@ -76,6 +82,9 @@ def compiled(explanation: str, batch: Batch, vectors: Vectors, belongs: Belongs,
         row["sentence_has_context"] += (context is not None) / len(clauses)
         row["sentence_has_topic"] += bool(clause.topic) / len(clauses)
         row["sentence_is_open"] += (not clause.target.is_literal) * (1 - known) / len(clauses)
+    n_words = len(explanation.split())
+    row["sentence_is_simple"][:] = len(clauses) == 1 and n_words <= SIMPLE
+    row["sentence_words"][:] = min(n_words, LONG) / LONG
     return out
 
 
@@ -168,14 +177,16 @@ def _letters(slot: Slot, batch: Batch) -> Array:
     found = _literals(slot.literals, batch)
     for endings, test in ((slot.suffixes, str.endswith), (slot.prefixes, str.startswith)):
         if endings:
-            longer = [lambda word, part=part, test=test: len(word) > len(part) and test(word, part) for part in endings]
-            affixed = batch.words.where(lambda word: bool(word) and any(each(word) for each in longer))  # noqa: B023
-            found = np.maximum(found, affixed.astype(np.float32))
+            found = np.maximum(found, batch.words.where(partial(_has_affix, endings, test)).astype(np.float32))
     if slot.shortest or slot.longest:
         longest = slot.longest or 1000
         fits = batch.words.where(lambda word: slot.shortest <= len(word) <= longest and word.isalpha())
         found = np.maximum(found, fits.astype(np.float32))
     return found
+
+
+def _has_affix(affixes: Sequence[str], test: Callable[[str, str], bool], word: str) -> bool:
+    return any(len(word) > len(affix) and test(word, affix) for affix in affixes)
 
 
 def _literals(texts: Sequence[str], batch: Batch) -> Array:

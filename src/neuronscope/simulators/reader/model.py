@@ -11,7 +11,7 @@ from neuronscope.simulators.reader.compiled import NAMED
 from neuronscope.simulators.reader.features import N_FEATURES
 from neuronscope.simulators.reader.sentence import PROBES, Array
 
-HEADS, HIDDEN, DROPOUT = 4, 96, 0.2
+HEADS, HIDDEN, DROPOUT = 4, 160, 0.2
 
 
 class Kinship(nn.Module):
