@@ -185,6 +185,7 @@ async def compare(
     methods: AnyBaselines,
     out: str | Path | None,
     progress: Progress,
+    known: Iterable[NeuronExplanation] = (),
 ) -> AsyncGenerator[MethodScore, None]:
     """Yield the rows of each neuron as they are scored; `out` keeps them, and an equal call goes on from there.
 
@@ -195,8 +196,9 @@ async def compare(
     from neuronscope.runs.folder import RunFolder
     from neuronscope.runs.run import resume
 
-    needed = neurons if _needs_explanations(methods) else []
-    explanations = await _explain(resources, needed, out, progress)
+    explanations = {each.neuron: each for each in known}
+    needed = [neuron for neuron in neurons if neuron not in explanations] if _needs_explanations(methods) else []
+    explanations |= await _explain(resources, needed, out, progress)
     explainers = resolve_baselines(methods, explanations)
     with nullcontext() if out is None else RunFolder(out) as folder:
         if folder is not None:

@@ -314,6 +314,7 @@ class Session:
         neurons: Iterable[AnyNeuron],
         methods: AnyBaselines | None = None,
         *,
+        explanations: Iterable[NeuronExplanation] = (),
         out: str | Path | None = None,
         progress: Progress = None,
     ) -> AsyncGenerator[MethodScore, None]:
@@ -326,6 +327,8 @@ class Session:
         Args:
             neurons: which, as for `explain_many`; nulls need several.
             methods: names with commas between, or a list of names and explainers; None is all that have a name.
+            explanations: results of `explain` with the same settings: these neurons are not explained again, and others
+                than `neurons` serve as nulls.
             out: a folder, which keeps explanations and rows: an equal call goes on where this one was stopped.
             progress: whether to show how the neurons are explained.
 
@@ -336,7 +339,7 @@ class Session:
         from neuronscope.comparison import METHODS, compare
 
         chosen = [self.neuron(each) for each in as_neurons(neurons)]
-        rows = compare(self.resources, chosen, METHODS if methods is None else methods, out, progress)
+        rows = compare(self.resources, chosen, METHODS if methods is None else methods, out, progress, explanations)
         async with aclosing(rows) as stream:
             async for row in stream:
                 yield row

@@ -52,7 +52,8 @@ CONFIRMED = 0.75
 _REQUEST = """\
 Write {n} different hypotheses about what makes this neuron activate. They compete: each names another word, \
 kind of word or context, so that texts can be written that tell them apart. Each is one sentence that begins with \
-"This neuron activates" and quotes the words that it is about. Return a JSON array of exactly {n} strings and nothing else."""
+"This neuron activates" and quotes the words that it is about. Return a JSON array of exactly {n} strings \
+and nothing else."""
 
 
 class Writer(Protocol):
