@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -490,9 +491,9 @@ def test_the_table_says_what_each_method_found_or_why_it_has_no_score() -> None:
 
     failed = ns.MethodScore(neuron=BOTH, method="another_neuron", failures=[Failure("another_neuron", "none is known")])
     found = ns.MethodScore(neuron=BOTH, method="clustered", joint_score=0.25, score=0.2, number=1, sentences=[HOUSE])
-    console = Console(width=140, record=True, quiet=True)
+    console = Console(width=140, file=(written := StringIO()))
     console.print(MethodTable([found, failed]))
-    text = console.export_text()
+    text = written.getvalue()
     assert re.search(r"clustered +1 +0\.20 +0\.25 +– .*activates on \"house\"", text)
     assert "none is known" in text
 
