@@ -41,7 +41,7 @@ from planted import (
     NEGATIVE,
     instruments,
 )
-from test_baselines import Alike, lab
+from test_baselines import EVERYTHING, Alike, lab
 
 HOUSE = 'This neuron activates on "house".'
 ROAD = 'This neuron activates on "road".'
@@ -327,13 +327,13 @@ async def test_its_budget_is_candidates_times_rounds_for_each_mode_even_where_no
 # Comparison
 
 
-def test_rows_come_neuron_by_neuron_and_an_equal_call_goes_on_from_its_folder(tmp_path: Path) -> None:
+def test_every_neuron_has_its_rows_and_an_equal_call_goes_on_from_its_folder(tmp_path: Path) -> None:
     methods = ["neuronscope", "single_pass", "token_lookup", "another_neuron"]
     with lab() as session:
         first = list(session.compare([BOTH, NEGATIVE], methods, out=tmp_path, progress=False))
-    assert [(row.neuron, row.method) for row in first] == [(n, m) for n in (BOTH, NEGATIVE) for m in methods]
+    for neuron in (BOTH, NEGATIVE):
+        assert [row.method for row in first if row.neuron == neuron] == methods
     assert all(row.joint_score is not None and not row.failures for row in first)
-    assert first[2].number is None
     (tmp_path / "scores" / BOTH.file_name / "single_pass.json").unlink()
     seen: list[str] = []
 
@@ -348,7 +348,8 @@ def test_rows_come_neuron_by_neuron_and_an_equal_call_goes_on_from_its_folder(tm
             session.compare([BOTH, NEGATIVE], ["neuronscope", Watched(), *methods[2:]], out=tmp_path, progress=False)
         )
     assert seen == ["0/0"]
-    assert [row.joint_score for row in again] == [row.joint_score for row in first]
+    scores = [{(row.neuron, row.method): row.joint_score for row in rows} for rows in (first, again)]
+    assert scores[0] == scores[1]
     with (
         ns.Setup(**{**vars_of(lab()), "config": ns.ExplainConfig(seed=1, cache_answers=False)}).open(
             layers=[0]
@@ -361,6 +362,28 @@ def test_rows_come_neuron_by_neuron_and_an_equal_call_goes_on_from_its_folder(tm
 def vars_of(session: ns.Session) -> dict[str, Any]:
     setup = session.setup
     return {name: getattr(setup, name) for name in ("subject", "store", "llm", "simulator", "embeddings")}
+
+
+def test_known_explanations_are_not_made_again_and_serve_other_neurons_as_nulls() -> None:
+    model = answering(lambda _: "nobody should be asked")
+    with lab(model) as session:
+        rows = list(session.compare([BOTH], "neuronscope,another_neuron", explanations=FOUND.values(), progress=False))
+    assert {row.method: set(row.sentences) for row in rows} == {
+        "neuronscope": {BETTER_COLOURS, BETTER_ANIMALS},
+        "another_neuron": {HOUSE, ROAD},
+    }
+    assert model.prompts == []
+
+
+def test_a_budget_that_is_spent_ends_the_comparison_and_keeps_what_is_done(tmp_path: Path) -> None:
+    known = vars_of(lab(answering(lambda _: EVERYTHING)))
+    with ns.Setup(**known, budget="10 tokens", config=ns.ExplainConfig(cache_answers=False)).open(
+        layers=[0]
+    ) as session:
+        rows = session.compare([BOTH], "single_pass,best_of_k:2", out=tmp_path, progress=False)
+        assert next(rows).method == "single_pass"
+        with pytest.raises(ns.BudgetExceededError):
+            next(rows)
 
 
 def test_a_method_that_fails_for_a_neuron_is_a_row_that_says_why_and_is_tried_again(tmp_path: Path) -> None:

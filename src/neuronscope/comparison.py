@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing, nullcontext
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from neuronscope import blocking
-from neuronscope.baselines.registry import AnyBaselines, resolve_baselines
-from neuronscope.config import Progress
-from neuronscope.errors import BudgetExceededError, ConfigurationError, NeuronScopeError
+from neuronscope.errors import ConfigurationError
 from neuronscope.io import write_atomically
 from neuronscope.metrics.bootstrap import Estimate, Resampling
 from neuronscope.metrics.paired import PairedDifference, mean_score, paired_difference, surviving_gain
-from neuronscope.results import Failure, NeuronExplanation, Usage
+from neuronscope.results import Failure, Usage
 from neuronscope.saved import SavedForm, read_saved
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from neuronscope.interfaces import Explainer
-    from neuronscope.resources import Resources
-
-logger = logging.getLogger(__name__)
-
-METHODS = (
-    "neuronscope",
-    "unrefined",
-    "first_mode",
-    "best_of_n",
-    "single_pass",
-    "best_of_k",
-    "clustered",
-    "experimenter",
-    "token_lookup",
-    "token_lookup_own_size",
-    "another_neuron",
-    "random_description",
-    "random_description:8",
-)
-"""What is compared where nobody says what: every method, and the null of as many sentences as a best of k has."""
 
 ScoreName = Literal["joint_score", "score", "val_score", "val_joint_score", "corpus_score"]
 _SAVED = SavedForm("comparison", "Compare again")
@@ -177,101 +150,3 @@ class Comparison:
         from neuronscope.display.comparison import plot_cost
 
         return plot_cost(self, tokens)
-
-
-async def compare(
-    resources: Resources,
-    neurons: Sequence[Neuron],
-    methods: AnyBaselines,
-    out: str | Path | None,
-    progress: Progress,
-    known: Iterable[NeuronExplanation] = (),
-) -> AsyncGenerator[MethodScore, None]:
-    """Yield the rows of each neuron as they are scored; `out` keeps them, and an equal call goes on from there.
-
-    Raises:
-        ConfigurationError: there is no method of a name, or `out` belongs to something else.
-        BudgetExceededError: the budget is spent; what is done stays in `out`.
-    """
-    from neuronscope.runs.folder import RunFolder
-    from neuronscope.runs.run import resume
-
-    explanations = {each.neuron: each for each in known}
-    needed = [neuron for neuron in neurons if neuron not in explanations] if _needs_explanations(methods) else []
-    explanations |= await _explain(resources, needed, out, progress)
-    explainers = resolve_baselines(methods, explanations)
-    with nullcontext() if out is None else RunFolder(out) as folder:
-        if folder is not None:
-            await blocking.in_callers_thread(resume, folder, resources, neurons)
-        for neuron, explainer in product(neurons, explainers):
-            path = None if folder is None else _path(folder.path, neuron, explainer.name)
-            if path is not None and path.exists():
-                yield MethodScore.load(path)
-                continue
-            row = await _score(explainer, neuron, resources)
-            if path is not None and not (row.failures and row.joint_score is None):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                row.save(path)
-            yield row
-
-
-def _needs_explanations(methods: AnyBaselines) -> bool:
-    """Whether one of the methods is made from what `explain` finds; also checks the names before anything is paid."""
-    from neuronscope.baselines.registry import named_baselines
-
-    known = named_baselines()
-    names = [each.name.partition(":")[0] for each in resolve_baselines(methods)]
-    return any(name in known and known[name].of_explanations for name in names)
-
-
-async def _explain(
-    resources: Resources, neurons: Sequence[Neuron], out: str | Path | None, progress: Progress
-) -> dict[Neuron, NeuronExplanation]:
-    """What `explain` finds of each neuron, or has found in an earlier call."""
-    from neuronscope.runs.run import explain_many
-
-    if not neurons:
-        return {}
-    results = explain_many(
-        resources, neurons, out=out, checkpoints="auto", parallel=8, engine="local", progress=progress
-    )
-    async with aclosing(results) as stream:
-        return {explanation.neuron: explanation async for explanation in stream}
-
-
-async def _score(explainer: Explainer, neuron: Neuron, resources: Resources) -> MethodScore:
-    """One method's row for one neuron; what fails for it is in the row, and loses no other."""
-    from neuronscope.graphs.conclude import usage_of
-    from neuronscope.graphs.explainer import score_explainer
-
-    instruments = resources.instruments()
-    try:
-        scored = await score_explainer(explainer, neuron, instruments)
-    except BudgetExceededError:
-        raise
-    except NeuronScopeError as error:
-        logger.warning("%s has no score for %s: %s", explainer.name, neuron, error)
-        spent = usage_of(neuron, instruments)
-        instruments.scorer.forget(neuron)
-        failures = [Failure(explainer.name, str(error))]
-        return MethodScore(neuron=neuron, method=explainer.name, usage=spent, failures=failures)
-    explanation = scored.explanation
-    return MethodScore(
-        neuron=neuron,
-        method=explainer.name,
-        joint_score=scored.joint_score,
-        score=scored.score,
-        val_score=scored.val_score,
-        val_joint_score=scored.val_joint_score,
-        corpus_score=scored.corpus_score,
-        number=scored.number,
-        sentences=[] if explanation is None else [mode.explanation for mode in explanation.modes],
-        usage=scored.usage,
-        failures=list(scored.failures),
-    )
-
-
-def _path(folder: Path, neuron: Neuron, method: str) -> Path:
-    """The file of a row."""
-    name = "".join(character if character.isalnum() or character in "_-" else "-" for character in method)
-    return folder / "scores" / neuron.file_name / f"{name}.json"

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from neuronscope import blocking
-from neuronscope.arguments import integers
+from neuronscope.arguments import integer, integers
 from neuronscope.config import ACTIVATION_THRESHOLD, ExplainConfig, Progress, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.interfaces import ExemplarSource, Simulator, Subject
@@ -316,6 +316,7 @@ class Session:
         *,
         explanations: Iterable[NeuronExplanation] = (),
         out: str | Path | None = None,
+        parallel: int = 8,
         progress: Progress = None,
     ) -> AsyncGenerator[MethodScore, None]:
         """Score several methods on the same neurons, exemplars and simulator, and yield a row for each of both.
@@ -330,16 +331,19 @@ class Session:
             explanations: results of `explain` with the same settings: these neurons are not explained again, and others
                 than `neurons` serve as nulls.
             out: a folder, which keeps explanations and rows: an equal call goes on where this one was stopped.
+            parallel: neurons under way at once.
             progress: whether to show how the neurons are explained.
 
         Raises:
             ConfigurationError: there is no such method, or `out` belongs to something else.
             BudgetExceededError: the budget is spent.
         """
-        from neuronscope.comparison import METHODS, compare
+        from neuronscope.runs.compare import METHODS, compare
 
         chosen = [self.neuron(each) for each in as_neurons(neurons)]
-        rows = compare(self.resources, chosen, METHODS if methods is None else methods, out, progress, explanations)
+        wanted = METHODS if methods is None else methods
+        at_once = integer(parallel, "parallel", least=1)
+        rows = compare(self.resources, chosen, wanted, out, progress, explanations, at_once)
         async with aclosing(rows) as stream:
             async for row in stream:
                 yield row
