@@ -386,6 +386,18 @@ def test_a_budget_that_is_spent_ends_the_comparison_and_keeps_what_is_done(tmp_p
             next(rows)
 
 
+def test_what_an_earlier_call_has_spent_is_spent(tmp_path: Path) -> None:
+    known = vars_of(lab(answering(lambda _: EVERYTHING)))
+    config = ns.ExplainConfig(cache_answers=False)
+    with ns.Setup(**known, config=config).open(layers=[0]) as session:
+        list(session.compare([BOTH], "single_pass", out=tmp_path, progress=False))
+    with ns.Setup(**known, budget="10 tokens", config=config).open(layers=[0]) as session:
+        rows = session.compare([BOTH], "single_pass,best_of_k:2", out=tmp_path, progress=False)
+        assert next(rows).usage.requests == {"single_pass": 1}
+        with pytest.raises(ns.BudgetExceededError):
+            next(rows)
+
+
 def test_a_method_that_fails_for_a_neuron_is_a_row_that_says_why_and_is_tried_again(tmp_path: Path) -> None:
     with lab(answering(lambda _: "")) as session:
         rows = list(session.compare([BOTH], "single_pass,token_lookup", out=tmp_path, progress=False))

@@ -25,6 +25,7 @@ from neuronscope.types import Neuron
 if TYPE_CHECKING:
     from neuronscope.interfaces import Explainer
     from neuronscope.resources import Resources
+    from neuronscope.state import Instruments
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,7 @@ async def compare(
         async def work(done: asyncio.Queue[MethodScore | None]) -> None:
             for neuron in waiting:
                 for explainer in explainers:
-                    path = None if folder is None else _path(folder.path, neuron, explainer.name)
-                    done.put_nowait(await _saved_score(explainer, neuron, resources, path))
+                    done.put_nowait(await _saved_score(explainer, neuron, resources, folder))
 
         async with aclosing(_gathered([work] * min(parallel, len(neurons)))) as rows:
             async for row in rows:
@@ -131,19 +131,22 @@ async def _explain(
         return {explanation.neuron: explanation async for explanation in stream}
 
 
-async def _saved_score(explainer: Explainer, neuron: Neuron, resources: Resources, path: Path | None) -> MethodScore:
+async def _saved_score(
+    explainer: Explainer, neuron: Neuron, resources: Resources, folder: RunFolder | None
+) -> MethodScore:
     """One method's row for one neuron, from its file if there is one; what failed altogether is not kept there."""
+    path = None if folder is None else _path(folder.path, neuron, explainer.name)
     if (known := _saved(path)) is not None:
         return known
-    row = await _score(explainer, neuron, resources)
+    log = None if folder is None else folder.usage_log.of(f"{neuron} {explainer.name}")
+    row = await _score(explainer, neuron, resources.instruments(log))
     if path is not None and not (row.failures and row.joint_score is None):
         row.save(path)
     return row
 
 
-async def _score(explainer: Explainer, neuron: Neuron, resources: Resources) -> MethodScore:
+async def _score(explainer: Explainer, neuron: Neuron, instruments: Instruments) -> MethodScore:
     """One method's row for one neuron; what fails for it is in the row, and loses no other."""
-    instruments = resources.instruments()
     try:
         scored = await score_explainer(explainer, neuron, instruments)
     except BudgetExceededError:
