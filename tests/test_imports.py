@@ -24,10 +24,11 @@ LAYERS: list[set[str]] = [
     {"simulators"},
     {"metrics"},
     {"state"},
-    {"agents", "baselines"},
+    {"agents"},
     {"graphs"},
+    {"baselines"},
     {"display"},
-    {"session", "resources", "explain", "evaluation", "server", "runs", "planning", "schemas"},
+    {"session", "resources", "explain", "evaluation", "comparison", "server", "runs", "planning", "schemas"},
     {"neuronscope"},  # the public names
     {"cli", "experiments"},
     {"__main__"},

@@ -1,6 +1,8 @@
 """The public names, each written once: where it lives. `neuronscope` loads it on first use."""
 
 from .cluster import RayEngine as RayEngine
+from .comparison import Comparison as Comparison
+from .comparison import MethodScore as MethodScore
 from .config import ExplainConfig as ExplainConfig
 from .config import Setup as Setup
 from .corpus.documents import Document as Document

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from neuronscope.metrics.context import MetricContext
     from neuronscope.metrics.data import EvaluationData
     from neuronscope.metrics.table import Measurement
-    from neuronscope.results import Usage
+    from neuronscope.results import Failure, Usage
     from neuronscope.state import Instruments
     from neuronscope.types import Exemplar, ExemplarIds, Neuron, Stratum
 
@@ -246,6 +246,10 @@ class Explained:
     """Its own predictions: from exemplars without activations to arrays of shape `(tokens,)`, on any scale."""
     usage: Usage | None = None
     """What it cost; None is what the instruments have counted."""
+    earlier_usage: Usage | None = None
+    """What it cost before, which is added to what the instruments have counted."""
+    failures: Sequence[Failure] = ()
+    """What went wrong on the way to what was found."""
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, overload
 
@@ -305,9 +305,8 @@ class Usage:
 
     def __repr__(self) -> str:
         requests = sum(self.requests.values())
-        tokens = sum(self.input_tokens.values()) + sum(self.output_tokens.values())
         cost = "cost unknown" if self.total_dollars is None else f"${self.total_dollars:.4f}"
-        return f"Usage({_counted(requests, 'request')}, {tokens:,} tokens, {cost}, {self.seconds:.1f} s)"
+        return f"Usage({_counted(requests, 'request')}, {self.llm_tokens:,} tokens, {cost}, {self.seconds:.1f} s)"
 
     @property
     def by_agent(self) -> dict[str, AgentUsage]:
@@ -332,6 +331,32 @@ class Usage:
         costs = [agent.dollars for agent in self.by_agent.values()]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None
+
+    @property
+    def llm_tokens(self) -> int:
+        """Prompt and generated tokens of all agents together."""
+        return sum(self.input_tokens.values()) + sum(self.output_tokens.values())
+
+    def of_agents(self, *agents: str) -> Usage:
+        """What these agents asked for; without simulated tokens and time, which are no agent's."""
+        own: dict[str, Any] = {
+            each.name: {agent: n for agent, n in getattr(self, each.name).items() if agent in agents}
+            for each in fields(self)
+            if isinstance(getattr(self, each.name), dict)
+        }
+        return Usage(**own)
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together; dollars that one of them does not know are unknown."""
+        both: dict[str, Any] = {}
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(mine, dict):
+                pairs = {agent: (mine.get(agent, 0), theirs.get(agent, 0)) for agent in {**mine, **theirs}}
+                both[each.name] = {agent: None if None in pair else sum(pair) for agent, pair in pairs.items()}
+            else:
+                both[each.name] = mine + theirs
+        return Usage(**both)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from neuronscope import blocking
-from neuronscope.arguments import integers
+from neuronscope.arguments import integer, integers
 from neuronscope.config import ACTIVATION_THRESHOLD, ExplainConfig, Progress, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.interfaces import ExemplarSource, Simulator, Subject
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
+    from neuronscope.baselines.registry import AnyBaselines
     from neuronscope.cluster import RayEngine
+    from neuronscope.comparison import MethodScore
     from neuronscope.evaluation import Explanations
     from neuronscope.graphs.explainer import Scored
     from neuronscope.interfaces import Explainer
@@ -306,6 +308,48 @@ class Session:
 
     explain_many = blocking.blocking_iterator(aexplain_many)
     """`aexplain_many` for scripts and notebooks: it waits."""
+
+    async def acompare(
+        self,
+        neurons: Iterable[AnyNeuron],
+        methods: AnyBaselines | None = None,
+        *,
+        explanations: Iterable[NeuronExplanation] = (),
+        out: str | Path | None = None,
+        parallel: int = 8,
+        progress: Progress = None,
+    ) -> AsyncGenerator[MethodScore, None]:
+        """Score several methods on the same neurons, exemplars and simulator, and yield a row for each of both.
+
+        `ns.Comparison(lab.compare(neurons))` has the statistics. Neurons are explained first, as by `explain_many`,
+        where a method is made from that; `docs/methods.md` says what each method does. A method that fails for a
+        neuron has a row without scores, which says why.
+
+        Args:
+            neurons: which, as for `explain_many`; nulls need several.
+            methods: names with commas between, or a list of names and explainers; None is all that have a name.
+            explanations: results of `explain` with the same settings: these neurons are not explained again, and others
+                than `neurons` serve as nulls.
+            out: a folder, which keeps explanations and rows: an equal call goes on where this one was stopped.
+            parallel: neurons under way at once.
+            progress: whether to show how the neurons are explained.
+
+        Raises:
+            ConfigurationError: there is no such method, or `out` belongs to something else.
+            BudgetExceededError: the budget is spent.
+        """
+        from neuronscope.runs.compare import METHODS, compare
+
+        chosen = [self.neuron(each) for each in as_neurons(neurons)]
+        wanted = METHODS if methods is None else methods
+        at_once = integer(parallel, "parallel", least=1)
+        rows = compare(self.resources, chosen, wanted, out, progress, explanations, at_once)
+        async with aclosing(rows) as stream:
+            async for row in stream:
+                yield row
+
+    compare = blocking.blocking_iterator(acompare)
+    """`acompare` for scripts and notebooks: it waits."""
 
     async def aplan(
         self,

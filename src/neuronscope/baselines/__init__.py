@@ -1,7 +1,30 @@
 """What explanations are compared with: an `Explainer` each, scored as `explain_neuron` is, on the same exemplars."""
 
 from neuronscope.baselines.best_of_k import BestOfK
+from neuronscope.baselines.best_of_n import BestOfN
+from neuronscope.baselines.clustered import Clustered
+from neuronscope.baselines.experimenter import Experimenter
+from neuronscope.baselines.explained import FirstMode, NeuronScope, Unrefined
+from neuronscope.baselines.nulls import AnotherNeuron, RandomDescription
+from neuronscope.baselines.registry import baseline, named_baselines, resolve_baselines
 from neuronscope.baselines.single_pass import SinglePass
-from neuronscope.baselines.token_lookup import LookupTable, TokenLookup
+from neuronscope.baselines.token_lookup import LookupTable, OwnSizeLookup, TokenLookup
 
-__all__ = ["BestOfK", "LookupTable", "SinglePass", "TokenLookup"]
+__all__ = [
+    "AnotherNeuron",
+    "BestOfK",
+    "BestOfN",
+    "Clustered",
+    "Experimenter",
+    "FirstMode",
+    "LookupTable",
+    "NeuronScope",
+    "OwnSizeLookup",
+    "RandomDescription",
+    "SinglePass",
+    "TokenLookup",
+    "Unrefined",
+    "baseline",
+    "named_baselines",
+    "resolve_baselines",
+]

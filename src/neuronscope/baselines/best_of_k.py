@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from neuronscope.arguments import integer
+from neuronscope.baselines.registry import baseline
 from neuronscope.baselines.single_pass import write_sentences
 from neuronscope.interfaces import Explained
 from neuronscope.results import sortable
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from neuronscope.types import ExemplarIds, Neuron
 
 
+@baseline("best_of_k")
 class BestOfK:
     """The sentence with the best validation score of k sentences; of equals the earliest.
 
@@ -39,8 +42,25 @@ class BestOfK:
             LLMError: no request succeeded.
             NeuronScopeError: the simulator failed.
         """
-        sentences = await write_sentences(self.k, self.name, neuron, exemplars, instruments)
-        validation = exemplars.of("validation")
-        scores = await instruments.scorer.score(neuron, sentences, validation)
-        ranked = sorted(zip(sentences, scores, strict=True), key=lambda pair: -sortable(pair[1].value))
-        return Explained(sentences=[sentence for sentence, _ in ranked[:1]])
+        sentences, failures = await write_sentences(self.k, self.name, neuron, exemplars, instruments)
+        best = [await best_by_validation(sentences, neuron, exemplars, instruments)] if sentences else []
+        return Explained(sentences=best, failures=failures)
+
+
+async def best_by_validation(
+    sentences: Sequence[str], neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments
+) -> str:
+    """The sentence with the best validation score; of equals the earliest.
+
+    Args:
+        sentences: one at least.
+        neuron: the neuron.
+        exemplars: which sequences may be read.
+        instruments: the scorer.
+
+    Raises:
+        NeuronScopeError: the simulator failed.
+    """
+    scores = await instruments.scorer.score(neuron, sentences, exemplars.of("validation"))
+    best, _ = max(zip(sentences, scores, strict=True), key=lambda pair: sortable(pair[1].value))
+    return best

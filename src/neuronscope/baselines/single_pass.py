@@ -21,6 +21,7 @@ from neuronscope.agents.highlighting import (
 from neuronscope.agents.parsing import read_sentence
 from neuronscope.agents.prompts import drawn_for, numbered
 from neuronscope.agents.role import succeeded
+from neuronscope.baselines.registry import baseline
 from neuronscope.interfaces import Explained
 from neuronscope.llm import ask
 from neuronscope.llm.answers import read_apart
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
 
+    from neuronscope.results import Failure
     from neuronscope.state import Instruments
     from neuronscope.types import Exemplar, ExemplarIds, Neuron
 
@@ -45,6 +47,7 @@ Explain what makes this neuron activate, in one sentence that begins with "This 
 sentence."""
 
 
+@baseline("single_pass")
 class SinglePass:
     """One request, one sentence. Without a language model, the offline hypothesis written as one sentence."""
 
@@ -56,12 +59,13 @@ class SinglePass:
         Raises:
             LLMError: the model cannot be reached, or its answer cannot be read.
         """
-        return Explained(sentences=await write_sentences(1, self.name, neuron, exemplars, instruments))
+        sentences, _ = await write_sentences(1, self.name, neuron, exemplars, instruments)
+        return Explained(sentences=sentences)
 
 
 async def write_sentences(
     n: int, agent: str, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments
-) -> list[str]:
+) -> tuple[list[str], list[Failure]]:
     """Up to n different sentences that each explain the whole neuron.
 
     Each is a request of its own, to the model of the Hypothesis Agent; all but the first see a part of the exemplars.
@@ -73,25 +77,42 @@ async def write_sentences(
         exemplars: which sequences may be read.
         instruments: model, store and settings.
 
+    Returns:
+        The sentences, and why others are missing.
+
     Raises:
         LLMError: no request succeeded.
     """
     if not exemplars.train:
-        return []
+        return [], []
     llm = instruments.llm_for("hypothesis")
     if isinstance(llm, str):
-        return await _offline(n, neuron, exemplars, instruments)
+        return await _offline(n, neuron, exemplars, instruments), []
     shown = await instruments.scorer.exemplars(neuron, exemplars.train)
-    requests = (_ask(llm, agent, shown, number, instruments) for number in range(n))
-    sentences, _ = succeeded(await asyncio.gather(*requests, return_exceptions=True), agent)
-    return distinct(sentences)
+    seed = instruments.config.seed
+    requests = (
+        write_sentence(llm, agent, shown, drawn_for(number, shown, seed), instruments, sample=number)
+        for number in range(n)
+    )
+    sentences, failures = succeeded(await asyncio.gather(*requests, return_exceptions=True), agent)
+    return distinct(sentences), failures
 
 
-async def _ask(
-    llm: BaseChatModel, agent: str, exemplars: Sequence[Exemplar], number: int, instruments: Instruments
+async def write_sentence(
+    llm: BaseChatModel,
+    agent: str,
+    exemplars: Sequence[Exemplar],
+    shown: Sequence[Exemplar],
+    instruments: Instruments,
+    sample: int = 0,
 ) -> str:
-    messages, marks = _messages(exemplars, drawn_for(number, exemplars, instruments.config.seed))
-    answer = await ask(llm, messages, agent, usage=instruments.usage, sample=number)
+    """One sentence about the exemplars that are shown; what counts as active depends on all of them.
+
+    Raises:
+        LLMError: the model cannot be reached, or its answer cannot be read.
+    """
+    messages, marks = excerpt_messages(exemplars, shown, _REQUEST)
+    answer = await ask(llm, messages, agent, usage=instruments.usage, sample=sample)
     return await read_apart(_read, answer, agent, marks)
 
 
@@ -99,7 +120,16 @@ def _read(answer: AIMessage, agent: str, marks: Marks) -> str:
     return without_marks(read_sentence(answer, agent), marks)
 
 
-def _messages(exemplars: Sequence[Exemplar], shown: Sequence[Exemplar]) -> tuple[list[BaseMessage], Marks]:
+def excerpt_messages(
+    exemplars: Sequence[Exemplar], shown: Sequence[Exemplar], request: str
+) -> tuple[list[BaseMessage], Marks]:
+    """A request about exemplars, and the marks around their activating tokens, which have no business in the answer.
+
+    Args:
+        exemplars: what counts as active depends on all of them.
+        shown: those that are shown, in their order.
+        request: what is wanted, after the excerpts.
+    """
     threshold = highlight_threshold(exemplars)
     marks = choose_marks((visible(exemplar.text) for exemplar in shown), marked_runs(shown, threshold))
     lines = numbered([highlight(exemplar, threshold, marks) for exemplar in shown])
@@ -107,11 +137,11 @@ def _messages(exemplars: Sequence[Exemplar], shown: Sequence[Exemplar]) -> tuple
     task = _TASK.format(
         fence_open=fence.opening, fence_close=fence.closing, opening=marks.opening, closing=marks.closing
     )
-    return [SystemMessage(task), HumanMessage(f"{fenced(fence, lines)}\n\n{_REQUEST}")], marks
+    return [SystemMessage(task), HumanMessage(f"{fenced(fence, lines)}\n\n{request}")], marks
 
 
 @dataclass(frozen=True, slots=True)
-class _Runtime:
+class AgentRuntime:
     """All that an agent needs of a graph."""
 
     context: Instruments
@@ -123,7 +153,7 @@ async def _offline(n: int, neuron: Neuron, exemplars: ExemplarIds, instruments: 
     from neuronscope.offline.english import read, write
 
     config = instruments.config.model_copy(update={"n_hypotheses": n})
-    runtime = _Runtime(replace(instruments, config=config))
+    runtime = AgentRuntime(replace(instruments, config=config))
     state = await LexicalHypothesis()({"neuron": neuron, "exemplars": exemplars}, runtime)
     sentences = []
     for hypothesis in state["hypotheses"]:

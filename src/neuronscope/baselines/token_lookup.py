@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.baselines.registry import Explanations, baseline, explanation_of
 from neuronscope.interfaces import Explained
 from neuronscope.metrics.correlation import pearson
+from neuronscope.offline.english import quotes
 from neuronscope.types import Exemplar
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from neuronscope.types import ExemplarIds, Neuron
 
 
+@baseline("token_lookup")
 class TokenLookup:
     """Each token's mean activation over the neuron's top train exemplars: predictions, and no sentence.
 
@@ -40,6 +43,33 @@ class TokenLookup:
         """Make the table."""
         train = await asyncio.to_thread(instruments.store.exemplars, neuron, "train", self.n_exemplars)
         return Explained(predict=LookupTable(train, self.entries).predict)
+
+
+@baseline("token_lookup_own_size", of_explanations=True)
+class OwnSizeLookup:
+    """A look-up table with as many entries as the neuron's explanations quote words, one at least.
+
+    Args:
+        explanations: what was found of each neuron.
+        n_exemplars: how many exemplars the means are taken over.
+    """
+
+    name = "token_lookup_own_size"
+
+    def __init__(self, explanations: Explanations, n_exemplars: int = 100) -> None:
+        self._explanations = explanations
+        self.n_exemplars = n_exemplars
+
+    async def explain(self, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments) -> Explained:
+        """Make the table.
+
+        Raises:
+            ConfigurationError: the neuron's explanation is not known, or has no modes.
+        """
+        found = explanation_of(neuron, self._explanations, self.name)
+        quoted = {text.strip().lower() for mode in found.modes for text in quotes(mode.explanation)}
+        table = TokenLookup(max(1, len(quoted)), self.n_exemplars)
+        return await table.explain(neuron, exemplars, instruments)
 
 
 class LookupTable:

@@ -6,12 +6,14 @@ Results go to standard output, everything else to standard error, so that `--jso
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from neuronscope.cli.baselines import BaselinesOption, explain_and_compare, with_comparison
 from neuronscope.cli.evaluate import EvaluateCommand, evaluate
 from neuronscope.cli.experiment import experiment_app
 from neuronscope.cli.llm import LLMOption, llm_from
@@ -34,6 +36,9 @@ from neuronscope.cli.signals import INTERRUPTED, MESSAGE, interrupted, is_watche
 from neuronscope.cli.store import store_app
 from neuronscope.errors import NeuronScopeError
 from neuronscope.results import NeuronExplanation
+
+if TYPE_CHECKING:
+    from neuronscope.comparison import MethodScore
 
 
 class _Group(TyperGroup):
@@ -164,6 +169,7 @@ def explain(
     out: OutOption = None,
     html: HtmlOption = None,
     paper: Annotated[bool, typer.Option("--paper", help="Start from what the paper says of the method.")] = False,
+    baselines: BaselinesOption = None,
     plan: PlanFlag = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
@@ -179,11 +185,16 @@ def explain(
         made = ns.Setup(subject=subject, config=config, **setup)
         print_plan(context, ns.plan(made, [ns.Neuron(layer, neuron, sign)]))
         return
-    explanation = ns.explain_neuron(subject, layer=layer, neuron=neuron, sign=sign, config=config, **setup)
+    rows: list[MethodScore] = []
+    if baselines is None:
+        explanation = ns.explain_neuron(subject, layer=layer, neuron=neuron, sign=sign, config=config, **setup)
+    else:
+        made = ns.Setup(subject=subject, config=config, **setup)
+        explanation, rows = explain_and_compare(made, ns.Neuron(layer, neuron, sign), baselines)
     if out is not None:
         explanation.save(out)
         _say(f"Saved {out}")
-    _show(context, explanation, html)
+    _show(context, explanation, html, rows)
 
 
 @app.command()
@@ -200,18 +211,24 @@ def show(
     _show(context, explanation, html)
 
 
-def _show(context: typer.Context, explanation: NeuronExplanation, html: Path | None) -> None:
+def _show(
+    context: typer.Context, explanation: NeuronExplanation, html: Path | None, rows: Sequence[MethodScore] = ()
+) -> None:
     if html is not None:
         explanation.to_html(html)
         _say(f"Wrote {html}")
     if context.meta.get("as_json"):
-        print_json(explanation.to_json())
+        print_json(with_comparison(explanation, rows))
         return
     from rich.console import Console
 
     from neuronscope.display.terminal import TerminalReport
 
     Console().print(TerminalReport(explanation))
+    if rows:
+        from neuronscope.display.comparison import MethodTable
+
+        Console().print(MethodTable(rows))
 
 
 def _layer_numbers(text: str) -> list[int]:

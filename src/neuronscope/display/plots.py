@@ -26,16 +26,16 @@ def plot_convergence(explanation: NeuronExplanation) -> Figure:
     Raises:
         ConfigurationError: matplotlib is not installed.
     """
-    figure, axes = _canvas(explanation, "Validation score by iteration")
+    figure, axes = canvas(f"Validation score by iteration\n{neuron_name(explanation.neuron)}")
     found = [(mode, scored(mode.history)) for mode in explanation.modes]
     drawn = [(mode, attempts) for mode, attempts in found if attempts]
     for position, (mode, attempts) in enumerate(drawn):
-        colour, marker = _look(position)
+        colour, marker = look(position)
         iterations, scores = zip(*attempts, strict=True)
         axes.plot(iterations, scores, marker, color=colour, alpha=0.3, linestyle="none", label="_nolegend_")
         axes.plot(iterations, best_so_far(attempts), "-", color=colour, label=_label(mode.explanation))
     if not drawn:
-        return _nothing(figure, axes, "no score was measured" if explanation.modes else "no modes were found")
+        return nothing(figure, axes, "no score was measured" if explanation.modes else "no modes were found")
     axes.set_xticks(range(1 + max(attempt.iteration for _, attempts in drawn for attempt in attempts)))
     axes.set(xlabel="Refinement iteration", ylabel="Best validation score so far")
     return _with_legend(figure, axes)
@@ -47,20 +47,25 @@ def plot_clusters(explanation: NeuronExplanation) -> Figure:
     Raises:
         ConfigurationError: matplotlib is not installed.
     """
-    figure, axes = _canvas(explanation, "Atoms by meaning")
+    figure, axes = canvas(f"Atoms by meaning\n{neuron_name(explanation.neuron)}")
     clusters = [cluster for cluster in explanation.clusters if cluster.points]
     for position, cluster in enumerate(clusters):
-        colour, marker = ("#999999", "x") if cluster.noise else _look(position)
+        colour, marker = ("#999999", "x") if cluster.noise else look(position)
         label = "without a cluster" if cluster.noise else _label(cluster.representative)
         first, second = zip(*cluster.points, strict=True)
         axes.scatter(first, second, s=45, color=colour, marker=marker, alpha=0.85, label=label)
     if not clusters:
-        return _nothing(figure, axes, "no modes were found")
+        return nothing(figure, axes, "no modes were found")
     axes.set(xlabel="First principal component", ylabel="Second principal component")
     return _with_legend(figure, axes)
 
 
-def _canvas(explanation: NeuronExplanation, title: str) -> tuple[Figure, Axes]:
+def canvas(title: str) -> tuple[Figure, Axes]:
+    """An empty drawing under a title.
+
+    Raises:
+        ConfigurationError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -78,13 +83,14 @@ def _canvas(explanation: NeuronExplanation, title: str) -> tuple[Figure, Axes]:
 
     figure = NotebookFigure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(f"{title}\n{neuron_name(explanation.neuron)}", fontsize=11, loc="left")
+    axes.set_title(title, fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
     return figure, axes
 
 
-def _look(position: int) -> tuple[str, str]:
+def look(position: int) -> tuple[str, str]:
+    """A colour and a marker for what stands at this position of a legend."""
     return _COLOURS[position % len(_COLOURS)], _MARKERS[position % len(_MARKERS)]
 
 
@@ -101,7 +107,8 @@ def _with_legend(figure: Figure, axes: Axes) -> Figure:
     return figure
 
 
-def _nothing(figure: Figure, axes: Axes, why: str) -> Figure:
+def nothing(figure: Figure, axes: Axes, why: str) -> Figure:
+    """The drawing where there is nothing to draw, which says so."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, f"There is nothing to draw: {why}.", ha="center", transform=axes.transAxes)
     return figure

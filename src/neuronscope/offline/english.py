@@ -152,6 +152,11 @@ def read(explanation: str) -> Parse:
     return Parse(tuple(conditions), kinds, *_topic(remainder), by_example)
 
 
+def quotes(explanation: str) -> list[str]:
+    """What an explanation quotes, in the order of the text."""
+    return [quoted for _, quoted in _segments(explanation[:LONGEST_EXPLANATION]) if quoted is not None]
+
+
 def write(conditions: Iterable[Condition], opening: str = "This neuron activates") -> str:
     """Write one sentence that `read` reads back: strongest first, grouped by strength word; exceptions last.
 
