@@ -16,11 +16,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import neuronscope as ns
 from neuronscope.simulators.reader import ReaderSimulator
-from reader import exemplar
 
 READINGS = Path(__file__).parents[1] / "training" / "reader" / "readings.jsonl"
 EXACT = 'This neuron activates strongly on "{}" and "queen"; weakly on "to" after "according".'
@@ -40,7 +40,10 @@ def main() -> None:
     records = [json.loads(line) for line in READINGS.read_text(encoding="utf-8").splitlines()]
     texts = [text["tokens"] for record in records for text in record["texts"]]
     sentences = [mode["explanation"] for record in records for mode in record["modes"]][: SENTENCES + 1]
-    exemplars = [exemplar(tokens, index) for index, tokens in enumerate(texts)]
+    exemplars = [
+        ns.Exemplar(tokens, np.zeros(len(tokens), dtype=np.int64), np.zeros(len(tokens), dtype=np.float32), index, "")
+        for index, tokens in enumerate(texts)
+    ]
     warm, *sentences = sentences
     known = exemplars[:TEXTS]
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from neuronscope.llm.minilm import MiniLM
 from neuronscope.simulators.reader.batch import Batch, batch_of
+from neuronscope.simulators.reader.compiled import NAMED
 from neuronscope.simulators.reader.features import FEATURES, features
 from neuronscope.simulators.reader.literal import exact
 from neuronscope.simulators.reader.sentence import PROBES
@@ -52,6 +53,13 @@ def belongs(words: Array, phrases: Array) -> Array:
     return np.clip(words @ phrases.T, 0, 1)
 
 
+def named(phrases: Array) -> Array:
+    """What phrases name, by chance, as `ReaderNetwork.named` tells it."""
+    odds = phrases @ np.random.default_rng(7).normal(size=(phrases.shape[1], len(NAMED) + 1)).astype(np.float32)
+    shares: Array = np.exp(4 * odds) / np.exp(4 * odds).sum(axis=1, keepdims=True)
+    return shares
+
+
 def column(rows: Array, name: str) -> list[float]:
     values: list[float] = rows[:, FEATURES.index(name)].tolist()
     return values
@@ -64,7 +72,7 @@ def vectors() -> Vectors:
 
 def test_features_are_those_that_the_weights_were_trained_on(vectors: Vectors) -> None:
     both = batch(vectors, *TEXTS)
-    rows = np.concatenate([features(sentence, both, vectors, belongs) for sentence in SENTENCES])
+    rows = np.concatenate([features(sentence, both, vectors, belongs, named) for sentence in SENTENCES])
     frozen = load_file(FROZEN)["features"]
     for index, name in enumerate(FEATURES):
         np.testing.assert_allclose(rows[:, index], frozen[:, index], atol=1e-5, err_msg=name)
@@ -73,26 +81,28 @@ def test_features_are_those_that_the_weights_were_trained_on(vectors: Vectors) -
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_a_texts_features_depend_on_no_other_text(vectors: Vectors, sentence: str) -> None:
     together = batch(vectors, TEXTS[1], "", *TEXTS, TEXTS[0])
-    rows = features(sentence, together, vectors, belongs)
+    rows = features(sentence, together, vectors, belongs, named)
     for (start, end), text in zip(together.spans, (TEXTS[1], "", *TEXTS, TEXTS[0]), strict=True):
         np.testing.assert_allclose(
-            rows[start:end], features(sentence, batch(vectors, text), vectors, belongs), atol=1e-5
+            rows[start:end], features(sentence, batch(vectors, text), vectors, belongs, named), atol=1e-5
         )
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_features_of_a_prefix_are_the_prefix_of_the_features(vectors: Vectors, sentence: str) -> None:
     tokens = TEXTS[1].split("|")
-    whole = features(sentence, batch(vectors, TEXTS[1]), vectors, belongs)
+    whole = features(sentence, batch(vectors, TEXTS[1]), vectors, belongs, named)
     for length in range(1, len(tokens)):
         both = batch(vectors, TEXTS[1])
         probed = [both.probed[:length]]
         part = batch_of([text_of(tokens[:length])], probed, vectors, lambda words: words)
-        np.testing.assert_allclose(features(sentence, part, vectors, belongs), whole[:length], atol=1e-5)
+        np.testing.assert_allclose(features(sentence, part, vectors, belongs, named), whole[:length], atol=1e-5)
 
 
 def test_a_quoted_phrase_counts_as_far_as_it_goes(vectors: Vectors) -> None:
-    rows = features('The phrase "over time"', batch(vectors, "Over| time| and| over| the| time"), vectors, belongs)
+    rows = features(
+        'The phrase "over time"', batch(vectors, "Over| time| and| over| the| time"), vectors, belongs, named
+    )
     assert column(rows, "phrase_ends") == [0, 1, 0, 0, 0, 0]
     assert column(rows, "phrase_goes_on") == [0.5, 0, 0, 0.5, 0, 0]
 
@@ -107,8 +117,8 @@ def test_a_sentence_of_quotes_alone_is_read_by_the_letter(vectors: Vectors) -> N
 
 
 def test_no_text_has_no_features(vectors: Vectors) -> None:
-    assert features(SENTENCES[0], batch(vectors), vectors, belongs).shape == (0, len(FEATURES))
-    assert features(SENTENCES[0], batch(vectors, ""), vectors, belongs).shape == (0, len(FEATURES))
+    assert features(SENTENCES[0], batch(vectors), vectors, belongs, named).shape == (0, len(FEATURES))
+    assert features(SENTENCES[0], batch(vectors, ""), vectors, belongs, named).shape == (0, len(FEATURES))
 
 
 def test_vectors_of_packed_texts_are_those_of_texts_alone() -> None:

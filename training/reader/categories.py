@@ -34,4 +34,3 @@ def may_be_learned(words: Iterable[str]) -> bool:
 def _held_out() -> list[set[str]]:
     concepts = json.loads(files("neuronscope.experiments").joinpath("concepts.json").read_text(encoding="utf-8"))
     return [set(concept["words"]) for concept in concepts if concept.get("held_out") and concept.get("words")]
-

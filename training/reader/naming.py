@@ -71,7 +71,9 @@ def main(work: Path) -> None:
     package.write_text(json.dumps(merged, ensure_ascii=False, indent=0), encoding="utf-8")
     if (work / "naming.pt").exists():
         return
-    known = [(text, kind) for phrase, kind in named_kinds() for text in dict.fromkeys((_target(phrase), phrase.lower()))]
+    known = [
+        (text, kind) for phrase, kind in named_kinds() for text in dict.fromkeys((_target(phrase), phrase.lower()))
+    ]
     unknown = list(dict.fromkeys(name for category in categories() for name in category["names"]))
     vectors = LargeBatches()
     rows = vectors.stack([*(text for text, _ in known), *unknown])

@@ -32,7 +32,6 @@ from neuronscope.subject.tokens import token_strings
 sys.path.insert(0, str(Path(__file__).parent))
 from batches import LargeBatches
 from probes import encoded
-
 from worded import WordedPlanter
 
 SEED = 23
@@ -126,7 +125,14 @@ def planted(texts: list[Text]) -> list[Task]:
             continue
         if count % CONCEPTS == 0:
             tasks.append(
-                {"kind": "planted", "validation": len(tasks) % VALIDATION_EVERY == 0, "sentences": [], "texts": [], "pairs": [], "targets": []}
+                {
+                    "kind": "planted",
+                    "validation": len(tasks) % VALIDATION_EVERY == 0,
+                    "sentences": [],
+                    "texts": [],
+                    "pairs": [],
+                    "targets": [],
+                }
             )
         task = tasks[-1]
         for n, values in [*hit[:4], *miss[:2]]:

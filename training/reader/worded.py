@@ -11,7 +11,7 @@ from naming import named_kinds, wordings
 from neuronscope.simulators.reader.batch import before_words
 from neuronscope.simulators.reader.kinds import COLUMN
 from neuronscope.simulators.reader.text import Text
-from planted import Concept, Planter, among, hedged, listed, previous, quote, where
+from planted import Concept, Planter, hedged, listed, previous, quote, where
 
 Test = Callable[[Text, int], float]
 ANY = ("the word", "any word", "words", "the token", "whatever word", "tokens", "the very next word")
@@ -119,6 +119,4 @@ class WordedPlanter(Planter):
 
 
 def _is_among(members: set[str]) -> Test:
-    return lambda text, i: float(
-        text.words[i] in members or (text.contents[i] in members and not text.continues[i])
-    )
+    return lambda text, i: float(text.words[i] in members or (text.contents[i] in members and not text.continues[i]))

@@ -78,7 +78,7 @@ class Batch:
     contents: Coded
     stems: Coded
     lasts: Coded
-    """The last word that had ended before the word before."""
+    """The last word before a token's own."""
     endings: dict[str, list[str]]
     """Distinct tokens without the spaces at their ends, by their last character, and those of spaces alone."""
     ended: Coded
@@ -265,12 +265,12 @@ def _history(text: Text) -> _History:
         begins = not text.continues[position]
         if begins:
             start = position
+            if position and text.words[position - 1]:
+                last = text.words[position - 1]
         key = word or content
         history.lasts.append(last)
         history.seen.append(key in known)
         history.starts.append(start)
         history.word_before.append(bool(start and text.words[start - 1]))
         known.add(key)
-        if begins and position and text.words[position - 1]:
-            last = text.words[position - 1]
     return history

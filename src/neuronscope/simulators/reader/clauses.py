@@ -4,9 +4,9 @@
     the word after a comma                      any word, after: "a comma"
     long words in texts about mathematics       "long words", topic "mathematics"
 
-Sentences are compared with wordings by several people (`patterns.json`), in which `{T}` is the target, `{A}` what stands
-before it, `{P}` a quoted phrase, `{G}` a topic, `{X}` examples, `{N}` exceptions. The most specific one that fits is
-peeled off, relation by relation; what is left of a slot is words, which `naming` knows as a kind or compares by meaning.
+Sentences are compared with wordings by several people (`patterns.json`), in which `{T}` is the target, `{A}` what
+stands before it, `{P}` a quoted phrase, `{G}` a topic, `{X}` examples, `{N}` exceptions. The most specific one that
+fits is peeled off, relation by relation; what is left of a slot is known as a kind of tokens or compared by meaning.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from typing import NamedTuple
 
 from neuronscope.offline.english import LONGEST_QUOTE
 from neuronscope.offline.tokens import content_of
+from neuronscope.simulators.reader.slots import MARK, PRONOUNS, Slot, quoted_in, slot_of
 
 _QUOTE = re.compile(
     rf"\"([^\"\n]{{1,{LONGEST_QUOTE}}})\"|“([^”\n]{{1,{LONGEST_QUOTE}}})”|`([^`\n]{{1,{LONGEST_QUOTE}}})`"
     r"|(?<!\w)['‘’]([^'’\n]{1,60})['’](?!\w)"
 )
-_MARK = re.compile(r"⟦(\d+)⟧")
+_BRACKETS = re.compile("[⟦⟧]")
+"""What quotes are replaced by has these."""
 _FILLER = re.compile(
     r"\b(?:only|just|right|directly|immediately|straight|always|usually|often|mostly|mainly|typically|especially|"
     r"particularly|very|exactly|strongly|weakly|strongest|most|chiefly|primarily|sometimes|specifically|commonly)\b ?"
 )
 _LEAD = re.compile(
     r"^(?:(?:this|the|a) (?:neuron|feature|unit|latent) )?"
-    r"(?:(?:is )?(?:activates?|fires?|responds?|reacts?|detects?|looks|sensitive|triggers?|lights up|active|watches)\b)?"
+    r"(?:(?:is )?(?:activates?|fires?|responds?|reacts?|detects?|looks|sensitive|triggers?|lights up|active|"
+    r"watches)\b)?"
     r"(?: ?\b(?:on|for|to|at|when(?:ever)?|by)\b)?"
     r"(?: ?\b(?:it|the text|one|text) (?:sees|says|reads|encounters|contains)\b)?(?: ?\b(?:any |every |each |all )?"
     r"(?:occurrences?|mentions?|instances?|appearances?|uses?|cases?) of\b(?= \S))? *"
@@ -41,7 +44,8 @@ _SPLIT = re.compile(r";|\.(?:\s|$)|, (?:and )?also\b|\balso\b|, and (?=(?:the )?
 _SILENT = re.compile(
     r"(?P<excepted>.*?)[,]?\s*\b(?:(?:stays?|staying|is|are|remains?|remaining|gets?|gives?|giving|has|have|with|near|at|"
     r"left|goes|go|drops? to|falls? to|barely|scarcely|does|do|leaves the neuron) )*"
-    r"(?:near zero|zero|silent|nothing|inactive|absent|no response|excluded|excepted|ignored|not count|do not|not activate)\b"
+    r"(?:near zero|zero|silent|nothing|inactive|absent|no response|excluded|excepted|ignored|not count|do not|"
+    r"not activate)\b"
 )
 _PLACE = re.compile(
     r"[,(]?\s*\b(?:(?:when|that|which|it|they|stand(?:s|ing)?|found|placed|located|appear(?:s|ing)?|is|are|enclosed|"
@@ -51,43 +55,6 @@ _PLACE = re.compile(
     r"(?:double |single )?quot(?:es|ation marks?|ation)|inverted commas)\b"
 )
 _STARTS = re.compile(r"\b(?:start|begin\w*|opening|head|front)\b")
-_LITERAL_HEAD = re.compile(
-    r"^(?:(?:any|the|an?|single|exact|precise|standalone|lone|lower-case|lowercase|english|plain|bare|both|either of|"
-    r"either|one of|full|whole|concessive|connective|keyword|function|content)\s+)*"
-    r"(?:words?|tokens?|terms?|strings?|lexical items?|items?|adverbs?|prepositions?|conjunctions?|pronouns?|verbs?|"
-    r"nouns?|adjectives?|articles?|auxiliar(?:y|ies)|keywords?|marks?|particles?|determiners?|quantifiers?|"
-    r"connectives?|complementi[sz]ers?|copulas?)\s+(?:forms?\s+)?"
-    r"(?P<words>(?!that\b.|which\b|of\b.|in\b.|with\b|whose\b|where\b)[a-z][\w'’-]*(?:(?:,? (?:and|or)|,|/) [a-z][\w'’-]*)*)"
-    r"(?=$|[,.(]| itself| alone| regardless| in any| wherever| whatever)"
-)
-_BARE_LITERAL = re.compile(r"^(?P<words>[a-z][\w'’]*(?:(?:,? (?:and|or)|,|/) [a-z][\w'’]*)*)$")
-_END = re.compile(
-    r"\b(?:end(?:ing|ings|s)?|suffix(?:es|ed)?|finish(?:es|ing)?|terminat\w+|word-final|clos(?:es|ing|e)|carrying|built|"
-    r"derived|derivations|formed|(?:last|final) (?:\w+ )?(?:letters?|part|piece|syllable))\b"
-)
-_BEGIN = re.compile(
-    r"\b(?:start(?:s|ing)?|begin(?:s|ning)?|prefix(?:es|ed)?|open(?:s|ing)?|initial|commenc\w+|at the front|"
-    r"first (?:\w+ )?(?:letters?|part|syllable))\b"
-)
-_BARE_AFFIX = re.compile(r"(?<![\w-])(?:-(?P<suffix>[a-z]{1,6})(?![\w-])|(?P<prefix>[a-z]{1,6})-(?![\w-]))")
-_SPELLED = re.compile(r"\b((?:[a-z]-){1,6}[a-z])\b")
-_LETTERS = re.compile(r"\b(?:letters?(?: are)?|string|with|in|as|by|are) ([a-z]{2,5})\b(?:$|[,.;]| as\b| at\b)")
-_NUMBERS = {
-    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "thirteen": 13, "fifteen": 15,
-}  # fmt: skip
-_COUNT = rf"(?:an? )?(\d+|{'|'.join(_NUMBERS)})"
-_LONGER = re.compile(
-    rf"\b(?:at least|no (?:fewer|less|shorter) than|minimum of|not less than) {_COUNT}|{_COUNT}\+|"
-    rf"{_COUNT}(?: letters?| characters?)?,? (?:or|and) (?:more|longer|beyond|up)|{_COUNT} letters? long or longer"
-)
-_LONGER_THAN = re.compile(rf"\b(?:more|longer|greater) than {_COUNT}|\bover {_COUNT}")
-_SHORTER = re.compile(
-    rf"\b(?:at most|up to|no (?:more|longer) than|maximum of|(?:does|do) not exceed) {_COUNT}|"
-    rf"{_COUNT}(?:[ -]letters?| characters?)?(?: words?)? or (?:fewer|less|shorter)"
-)
-_SHORTER_THAN = re.compile(rf"\b(?:fewer|less|shorter) than {_COUNT}|\bunder {_COUNT}")
-_LENGTH = re.compile(r"\b(?:letters?|characters?|length|long|short|longer|shorter|words?)\b")
 _OTHERS_POSITION = {"first": 0, "second": 1, "third": 2, "last": -1, "final": -1, "closing": -1}
 _AFTER_CUE = re.compile(
     r"\b(?:after|follow(?:s|ing)?|succeed\w*|behind|previous|preceded|past|subsequent|trail\w*|introduced|"
@@ -99,27 +66,16 @@ _EXCEPTION_CUE = re.compile(
     r"[,(]?\s*\b(?:but not|not|never|except\w*|exclu\w*|without|w/o|besides|save|barring|minus|unless|unlike|ignor\w*|"
     r"skip\w*|leav(?:es?|ing)|other than|rather than|apart from|aside from|does ?n[o']t|do ?n[o']t|no)\b"
 )
-_PRONOUNS = frozenset("it its one that which the an this these those any some other".split())
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """What a few words of a sentence name: literal texts, beginnings and endings of words, or words to compare."""
-
-    literals: tuple[str, ...] = ()
-    suffixes: tuple[str, ...] = ()
-    prefixes: tuple[str, ...] = ()
-    shortest: int = 0
-    """Letters that a word has at least."""
-    longest: int = 0
-    """Letters that a word has at most, 0 for any number."""
-    words: str = ""
-    """The rest, to be known as a kind or compared by meaning."""
-
-    @property
-    def is_literal(self) -> bool:
-        """Whether letters decide."""
-        return bool(self.literals or self.suffixes or self.prefixes or self.shortest or self.longest)
+_TOPIC_ENDS = re.compile(r",| (?:as|when|where|after|before|which|that|while|if)\b")
+_WITHIN = re.compile(
+    r"(?P<T>.*⟦\d+⟧(?: and ⟦\d+⟧)*)[,(]? (?:(?:used|found|occurring|appearing|thematically|bound|drawn|that|which|"
+    r"is|are|have|having|has|you|would|expect|to|see|scattered|as|they) )*(?:in|within|throughout|across|amid|about|for|"
+    r"re|concerning|typical of|(?:related|relating|belonging|appertaining|pertaining|bound) to|(?:associated|"
+    r"connected) with|from|to do with|in connection with|with relation to|surrounded by)"
+    r"(?: the (?:world|sphere|field|domain|language|vocabulary|context) of)?:? "
+    r"(?P<G>[^⟦⟧]+)$"
+)
+"""A quoted target, and where it counts, without a word for text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +97,32 @@ class Clause:
 class _Pattern(NamedTuple):
     expression: re.Pattern[str]
     weight: int
+    """Characters that are not in a slot."""
+    marks: bool
+    """Whether a colon, a dash or a bracket is among them."""
+
+
+def _weight(pattern: _Pattern) -> int:
+    return -pattern.weight
 
 
 @lru_cache(maxsize=1)
 def _patterns() -> dict[str, list[_Pattern]]:
     """The wordings of each relation, the most specific first."""
     known = json.loads(files("neuronscope.simulators.reader").joinpath("patterns.json").read_text(encoding="utf-8"))
+    compiled = {relation: [_pattern(wording) for wording in wordings] for relation, wordings in known.items()}
     return {
-        relation: sorted((_pattern(wording) for wording in wordings), key=lambda pattern: -pattern.weight)
-        for relation, wordings in known.items()
+        relation: sorted(
+            (one for one in patterns if one.weight > 1 or (relation == "examples" and one.marks)), key=_weight
+        )
+        for relation, patterns in compiled.items()
     }
 
 
 def _pattern(wording: str) -> _Pattern:
-    normal = _normal(_LEAD.sub("", wording.lower().replace("{t}", "{T}"), count=1) if "{" not in wording[:3] else wording)
+    normal = _normal(
+        _LEAD.sub("", wording.lower().replace("{t}", "{T}"), count=1) if "{" not in wording[:3] else wording
+    )
     pieces = re.split(r"(\{\w\})", re.sub(r"\{(\w)\}", lambda found: "{" + found[1].upper() + "}", normal))
     last = max((n for n, piece in enumerate(pieces) if piece.startswith("{")), default=0)
     out, weight = [], 0
@@ -166,7 +134,7 @@ def _pattern(wording: str) -> _Pattern:
         else:
             weight += len(piece.strip())
             out.append(re.escape(piece).replace(r"\ ", " "))
-    return _Pattern(re.compile("".join(out).strip()), weight)
+    return _Pattern(re.compile("".join(out).strip()), weight, re.search(r"[:(–→=]", normal) is not None)
 
 
 def _normal(text: str) -> str:
@@ -182,14 +150,16 @@ def clauses_of(explanation: str) -> tuple[Clause, ...]:
         quotes.append(next(filter(None, found.groups())))
         return f" ⟦{len(quotes) - 1}⟧ "
 
-    text = re.sub(r" ([,.;:)])", r"\1", re.sub(r"\s+", " ", _QUOTE.sub(mark, explanation.lower()))).strip()
+    text = re.sub(
+        r" ([,.;:)])", r"\1", re.sub(r"\s+", " ", _QUOTE.sub(mark, _BRACKETS.sub(" ", explanation.lower())))
+    ).strip()
     clauses: list[Clause] = []
     for part in _SPLIT.split(text):
         stripped = part.strip(" ,.:")
         if not stripped:
             continue
         if clauses and (silent := _SILENT.match(stripped)):
-            clauses[-1] = replace(clauses[-1], excepted=_slot(silent["excepted"], quotes))
+            clauses[-1] = replace(clauses[-1], excepted=slot_of(silent["excepted"], quotes))
         else:
             clauses.append(_clause(stripped, quotes))
     return tuple(clauses[:8])
@@ -202,16 +172,20 @@ def _clause(text: str, quotes: list[str]) -> Clause:
     phrases: tuple[str, ...] = ()
     position = None
     if found := _fit("exception", text):
-        text, excepted = found.group("T"), _slot(found["N"], quotes)
-    elif (found := _EXCEPTION_CUE.search(text)) and found.start() > 3 and not re.match(r" (?:only|just)", text[found.end() :]):
-        text, excepted = text[: found.start()], _slot(text[found.end() :], quotes)
+        text, excepted = found.group("T"), slot_of(found["N"], quotes)
+    elif (
+        (found := _EXCEPTION_CUE.search(text))
+        and found.start() > 3
+        and not re.match(r" (?:only|just)", text[found.end() :])
+    ):
+        text, excepted = text[: found.start()], slot_of(text[found.end() :], quotes)
     if (found := _PLACE.search(text)) is not None:
         starts = _STARTS.search(found[0]) is not None
         place = _place(found["place"], starts)
         if place:
             text = f"{text[: found.start()]} {text[found.end() :]}".strip(" ,") or "any token"
     if found := _fit("phrase", text):
-        named = [quote for quote in _quoted(found["P"], quotes) if len(quote.split()) > 1]
+        named = [quote for quote in quoted_in(found["P"], quotes) if len(quote.split()) > 1]
         if named:
             phrases, groups = tuple(named), found.groupdict()
             said = [n for word, n in _OTHERS_POSITION.items() if re.search(rf"\b{word}\b", found[0])]
@@ -230,18 +204,27 @@ def _clause(text: str, quotes: list[str]) -> Clause:
         text, after = text[found.end() :], text[: found.start()]
     if found := _fit("examples", text):
         text, examples_of = found["T"], found["X"]
+    if not topic and (found := _WITHIN.match(text)):
+        text, topic = found["T"], found["G"]
     before = None
     if after is not None:
         found = _fit("examples", after)
-        before = _slot(found["T"] if found else after, quotes)
+        before = slot_of(found["T"] if found else after, quotes)
     return Clause(
-        _slot(text, quotes), before, phrases, position, _topic(topic), place, _examples(examples_of or "", quotes), excepted
+        slot_of(text, quotes),
+        before,
+        phrases,
+        position,
+        _topic(topic),
+        place,
+        _examples(examples_of or "", quotes),
+        excepted,
     )
 
 
 def _inside(text: str, quotes: list[str]) -> tuple[tuple[str, ...], str] | None:
     """A phrase that is quoted beside one of its words: the phrase, and the text without it."""
-    marks = list(_MARK.finditer(text))
+    marks = list(MARK.finditer(text))
     contents = [content_of(quotes[int(found[1])]) for found in marks]
     for whole, found in zip(contents, marks, strict=True):
         words = whole.split()
@@ -281,60 +264,12 @@ def _place(named: str, starts: bool) -> str:
 
 
 def _topic(words: str) -> str:
-    kept = re.findall(r"[a-z][\w'-]+", _MARK.sub(" ", words))
-    return " ".join(word for word in kept if word not in _PRONOUNS)
+    named = _TOPIC_ENDS.split(MARK.sub(" ", words).strip(" ,"))[0]
+    kept = re.findall(r"[a-z][\w'-]+", named)
+    return " ".join(word for word in kept if word not in PRONOUNS)
 
 
 def _examples(text: str, quotes: list[str]) -> tuple[str, ...]:
-    if named := _quoted(text, quotes):
+    if named := quoted_in(text, quotes):
         return tuple(named)
-    return tuple(w for w in re.findall(r"[a-z0-9][\w'’.-]*", text) if w not in _PRONOUNS | {"and", "or", "as"})[:6]
-
-
-def _quoted(text: str, quotes: list[str]) -> list[str]:
-    return [content_of(quotes[int(number)]) for number in _MARK.findall(text)]
-
-
-def _slot(text: str, quotes: list[str]) -> Slot:
-    text = text.strip(" ,.:()")
-    literals = tuple(_quoted(text, quotes))
-    bare = re.sub(r"\s+", " ", _MARK.sub(" ", text)).strip(" ,.:()")
-    shortest, longest = _lengths(bare)
-    suffixes, prefixes, literals = _affixes(text, bare, literals)
-    if not (literals or suffixes or prefixes or shortest or longest):
-        named = _LITERAL_HEAD.match(bare)
-        literals = tuple(w for w in re.split(r",? (?:and|or) |, |/", named["words"]) if w) if named else ()
-    return Slot(literals, suffixes, prefixes, shortest, longest, bare)
-
-
-def _lengths(bare: str) -> tuple[int, int]:
-    """Letters of a word, at least and at most."""
-    if not _LENGTH.search(bare):
-        return 0, 0
-    for expression, extra, longest in (
-        (_LONGER, 0, False), (_LONGER_THAN, 1, False), (_SHORTER, 0, True), (_SHORTER_THAN, -1, True),
-    ):  # fmt: skip
-        if found := expression.search(bare):
-            said = next(filter(None, found.groups()))
-            count = (_NUMBERS.get(said) or int(said)) + extra
-            return (0, count) if longest else (count, 0)
-    return 0, 0
-
-
-def _affixes(
-    text: str, bare: str, literals: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Endings and beginnings of words that are named, and the literals that are neither."""
-    found = list(_BARE_AFFIX.finditer(text))
-    suffixes = [f["suffix"] for f in found if f["suffix"]] + [q[1:] for q in literals if re.fullmatch(r"-[a-z]+", q)]
-    prefixes = [f["prefix"] for f in found if f["prefix"]] + [q[:-1] for q in literals if re.fullmatch(r"[a-z]+-", q)]
-    rest = tuple(q for q in literals if not re.fullmatch(r"-[a-z]+|[a-z]+-", q))
-    if suffixes or prefixes:
-        return tuple(suffixes), tuple(prefixes), rest
-    ends, begins = _END.search(bare), _BEGIN.search(bare)
-    if not (ends or begins):
-        return (), (), literals
-    spelled = [f[1].replace("-", "") for f in _SPELLED.finditer(bare)] or [f[1] for f in _LETTERS.finditer(bare)]
-    parts = [q for q in rest if re.fullmatch(r"[a-z]{1,8}", q)] or [p for p in spelled if p not in _PRONOUNS]
-    left = tuple(q for q in rest if q not in parts)
-    return (tuple(parts), (), left) if ends else ((), tuple(parts), left)
+    return tuple(w for w in re.findall(r"[a-z0-9][\w'’.-]*", text) if w not in PRONOUNS | {"and", "or", "as"})[:6]

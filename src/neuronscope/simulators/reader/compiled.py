@@ -1,7 +1,7 @@
 """Where what a sentence says in so many words holds: its clauses (`clauses`), token by token.
 
-A slot's words are taken as a kind of tokens (`kinds`, or a part of speech that the probes tell) as far as `Naming` knows
-them for one, and else compared by meaning.
+A slot's words are taken as a kind of tokens (`kinds`, or a part of speech that the probes tell) as far as the network's
+`named` knows them for one, and else compared by meaning.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from functools import partial
 import numpy as np
 
 from neuronscope.simulators.reader.batch import Array, Batch
-from neuronscope.simulators.reader.clauses import Clause, Slot, clauses_of
+from neuronscope.simulators.reader.clauses import Clause, clauses_of
 from neuronscope.simulators.reader.kinds import COLUMN
+from neuronscope.simulators.reader.slots import Slot
 from neuronscope.simulators.reader.vectors import Vectors
 
 PARTS = ("noun", "verb", "adjective", "adverb", "function word", "name")

@@ -51,11 +51,6 @@ def _ends(suffixes: str, shortest: int) -> Test:
     return lambda place: len(place.word) >= shortest and place.word.endswith(every) and place.word.isalpha()
 
 
-def _after(pattern: str) -> Test:
-    compiled = re.compile(rf"(?:{pattern})\Z")
-    return lambda place: bool(place.content) and compiled.search(place.left) is not None
-
-
 def _within(opening: str, closing: str) -> Test:
     def test(place: Place) -> bool:
         start = place.left.rfind(opening)
@@ -70,7 +65,7 @@ def _within_quotes(place: Place) -> bool:
         if "”" not in place.left[start:] and not place.raw.startswith("”"):
             return True
     line = place.left.rpartition("\n\n")[2]
-    return line.count('"') % 2 == 1 and not place.raw.startswith('"')
+    return line.count('"') % 2 == 1 and '"' not in place.raw
 
 
 def _is_opening(place: Place) -> bool:
@@ -99,10 +94,30 @@ def _run(place: Place) -> str:
 _SENTENCE_START = re.compile(r"(?:[.!?][\"')\]”]*\s|\n\s*[-*]?\s*)[\"'(\[“]*\s*\Z")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_]*_[A-Za-z0-9_]*\Z")
 
+_COMPARATIVES = frozenset(
+    "more less better worse larger smaller greater higher lower older younger longer shorter earlier later fewer "
+    "further stronger weaker wider bigger easier harder faster slower closer deeper rather other".split()
+)
+_GRADABLE = frozenset(
+    "large small great high low old young long short early late few strong weak wide big hard fast slow close deep "
+    "rich poor cheap warm cold light dark broad narrow thick thin soft loud quick near new simple tall heavy".split()
+)
+_FUNCTION_WORDS = frozenset(
+    "the a an of in to for on with at by from into and or but nor yet because although while since if as when that "
+    "which who whom whose this these those it its he she they we you i me him her them us my our your his their is "
+    "are was were be been being am have has had do does did can could may might must shall should will would not no "
+    "than then there so such all some any each every both few more most other between under over through during "
+    "against".split()
+)
+
 KINDS: dict[str, Test] = {
     "capitalised": lambda p: not p.continues and p.raw[:1].isupper(),
     "mid capital": lambda p: (
-        not p.continues and p.raw[:1].isupper() and p.left[-1:] == " " and p.left[-2:-1] != "\n" and not _SENTENCE_START.search(p.left[-8:])
+        not p.continues
+        and p.raw[:1].isupper()
+        and p.left[-1:] == " "
+        and p.left[-2:-1] != "\n"
+        and not _SENTENCE_START.search(p.left[-8:])
     ),
     "all capitals": lambda p: len(p.written) > 1 and p.written.isalpha() and p.written.isupper(),
     "letter": lambda p: len(p.written) == 1 and p.written.isalpha(),
@@ -123,7 +138,7 @@ KINDS: dict[str, Test] = {
     "underscore": lambda p: (
         _IDENTIFIER.search((p.left[-60:] + p.raw).rpartition(" ")[2]) is not None and bool(p.raw.strip("_") or p.raw)
     ),
-    "dotted": _after(r"\w\."),
+    "dotted": lambda p: p.raw[:1].isidentifier() and re.search(r"\w\.\Z", p.left) is not None,
     "contraction": lambda p: (
         re.search(r"['’](?:t|s|re|ve|ll|d|m)\Z", p.word) is not None
         or (p.content in ("'t", "'s", "'re", "'ve", "'ll", "'d", "'m", "’s", "’t") and p.left[-1:].isalpha())
@@ -224,20 +239,6 @@ KINDS: dict[str, Test] = {
     "repeated": lambda p: bool(p.word) and p.repeated,
 }
 """Names of kinds, and whether a token is of one."""
-_COMPARATIVES = frozenset(
-    "more less better worse larger smaller greater higher lower older younger longer shorter earlier later fewer "
-    "further stronger weaker wider bigger easier harder faster slower closer deeper rather other".split()
-)
-_GRADABLE = frozenset(
-    "large small great high low old young long short early late few strong weak wide big hard fast slow close deep "
-    "rich poor cheap warm cold light dark broad narrow thick thin soft loud quick near new simple tall heavy".split()
-)
-_FUNCTION_WORDS = frozenset(
-    "the a an of in to for on with at by from into and or but nor yet because although while since if as when that which "
-    "who whom whose this these those it its he she they we you i me him her them us my our your his their is are was "
-    "were be been being am have has had do does did can could may might must shall should will would not no than then "
-    "there so such all some any each every both few more most other between under over through during against".split()
-)
 COLUMN = {name: number for number, name in enumerate(KINDS)}
 
 

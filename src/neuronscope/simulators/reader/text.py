@@ -77,4 +77,12 @@ def text_of(tokens: Sequence[str]) -> Text:
             word = ""
         words.append(intern(word) if folded else "")
     starts = [0, *accumulate(map(len, every))][:-1]
-    return Text(every, contents, words, LeftContexts("".join(every), starts), continues, capitalised, kinds_of(tokens, contents, words, continues))
+    return Text(
+        every,
+        contents,
+        words,
+        LeftContexts("".join(every), starts),
+        continues,
+        capitalised,
+        kinds_of(tokens, contents, words, continues),
+    )
