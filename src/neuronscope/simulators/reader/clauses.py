@@ -69,8 +69,8 @@ _EXCEPTION_CUE = re.compile(
 _TOPIC_ENDS = re.compile(r",| (?:as|when|where|after|before|which|that|while|if)\b")
 _WITHIN = re.compile(
     r"(?P<T>.*⟦\d+⟧(?: and ⟦\d+⟧)*)[,(]? (?:(?:used|found|occurring|appearing|thematically|bound|drawn|that|which|"
-    r"is|are|have|having|has|you|would|expect|to|see|scattered|as|they) )*(?:in|within|throughout|across|amid|about|for|"
-    r"re|concerning|typical of|(?:related|relating|belonging|appertaining|pertaining|bound) to|(?:associated|"
+    r"is|are|have|having|has|you|would|expect|to|see|scattered|as|they) )*(?:in|within|throughout|across|amid|about|"
+    r"for|re|concerning|typical of|(?:related|relating|belonging|appertaining|pertaining|bound) to|(?:associated|"
     r"connected) with|from|to do with|in connection with|with relation to|surrounded by)"
     r"(?: the (?:world|sphere|field|domain|language|vocabulary|context) of)?:? "
     r"(?P<G>[^⟦⟧]+)$"
