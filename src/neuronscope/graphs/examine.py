@@ -56,10 +56,13 @@ async def examine(instruments: Instruments, neuron: Neuron, ids: ExemplarIds, mo
     nothing = Examined(list(modes), not_measured(""), not_measured(""), [], not_measured(""))
     if not modes or not sequences:
         return nothing
-    answers = await asyncio.gather(
-        *(scorer.predict(neuron, [mode.explanation, mode.representative], sequences) for mode in modes),
-        *(scorer.predict(neuron, [mode.explanation], in_strata) for mode in modes),
-        return_exceptions=True,
+    answers, nulls = await asyncio.gather(
+        asyncio.gather(
+            *(scorer.predict(neuron, [mode.explanation, mode.representative], sequences) for mode in modes),
+            *(scorer.predict(neuron, [mode.explanation], in_strata) for mode in modes),
+            return_exceptions=True,
+        ),
+        _nulls(neuron, ids, instruments),
     )
     predicted, failures = _answered(modes, answers[: len(modes)], "has no test score")
     if not predicted:
@@ -88,7 +91,7 @@ async def examine(instruments: Instruments, neuron: Neuron, ids: ExemplarIds, mo
         failures,
         await _separation(every, ids, instruments) if more.exemplars else not_measured(""),
         number,
-        await _nulls(neuron, ids, instruments),
+        nulls,
     )
 
 
