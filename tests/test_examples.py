@@ -54,7 +54,7 @@ async def explain(graph: Any, context: Any, neuron: ns.Neuron = BOTH) -> ns.Neur
 
 
 async def test_a_vetoed_candidate_is_never_measured() -> None:
-    context, agents = instruments(), AGENTS | {"refinement": both_kinds}
+    context, agents = instruments(config=ns.ExplainConfig(null_explanations=0)), AGENTS | {"refinement": both_kinds}
     x = await explain(critic.graph_with_critic(**agents), context)
     assert simulated(context) == {COLOUR_MODE, ANIMAL_MODE, BETTER_COLOURS, BETTER_ANIMALS}
     assert {mode.explanation for mode in x.modes} == {BETTER_COLOURS, BETTER_ANIMALS}

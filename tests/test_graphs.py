@@ -553,7 +553,9 @@ async def test_scoring_requests_of_all_modes_meet_in_one_call():
     context = instruments(config=ExplainConfig(objective="neuron", max_iterations=0))
     await explain(context=context)
     validation, train, test = context.simulator.calls  # this source has no feedback text but train's
-    assert all(call[0] == [COLOUR_MODE, ANIMAL_MODE] for call in (validation, train, test))
+    assert validation[0] == train[0] == [COLOUR_MODE, ANIMAL_MODE]
+    assert {COLOUR_MODE, ANIMAL_MODE} < set(test[0])
+    assert len(test[0]) == 2 + context.config.null_explanations, "other neurons' explanations are in the same call"
 
 
 # The way back

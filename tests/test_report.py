@@ -277,7 +277,7 @@ def test_a_shade_is_always_one_of_eleven_steps(activation: float) -> None:
 
 def test_the_page_tells_scores_explanations_and_origin() -> None:
     text = Page(explained().to_html()).text
-    for expected in ("Layer 9, neuron 421", "smollm2-135m", "0.47", "0.63", "0.42", "0.44 → 0.58", "+0.14", "0.71"):
+    for expected in ("Layer 9, neuron 421", "smollm2-135m", "0.63", "0.44 → 0.58", "+0.14", "0.71"):
         assert expected in text
     for mode in explained().modes:
         assert mode.explanation in text
@@ -459,8 +459,8 @@ def test_a_table_of_many_has_dashes_and_means_of_what_was_measured() -> None:
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue()
     (row,) = [line for line in shown.splitlines() if "(partial)" in line]
-    assert row.count("–") == 3
-    assert "score 0.42 before and 0.47 after refinement, joint score 0.63 (1 of them not measured)" in shown
+    assert row.count("–") == 1
+    assert "joint score 0.63 (1 of them not measured)" in shown
     assert "–: not measured." in shown
 
 
@@ -486,25 +486,34 @@ def with_intervals() -> NeuronExplanation:
         interval=(0.55, 0.71),
         corpus_score=0.52,
         corpus_interval=(0.42, 0.61),
+        number_interval=(1, 2),
+        separation=0.58,
+        separation_interval=(0.47, 0.69),
+        null_score=0.02,
+        null_best=0.11,
     )
 
 
-def test_displays_show_the_joint_and_the_corpus_score_with_their_intervals() -> None:
+def test_displays_show_four_figures_with_their_intervals_and_the_null() -> None:
     x = with_intervals()
     page, shown = Page(x.to_html()).text, terminal(x, width=120)
-    for text in (page, shown, in_a_line(x)):
+    for text in (" ".join(each.split()) for each in (page, shown, in_a_line(x))):
         assert "(0.55 to 0.71)" in text
         assert "(0.42 to 0.61)" in text
+        assert "(0.47 to 0.69)" in text
+        assert "(1 to 2 supported)" in text
     for text in (page, shown):
         assert "(0.50 to 0.66)" in text
         assert words.NOT_SUPPORTED in " ".join(text.split())
+        assert "other neurons’ explanations: 0.02, the best of as many 0.11" in " ".join(text.split())
     assert words.NOT_SUPPORTED not in terminal(explained(), width=120)
-    assert "Corpus score" not in Page(explained().to_html()).text
+    for name in ("Corpus score", "Separation", "other neurons"):
+        assert name not in Page(explained().to_html()).text
     console = Console(file=StringIO(), width=120)
     console.print(RunTable([x, dead()], ["", ""]))
     assert isinstance(console.file, StringIO)
-    assert re.search(r"0\.63 ±0\.08 +0\.52 ±0\.10", console.file.getvalue())
-    assert "corpus score 0.52" in " ".join(console.file.getvalue().split())
+    assert re.search(r"2 \(1–2\) +0\.63 ±0\.08 +0\.52 ±0\.10 +0\.58 ±0\.11", console.file.getvalue())
+    assert "corpus score 0.52, separation 0.58" in " ".join(console.file.getvalue().split())
 
 
 def test_a_score_of_a_whole_split_is_exact() -> None:
@@ -514,7 +523,7 @@ def test_a_score_of_a_whole_split_is_exact() -> None:
 
 def test_a_difference_within_its_interval_is_not_coloured() -> None:
     x = with_intervals()
-    assert x.to_html().count('class="nsc-delta-up"') == 2, "the first mode's, and so the mean's"
+    assert x.to_html().count('class="nsc-delta-up"') == 1, "the first mode's"
     assert 'class="nsc-delta-down"' not in x.to_html()
     assert 'class="nsc-delta-down"' in explained().to_html()
     unsure = replace(x, modes=[replace(CAUSES, interval=(0.3, 0.8)), x.modes[1]]).to_html()

@@ -48,6 +48,9 @@ class ExplainConfig(Settings):
     estimates none."""
     corpus_random: int = Field(60, ge=0)
     """Test sequences that no list has, from which the corpus score is estimated; 0 estimates none."""
+    null_explanations: int = Field(5, ge=0)
+    """Explanations of other neurons that are scored on the neuron's test set, as the null of its joint score; 0 scores
+    none."""
     max_modes: int | None = Field(8, ge=1)
     """At most this many modes are refined, the largest clusters first; None refines as many as there are clusters."""
     noise: Literal["drop", "keep"] = "drop"
@@ -111,6 +114,7 @@ class ExplainConfig(Settings):
             heldout_random=5,
             corpus_ranked=0,
             corpus_random=0,
+            null_explanations=0,
             max_modes=None,
             second_hypothesis=False,
             prompts="paper",

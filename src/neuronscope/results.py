@@ -385,6 +385,20 @@ class NeuronExplanation:
     corpus_interval: Bounds | None = None
     """The 95 % interval of `corpus_score`; without any width where the whole split was small enough to be predicted,
     so that the score is exact."""
+    number_interval: tuple[Count, Count] | None = None
+    """The 95 % interval of how many modes have evidence, a bootstrap over the test sequences: a mode has it where its
+    correlation is above 0 and five active sequences are its own. An upper end below `number` says that a mode is
+    likely one too many."""
+    separation: Share | None = None
+    """How well the modes tell apart what the neuron activates on, times how much of it they cover: see
+    `docs/metrics.md`. None where no sample of the whole test split was drawn, or there are no embeddings."""
+    separation_interval: Bounds | None = None
+    """The 95 % interval of `separation`: a bootstrap over the test sequences."""
+    null_score: Score | None = None
+    """The null of `joint_score`: what other neurons' explanations score on this neuron's test set, in the mean."""
+    null_best: Score | None = None
+    """The same corrected for choice: the best that is to be expected of as many explanations of other neurons as
+    candidates were tried for this one."""
     unrefined_score: Score | None = None
     """`score` before refinement, on the same test set."""
     hypotheses: list[str] = field(default_factory=list)
@@ -401,7 +415,7 @@ class NeuronExplanation:
     """Model, corpus, settings, backends and versions that made this."""
 
     def __post_init__(self) -> None:
-        for name in ("interval", "corpus_interval"):
+        for name in ("interval", "corpus_interval", "number_interval", "separation_interval"):
             object.__setattr__(self, name, _bounds(getattr(self, name)))
         for name in ("score", "unrefined_score"):  # means over modes, which are not None where a mode has one
             if getattr(self, name) is None:

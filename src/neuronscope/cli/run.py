@@ -96,6 +96,11 @@ def _summary(result: NeuronExplanation) -> dict[str, object]:
         "interval": result.interval,
         "corpus_score": result.corpus_score,
         "corpus_interval": result.corpus_interval,
+        "number_interval": result.number_interval,
+        "separation": result.separation,
+        "separation_interval": result.separation_interval,
+        "null_score": result.null_score,
+        "null_best": result.null_best,
         "explanations": [mode.explanation for mode in result.modes],
         "failures": [failure.message for failure in result.failures],
     }

@@ -15,7 +15,7 @@ from neuronscope.display.choice import Progress as ProgressRequest
 from neuronscope.display.choice import display_target
 from neuronscope.display.costs import Cost
 from neuronscope.display.notebook import NotebookPicture
-from neuronscope.display.words import interval, score, visible
+from neuronscope.display.words import how_many, interval, score, visible
 from neuronscope.events import NeuronProgress, ProgressEvent
 from neuronscope.llm.usage import UsageTracker
 from neuronscope.results import NeuronExplanation, Usage
@@ -148,9 +148,11 @@ def in_a_line(result: NeuronExplanation) -> str:
     modes = "1 mode" if result.number == 1 else f"{result.number} modes"
     line = f"{result.neuron}: {modes}"
     if result.modes:
-        line += f", score {score(result.score)}, joint score {score(result.joint_score)}{interval(result.interval)}"
+        line += f"{how_many(result)}, joint score {score(result.joint_score)}{interval(result.interval)}"
         if result.corpus_score is not None:
-            line += f", on all test text {score(result.corpus_score)}{interval(result.corpus_interval)}"
+            line += f", corpus score {score(result.corpus_score)}{interval(result.corpus_interval)}"
+        if result.separation is not None:
+            line += f", separation {score(result.separation)}{interval(result.separation_interval)}"
     if result.status == "partial":
         line += f"; partial: {result.failures[0].message}" if result.failures else "; partial"
     return visible(line)

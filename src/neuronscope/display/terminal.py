@@ -16,7 +16,7 @@ from rich.text import Text
 
 from neuronscope.display import words
 from neuronscope.display.page import TokenView, probes_on, tokens_of
-from neuronscope.results import Excerpt, Mode, NeuronExplanation
+from neuronscope.results import Bounds, Excerpt, Mode, NeuronExplanation
 
 EXCERPTS_PER_MODE = 3
 """Excerpts shown under each mode."""
@@ -65,24 +65,24 @@ def _header(explanation: NeuronExplanation) -> Iterator[Text]:
     yield title
     yield Text(words.summary(explanation), style="" if explanation.status == "explained" else "yellow")
     if explanation.modes:
-        before, after = explanation.unrefined_score, explanation.score
-        change = "" if before is None else f" ({words.number(before)} before refinement, {words.change(before, after)})"
+        nulls = words.nulls(explanation)
         yield Text.assemble(
-            "Score ",
-            (words.score(after), "bold"),
-            f"{change}, joint score ",
+            "Joint score ",
             (words.score(explanation.joint_score), "bold"),
             words.interval(explanation.interval),
-            *_corpus(explanation),
+            *_figure("corpus score", explanation.corpus_score, explanation.corpus_interval),
+            ", number ",
+            (str(explanation.number), "bold"),
+            words.how_many(explanation),
+            *_figure("separation", explanation.separation, explanation.separation_interval),
         )
+        if nulls:
+            yield Text(f"Null of the joint score: {nulls}", style="dim")
 
 
-def _corpus(explanation: NeuronExplanation) -> list[str | tuple[str, str]]:
-    """What the whole test split would give, where that was asked for."""
-    if explanation.corpus_score is None:
-        return []
-    bounds = words.interval(explanation.corpus_interval)
-    return [", corpus score ", (words.score(explanation.corpus_score), "bold"), bounds]
+def _figure(name: str, value: float | None, bounds: Bounds | None) -> list[str | tuple[str, str]]:
+    """One of the figures that a result shows, where it was asked for."""
+    return [] if value is None else [f", {name} ", (words.score(value), "bold"), words.interval(bounds)]
 
 
 def _table(explanation: NeuronExplanation) -> Table:

@@ -69,6 +69,22 @@ def margin(bounds: Bounds | None) -> str:
     return "" if bounds is None else f" ±{number((bounds[1] - bounds[0]) / 2)}"
 
 
+def nulls(explanation: NeuronExplanation) -> str:
+    """What explanations of other neurons score here, and the best of as many as were tried; nothing if not measured."""
+    if explanation.null_score is None:
+        return ""
+    best = "" if explanation.null_best is None else f", the best of as many {number(explanation.null_best)}"
+    return f"other neurons’ explanations: {number(explanation.null_score)}{best}"
+
+
+def how_many(explanation: NeuronExplanation) -> str:
+    """The interval of the number of modes that have evidence, ` (2 to 3 supported)`; nothing if not measured."""
+    if explanation.number_interval is None:
+        return ""
+    low, high = explanation.number_interval
+    return f" ({low} supported)" if low == high else f" ({low} to {high} supported)"
+
+
 def direction(before: float | None, after: float | None, bounds: Bounds | None = None) -> Literal["up", "down", "same"]:
     """Which way a score went, as far as two decimals show it; within its interval it went nowhere."""
     if before is None or after is None or (bounds is not None and bounds[0] <= before <= bounds[1]):
@@ -77,13 +93,6 @@ def direction(before: float | None, after: float | None, bounds: Bounds | None =
     if not math.isfinite(difference) or abs(difference) < 0.005:
         return "same"
     return "up" if difference > 0 else "down"
-
-
-def overall_direction(explanation: NeuronExplanation) -> Literal["up", "down", "same"]:
-    """Which way refinement took the mean score, if it took a mode's that way by more than its interval."""
-    overall = direction(explanation.unrefined_score, explanation.score)
-    modes = {direction(mode.unrefined_score, mode.score, mode.interval) for mode in explanation.modes}
-    return overall if overall in modes else "same"
 
 
 def level(activation: float) -> int:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from langgraph.runtime import Runtime
-from numpy.typing import NDArray
 
-from neuronscope.config import ACTIVATION_THRESHOLD
-from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.objective import LEAST_SEEN, own_sequences, strengths_of
+from neuronscope.graphs.examine import examine
 from neuronscope.llm import model_name
-from neuronscope.metrics import Estimate, Resampling, Scorer, assign_exemplars, pearson
-from neuronscope.metrics.bootstrap import not_measured
-from neuronscope.metrics.correlation import corpus_correlation, correlation, varies
-from neuronscope.metrics.joint import joint_prediction
-from neuronscope.results import Excerpt, Failure, Mode, NeuronExplanation, Status, Usage, mean_of, sortable
+from neuronscope.metrics import Scorer
+from neuronscope.metrics.correlation import varies
+from neuronscope.metrics.nulls import best_of
+from neuronscope.results import Failure, NeuronExplanation, Status, Usage, mean_of, sortable
 from neuronscope.state import Instruments, NeuronState
-from neuronscope.types import Exemplar, ExemplarIds, Neuron, normalise
-
-EXCERPTS = 5
-"""Test exemplars that a mode shows."""
-SUPPORTING = 5
-"""Active test sequences of its own that a mode needs as evidence."""
+from neuronscope.types import ExemplarIds, Neuron
 
 NO_TEXT = (
     "{what}: the corpus has no {split} document (every document belongs to train, feedback, validation or test, "
@@ -41,8 +29,6 @@ NO_MODE = (
     "hypotheses, or another LLM."
 )
 
-Rows = list[NDArray[np.float32]]
-
 
 async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronState:
     """Score the modes on the test set and put the result together.
@@ -51,7 +37,7 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
     """
     instruments, neuron, ids = runtime.context, state["neuron"], state["exemplars"]
     scorer = instruments.scorer
-    examined = await _examine(instruments, neuron, ids, state.get("modes", []))
+    examined = await examine(instruments, neuron, ids, state.get("modes", []))
     modes = sorted(examined.modes, key=lambda mode: -sortable(mode.score))
     new = [*examined.failures, *await _explain_missing(scorer, neuron, ids, state)]
     failures = [*state.get("failures", []), *new]
@@ -64,6 +50,11 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
         interval=examined.joint.interval,
         corpus_score=examined.corpus.value,
         corpus_interval=examined.corpus.interval,
+        number_interval=examined.number_interval,
+        separation=examined.separation.value,
+        separation_interval=examined.separation.interval,
+        null_score=mean_of(examined.nulls),
+        null_best=best_of(examined.nulls, _tried(state, instruments.config.n_candidates)),
         unrefined_score=mean_of(mode.unrefined_score for mode in modes),
         hypotheses=list(state.get("hypotheses", [])),
         atoms=list(state.get("atoms", [])),
@@ -101,154 +92,10 @@ async def _explain_missing(scorer: Scorer, neuron: Neuron, ids: ExemplarIds, sta
     return gaps
 
 
-@dataclass(frozen=True, slots=True)
-class _Examined:
-    """The modes with their test scores, and what all of them get together."""
-
-    modes: list[Mode]
-    joint: Estimate
-    corpus: Estimate
-    failures: list[Failure]
-
-
-async def _examine(instruments: Instruments, neuron: Neuron, ids: ExemplarIds, modes: Sequence[Mode]) -> _Examined:
-    """Predict every mode, and its representative, on the test set, and score what could be predicted.
-
-    Modes alone are predicted on the sequences that stand for the whole test split, in the same calls.
-    """
-    scorer, sequences, in_strata = instruments.scorer, ids.of("test"), ids.in_strata()
-    nothing = _Examined(list(modes), not_measured(""), not_measured(""), [])
-    if not modes or not sequences:
-        return nothing
-    answers = await asyncio.gather(
-        *(scorer.predict(neuron, [mode.explanation, mode.representative], sequences) for mode in modes),
-        *(scorer.predict(neuron, [mode.explanation], in_strata) for mode in modes),
-        return_exceptions=True,
-    )
-    predicted, failures = _answered(modes, answers[: len(modes)], "has no test score")
-    if not predicted:
-        return replace(nothing, failures=failures)
-    texts = [modes[number].explanation for number in predicted]
-    strengths = dict(zip(predicted, await strengths_of(texts, neuron, ids, instruments), strict=True))
-    resampling = Resampling(seed=instruments.config.seed)
-    test = _Test(await scorer.exemplars(neuron, sequences), ids, strengths, resampling)
-    scored, joint = _score(modes, predicted, test)
-    everywhere, missing = _answered(modes, answers[len(modes) :], "is missing in the corpus score, so there is none")
-    corpus, more = not_measured(""), _Test([], ids, strengths, resampling)
-    if in_strata and everywhere.keys() >= predicted.keys():
-        more = replace(more, exemplars=await scorer.exemplars(neuron, in_strata))
-        whole = [joint_prediction(rows, test.factors) for rows in _finals(everywhere, more)]
-        corpus = corpus_correlation(whole, more.actual, ids.test_strata, resampling)
-    scored = _with_support(scored, predicted, test, everywhere, more)
-    failures += [] if failures else missing
-    return _Examined([scored.get(number, mode) for number, mode in enumerate(modes)], joint, corpus, failures)
-
-
-def _answered(
-    modes: Sequence[Mode], answers: Sequence[Rows | BaseException], what: str
-) -> tuple[dict[int, Rows], list[Failure]]:
-    """The predictions by the mode's number, and which modes the simulator failed on; a bug surfaces."""
-    failures: list[Failure] = []
-    predicted: dict[int, Rows] = {}
-    for number, answer in enumerate(answers):
-        if not isinstance(answer, BaseException):
-            predicted[number] = answer
-        elif isinstance(answer, NeuronScopeError):
-            failures.append(Failure("conclude", f'{answer} (mode "{modes[number].explanation}" {what})'))
-        else:
-            raise answer
-    return predicted, failures
-
-
-@dataclass(frozen=True, slots=True)
-class _Test:
-    """Test sequences, and what they are scored with."""
-
-    exemplars: list[Exemplar]
-    ids: ExemplarIds
-    strengths: dict[int, float]
-    """By the mode's number, of those that could be predicted."""
-    resampling: Resampling
-
-    @property
-    def actual(self) -> list[NDArray[np.float32]]:
-        """Per sequence the activations, shape `(tokens,)`."""
-        return [exemplar.activations for exemplar in self.exemplars]
-
-    @property
-    def factors(self) -> list[float]:
-        """The strengths, in the order of the modes."""
-        return list(self.strengths.values())
-
-
-def _finals(predicted: dict[int, Rows], test: _Test) -> list[NDArray[np.float32]]:
-    """Per sequence what the modes' explanations predict: shape `(modes, tokens)`, of those that have a strength."""
-    return [
-        np.stack([predicted[number][index][0] for number in test.strengths]) for index in range(len(test.exemplars))
-    ]
-
-
-def _score(modes: Sequence[Mode], predicted: dict[int, Rows], test: _Test) -> tuple[dict[int, Mode], Estimate]:
-    """Score modes from predictions of shape `(2, tokens)` per exemplar: the explanation, then the representative."""
-    exemplars, ids, actual = test.exemplars, test.ids, test.actual
-    finals = _finals(predicted, test)
-    belongs = assign_exemplars(finals, actual)
-    contested = belongs.sum(axis=0) > 1
-    truth = np.concatenate(actual)
-    is_top = np.arange(len(exemplars)) < len(ids.test)
-    index_of = {exemplar.sequence_id: index for index, exemplar in enumerate(exemplars)}
-    scored: dict[int, Mode] = {}
-    for order, (number, rows) in enumerate(predicted.items()):
-        pooled = np.concatenate(rows, axis=1)
-        whole = correlation([row[0] for row in rows], actual, is_top, test.resampling)
-        subset = [index_of[sequence] for sequence in own_sequences(ids.test, ids.test_random, belongs[order])]
-        own = [index for index in range(len(ids.test)) if belongs[order, index] and not contested[index]]
-        scored[number] = replace(
-            modes[number],
-            strength=round(test.strengths[number], 2),
-            score=whole.value,
-            interval=whole.interval,
-            constant=whole.value is not None and pearson(pooled[0], truth).constant,
-            unrefined_score=pearson(pooled[1], truth).value,
-            subset_score=pearson(
-                np.concatenate([rows[index][0] for index in subset]),
-                np.concatenate([actual[index] for index in subset]),
-            ).value,
-            excerpts=[_excerpt(exemplars[index], rows[index][0], ids.maximum) for index in own[:EXCERPTS]],
-        )
-    joint = [joint_prediction(rows, test.factors) for rows in finals]
-    return scored, correlation(joint, actual, is_top, test.resampling)
-
-
-def _with_support(
-    scored: dict[int, Mode], predicted: dict[int, Rows], test: _Test, everywhere: dict[int, Rows], more: _Test
-) -> dict[int, Mode]:
-    """Say which modes have evidence: on all test sequences that were predicted, those of the corpus score too."""
-    known = {exemplar.sequence_id for exemplar in test.exemplars}
-    new = [index for index, exemplar in enumerate(more.exemplars) if exemplar.sequence_id not in known]
-    others = _finals(everywhere, more)
-    rows = [*_finals(predicted, test), *(others[index] for index in new)]
-    actual = [*test.actual, *(more.exemplars[index].activations for index in new)]
-    belongs = assign_exemplars(rows, actual)
-    active = np.array([part.max(initial=0.0) for part in actual]) > ACTIVATION_THRESHOLD * test.ids.maximum
-    applies = np.stack([part.max(axis=1) for part in rows], axis=1) >= LEAST_SEEN
-    own = (belongs & applies & active & (belongs.sum(axis=0) == 1)).sum(axis=1)
-    return {
-        number: mode
-        if mode.interval is None
-        else replace(mode, supported=bool(mode.interval[0] > 0 and n >= SUPPORTING))
-        for (number, mode), n in zip(scored.items(), own, strict=True)
-    }
-
-
-def _excerpt(exemplar: Exemplar, predicted: NDArray[np.float32], maximum: float) -> Excerpt:
-    return Excerpt(
-        tokens=list(exemplar.tokens),
-        activations=normalise(exemplar.activations, maximum).round(2).tolist(),
-        predicted=predicted.astype(float).round(2).tolist(),
-        sequence_id=exemplar.sequence_id,
-        source=exemplar.source,
-    )
+def _tried(state: NeuronState, n_candidates: int) -> int:
+    """Among how many explanations a mode's was chosen, at most: the representative and every round's candidates."""
+    rounds = max((len(mode.history) - 1 for mode in state.get("modes", []) if mode.history), default=0)
+    return 1 + rounds * n_candidates
 
 
 def usage_of(neuron: Neuron, instruments: Instruments) -> Usage:

@@ -19,16 +19,13 @@ from numpy.typing import NDArray
 from neuronscope.errors import NeuronScopeError
 from neuronscope.metrics.correlation import Correlation, pearson_rows
 from neuronscope.metrics.halving import successive_halving
-from neuronscope.metrics.joint import fit_strengths
+from neuronscope.metrics.joint import LEAST_SEEN, fit_strengths
 from neuronscope.metrics.scorer import Predictions
 from neuronscope.results import Measured, Mode
 from neuronscope.state import Instruments, RefinementState
 from neuronscope.types import SCALE, ExemplarIds, Neuron, normalise
 
 Floats = NDArray[np.floating[Any]]
-
-LEAST_SEEN = 1.0
-"""An explanation applies in some text if the simulator predicts at least this somewhere."""
 
 Candidates = Mapping[str, Sequence[str]]
 """Explanations by the representative of the mode that they are for; of no mode under ""."""

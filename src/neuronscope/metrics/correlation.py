@@ -140,7 +140,7 @@ def correlation(
         return Estimate(0.0, 0.0, 0.0, CONSTANT)
     if sizes is not None and all(np.sum(strata == part) == size for part, size in sizes.items()):
         return Estimate(whole.value, whole.value, whole.value)
-    sampled = estimate(_pearson_statistic(predicted, actual), strata, 0.0, resampling, NO_VARIATION, sizes)
+    sampled = estimate(pearson_statistic(predicted, actual), strata, 0.0, resampling, NO_VARIATION, sizes)
     if sizes is not None:
         return sampled
     ends = [whole.value, *(end for end in (sampled.low, sampled.high) if end is not None)]
@@ -162,7 +162,8 @@ def corpus_correlation(
     return correlation(predicted, actual, part_of, resampling, {n: part.size for n, part in enumerate(strata)})
 
 
-def _pearson_statistic(predicted: PerSequence, actual: PerSequence) -> Statistic:
+def pearson_statistic(predicted: PerSequence, actual: PerSequence) -> Statistic:
+    """Pearson's r over the pooled tokens, as a function of how often each sequence counts."""
     left, right = _standardise(predicted), _standardise(actual)
     sums = np.array([[len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y] for x, y in zip(left, right, strict=True)])
 

@@ -17,6 +17,9 @@ from neuronscope.types import SCALE
 
 Floats = NDArray[np.floating[Any]]
 
+LEAST_SEEN = 1.0
+"""An explanation applies to a token, or in some text, if the simulator predicts at least this of it."""
+
 
 def fit_strengths(predicted: Floats, actual: Floats) -> list[float]:
     """The strength of each mode, by non-negative least squares of the activations on the modes' predictions.

@@ -169,7 +169,8 @@ def simulated(shape: Shape, config: ExplainConfig) -> float:
     concluded = heldout + (0 if config.objective == "joint" else config.n_train_exemplars + heldout)
     mode = heldout + fitted + shown + (1 + ACCEPTED) * concluded + _in_strata(config)
     of_candidates = _compared(config.n_candidates, heldout, config.halving)
-    return shape.modes * mode + shape.rounds * (of_candidates + ACCEPTED * (fitted + shown))
+    nulls = config.null_explanations * heldout if shape.modes else 0
+    return shape.modes * mode + shape.rounds * (of_candidates + ACCEPTED * (fitted + shown)) + nulls
 
 
 def most_simulated(config: ExplainConfig) -> float | None:
@@ -180,7 +181,8 @@ def most_simulated(config: ExplainConfig) -> float | None:
     heldout = config.heldout_top + config.heldout_random
     everywhere = 3 * heldout + config.n_train_exemplars + heldout
     each_round = config.n_candidates * heldout + everywhere - 2 * heldout
-    return shape.modes * (everywhere + 2 * heldout + _in_strata(config)) + shape.rounds * each_round
+    nulls = config.null_explanations * heldout
+    return shape.modes * (everywhere + 2 * heldout + _in_strata(config)) + shape.rounds * each_round + nulls
 
 
 def sequences(config: ExplainConfig, *, offline: bool) -> int:
