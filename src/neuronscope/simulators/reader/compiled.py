@@ -47,7 +47,11 @@ SIMPLE, LONG = 16, 40
 
 Belongs = Callable[[Array, Array], Array]
 Named = Callable[[Array], Array]
-_ONE_WORD = re.compile(r"(?:the |an? |any )?([a-z][\w'’]*)")
+_GENERAL = frozenset(
+    "the a an any every each all of to word words token tokens term item string text equal identical exactly called "
+    "namely just as by itself occurrence occurrences form".split()
+)
+"""What may stand beside a single word that is meant literally."""
 _LIST = re.compile(r"[a-z][\w'’]*(?:(?:,? (?:and|or)|,|/) [a-z][\w'’]*)+")
 
 
@@ -143,9 +147,9 @@ class _Slots:
         open_share = float(shares[OPEN])
         if slot.words in self._kin:
             found = np.maximum(found, self._kin[slot.words] * open_share)
-        bare = _ONE_WORD.fullmatch(slot.words)
-        if bare and open_share > 0.5:
-            found = np.maximum(found, batch.words.among([bare[1]]))
+        bare = [word for word in slot.words.split() if word not in _GENERAL]
+        if len(bare) == 1 and open_share > 0.5:
+            found = np.maximum(found, batch.words.among(bare))
         listed: Array = found.astype(np.float32)
         return listed
 

@@ -133,7 +133,7 @@ KINDS: dict[str, Test] = {
     "later digit": lambda p: p.raw.isdigit() and p.left[-1:].isdigit(),
     "ordinal": lambda p: p.content in ("st", "nd", "rd", "th") and p.left[-1:].isdigit(),
     "decade": lambda p: p.content in ("s", "'s") and re.search(r"\d0\Z", p.left) is not None,
-    "long word": lambda p: len(p.word) >= 10 and p.word.isalpha(),
+    "long word": lambda p: len(p.word) >= 7 and p.word.isalpha(),
     "short word": lambda p: 0 < len(p.word) <= 2 and p.word.isalpha() and not p.continues,
     "underscore": lambda p: (
         _IDENTIFIER.search((p.left[-60:] + p.raw).rpartition(" ")[2]) is not None and bool(p.raw.strip("_") or p.raw)
