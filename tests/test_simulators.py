@@ -17,7 +17,8 @@ from neuronscope.simulators import (
     resolve_simulator,
 )
 from neuronscope.simulators.finetuned import TRANSLUCE
-from neuronscope.simulators.named import transluce
+from neuronscope.simulators.named import reader, transluce
+from neuronscope.simulators.reader import ReaderSimulator
 
 
 @pytest.fixture
@@ -43,9 +44,20 @@ def test_a_folder_that_has_changed_is_loaded_anew(folder):
     assert resolve_simulator(f"transluce:{folder}") is not simulator
 
 
-def test_auto_is_hybrid_without_a_gpu(monkeypatch):
+def test_auto_is_the_reader_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert isinstance(resolve_simulator("auto"), ReaderSimulator)
+
+
+def test_auto_says_once_why_it_is_hybrid_where_the_readers_weights_cannot_be_had(monkeypatch, capsys):
+    def absent(source, *, embeddings, llm):
+        raise SimulatorError("No weights [here].")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(reader, "load", absent)
     assert isinstance(resolve_simulator("auto"), HybridSimulator)
+    resolve_simulator("auto")
+    assert capsys.readouterr().err.count("No weights [here].") == 1
 
 
 def test_auto_is_transluce_on_a_large_gpu(monkeypatch):
@@ -54,18 +66,18 @@ def test_auto_is_transluce_on_a_large_gpu(monkeypatch):
     assert resolve_simulator("auto") == (FinetunedSimulator, TRANSLUCE)
 
 
-def test_auto_is_hybrid_on_a_small_gpu(monkeypatch):
+def test_auto_is_the_reader_on_a_small_gpu(monkeypatch):
     _pretend_gpu(monkeypatch, 12e9)
-    assert isinstance(resolve_simulator("auto"), HybridSimulator)
+    assert isinstance(resolve_simulator("auto"), ReaderSimulator)
 
 
-def test_auto_says_once_why_it_is_hybrid_on_a_large_gpu(monkeypatch, capsys):
+def test_auto_says_once_why_it_is_the_reader_on_a_large_gpu(monkeypatch, capsys):
     def gated(kind, source):
         raise SimulatorError("The checkpoint [gated] cannot be had.")
 
     _pretend_gpu(monkeypatch, 24e9)
     monkeypatch.setattr(transluce, "load_shared", gated)
-    assert isinstance(resolve_simulator("auto"), HybridSimulator)
+    assert isinstance(resolve_simulator("auto"), ReaderSimulator)
     resolve_simulator("auto")
     assert capsys.readouterr().err.count("The checkpoint [gated] cannot be had.") == 1
 

@@ -182,8 +182,8 @@ class Setup(Settings):
     """For the clustering: minilm or openai:text-embedding-3-small; auto is OpenAI's with an OpenAI model, else minilm.
     In Python also embeddings of LangChain's."""
     simulator: AnySimulator = "auto"
-    """What predicts activations from explanations: transluce, prompted:<model>, chat, or hybrid, which needs no
-    language model; auto is transluce on a GPU of 20 GB or more, else hybrid. In Python also a `Simulator`."""
+    """What predicts activations from explanations: transluce, prompted:<model>, chat, reader, or hybrid, which needs no
+    language model; auto is transluce on a GPU of 20 GB or more, else reader. In Python also a `Simulator`."""
     cache_dir: Path | None = None
     """Where collected exemplars are stored; else in the user's cache folder."""
     config: ExplainConfig = ExplainConfig()

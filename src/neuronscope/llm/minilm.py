@@ -117,6 +117,16 @@ def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, list[
     return vectors
 
 
+def check_minilm() -> None:
+    """Say whether the weights can be had; those of the package are not loaded for it.
+
+    Raises:
+        ConfigurationError: the weights are neither installed nor within reach.
+    """
+    if _minilm_source() == MINILM_ID:
+        _ = MiniLM(capacity=0).model
+
+
 def minilm_identity() -> str:
     """A name for what vectors depend on, without loading the weights."""
     weights = Path(_minilm_source(), "model.safetensors")

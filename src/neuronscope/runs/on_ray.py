@@ -104,9 +104,12 @@ def _opener(resources: Resources, checkpoints: object, parallel: int) -> Callabl
 def _simulator(resources: Resources) -> AnySimulator:
     """What all workers use: "auto" is decided once, here, so that no two machines decide otherwise."""
     from neuronscope.simulators import HybridSimulator
+    from neuronscope.simulators.reader import ReaderSimulator
 
     if (wanted := resources.setup.simulator) != "auto":
         return wanted
+    if isinstance(resources.simulator, ReaderSimulator):
+        return "reader"
     return "hybrid" if isinstance(resources.simulator, HybridSimulator) else "transluce"
 
 

@@ -34,7 +34,7 @@ def resolve_simulator(
 
     Args:
         spec: a name, or a simulator. `"auto"`: `"transluce"` on a GPU with at least 20 GB if the checkpoint can be had,
-            else `"hybrid"`. `"transluce"`: Transluce's fine-tuned simulator; `"transluce:<source>"`: a checkpoint of
+            else `"reader"`, or `"hybrid"` where SmolLM2's weights cannot be had. `"transluce"`: Transluce's fine-tuned simulator; `"transluce:<source>"`: a checkpoint of
             that form. `"prompted:<model>"`: any causal language model that `load_subject` takes, with worked examples.
             `"chat"`: the run's own chat model; `"chat:<llm>"`: another one, by its LangChain name. `"hybrid"`: without
             a language model. `"reader"`: a small trained one that reads ordinary English.
@@ -50,7 +50,8 @@ def resolve_simulator(
         return spec
     known = named_simulators()
     if spec == AUTO:
-        return _transluce_if_possible() or known["hybrid"].load("", embeddings=embeddings, llm=llm)
+        found = _transluce_if_possible() or _if_possible("reader", instead="hybrid")
+        return found or known["hybrid"].load("", embeddings=embeddings, llm=llm)
     kind, _, source = spec.partition(":")
     return known[kind].load(source, embeddings=embeddings, llm=llm)
 
@@ -83,17 +84,21 @@ def _transluce_if_possible() -> Simulator | None:
 
     if not torch.cuda.is_available() or torch.cuda.get_device_properties(0).total_memory < AUTO_MEMORY:
         return None
+    return _if_possible("transluce", instead="reader")
+
+
+def _if_possible(name: str, *, instead: str) -> Simulator | None:
     try:
-        return named_simulators()["transluce"].load("", embeddings=None, llm=None)
+        return named_simulators()[name].load("", embeddings=None, llm=None)
     except SimulatorError as error:
-        _say_hybrid(str(error))
+        _say(name, instead, str(error))
         return None
 
 
 @cache
-def _say_hybrid(reason: str) -> None:
-    """Once per process and reason: on such a machine a better simulator was to be expected."""
+def _say(name: str, instead: str, reason: str) -> None:
+    """Once per process and reason: a better simulator was to be expected."""
     from rich.console import Console
 
-    text = f'Scoring with simulator="hybrid", since "transluce" cannot be had. {reason}'
+    text = f'Scoring with simulator="{instead}", since "{name}" cannot be had. {reason}'
     Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)

