@@ -34,10 +34,11 @@ def resolve_simulator(
 
     Args:
         spec: a name, or a simulator. `"auto"`: `"transluce"` on a GPU with at least 20 GB if the checkpoint can be had,
-            else `"reader"`, or `"hybrid"` where SmolLM2's weights cannot be had. `"transluce"`: Transluce's fine-tuned simulator; `"transluce:<source>"`: a checkpoint of
-            that form. `"prompted:<model>"`: any causal language model that `load_subject` takes, with worked examples.
-            `"chat"`: the run's own chat model; `"chat:<llm>"`: another one, by its LangChain name. `"hybrid"`: without
-            a language model. `"reader"`: a small trained one that reads ordinary English.
+            else `"reader"`, or `"hybrid"` where SmolLM2's weights cannot be had. `"transluce"`: Transluce's fine-tuned
+            simulator; `"transluce:<source>"`: a checkpoint of that form. `"prompted:<model>"`: any causal language
+            model that `load_subject` takes, with worked examples. `"chat"`: the run's own chat model; `"chat:<llm>"`:
+            another one, by its LangChain name. `"reader"`: a small trained model that reads ordinary English.
+            `"hybrid"`: without a language model.
         embeddings: what the hybrid simulator's semantic channel uses, if it is made here; None is its own choice.
         llm: the run's chat model, or one per agent: that of "simulator" simulates, else the Refinement Agent's.
 
