@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from neuronscope.metrics.bootstrap import Estimate
 
 
+_ESCAPED = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]|"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
+
+
 @dataclass(frozen=True)
 class Report:
     """One experiment's outcome; none of it depends on when or how fast it was made."""
@@ -67,10 +70,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def cell(text: str) -> str:
     """Untrusted text for a cell: one visible line, in which nothing is Markdown or HTML."""
-    line = one_line(text)
-    for sign in "\\`*_[]<>|&":
-        line = line.replace(sign, {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(sign, f"\\{sign}"))
-    return line
+    return one_line(text).translate(_ESCAPED)
 
 
 def estimated(found: Estimate, digits: int = 3) -> str:
