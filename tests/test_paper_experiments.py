@@ -159,6 +159,7 @@ def test_nothing_says_which_experiment(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_shards_give_the_numbers_of_one_machine(done: Path, world: Path, tmp_path: Path) -> None:
     given = ("table1", "--spec", world / "spec.yaml", "--out", tmp_path / "out")
     assert run(*given, "--shard", "0/2").exit_code == 0
@@ -219,3 +220,27 @@ def test_table_1_as_markdown_has_two_rows_a_layer(done: Path) -> None:
         ["1", "w/o refinement"],
         ["1", "NeuronScope"],
     ]
+
+
+# --- methods compared -------------------------------------------------------------------------------------------------
+
+
+def test_compare_scores_saved_explanations_once_and_another_method_alone(copy: Path, world: Path) -> None:
+    first = run("compare", "--out", copy, "--methods", "neuronscope,token_lookup")
+    assert first.exit_code == 0, first.output
+    scores = {path: path.stat().st_mtime_ns for path in (copy / "compare" / "tiny" / "scores").glob("*/*.json")}
+    (row,) = rows(copy, "compare")
+    assert len(scores) == 2 * len(row["neurons"]) == 8
+    for method in row["methods"]:
+        measured = [each["joint_score"] for each in row["scores"] if each["method"] == method["method"]]
+        assert method["joint_score"]["value"] == pytest.approx(fmean(measured))
+    before = (copy / "compare.json").read_bytes()
+    hidden = (world / "model").rename(world / "hidden")
+    try:
+        assert run("compare", "--out", copy).exit_code == 0
+    finally:
+        hidden.rename(world / "model")
+    assert (copy / "compare.json").read_bytes() == before
+    assert run("compare", "--out", copy, "--methods", "neuronscope,token_lookup,unrefined").exit_code == 0
+    assert len(rows(copy, "compare")[0]["methods"]) == 3
+    assert {path: path.stat().st_mtime_ns for path in scores} == scores

@@ -11,7 +11,7 @@ from PIL import Image
 
 import neuronscope as ns
 from neuronscope.experiments.folder import NEURONS_FILE, ExperimentFolder
-from neuronscope.experiments.named import clusters, convergence, purity
+from neuronscope.experiments.named import clusters, compare, convergence, purity
 from neuronscope.experiments.nearest import split_parts, split_sentences
 from neuronscope.experiments.report import Report, markdown_table
 from neuronscope.experiments.spec import ExperimentSpec
@@ -134,6 +134,55 @@ def test_purity_counts_hypotheses_whose_sentences_are_nearest_to_several_modes(t
     assert [[part["mode"] for part in one] for one in assigned["hypotheses"]] == [[0, 1], [0, 0]]
     assert "🟦 It responds to colours" in report.markdown
     assert "🟥 It also responds to animals" in report.markdown
+
+
+# --- methods compared -------------------------------------------------------------------------------------------------
+
+
+def score(index: int, method: str, joint: float, *sentences: str) -> ns.MethodScore:
+    return ns.MethodScore(
+        neuron=ns.Neuron(0, index), method=method, joint_score=joint, score=joint / 2, number=1, sentences=[*sentences]
+    )
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> ExperimentFolder:
+    """Three neurons, two of them with two modes, all scored by two methods."""
+    two = explained(1, mode(COLOURS), mode(ANIMALS)), explained(2, mode(COLOURS), mode(ANIMALS))
+    made = experiment(tmp_path, explained(0, mode(COLOURS)), *two, explained(3))
+    made = ExperimentFolder(
+        tmp_path, made.spec.model_copy(update={"methods": "neuronscope,best_of_k:8", "compared": 2})
+    )
+    for index in (0, 1):
+        for row in (score(index, "neuronscope", 0.6), score(index, "best_of_k:8", 0.2 + 0.2 * index, MIXED)):
+            row.save(tmp_path / "compare" / "tiny" / "scores" / str(index) / f"{row.method[:4]}.json")
+    return made
+
+
+def test_compare_pairs_methods_on_the_first_neurons_that_have_modes(compared: ExperimentFolder) -> None:
+    (row,) = compare.report(compared).data["rows"]
+    assert row["neurons"] == ["0/0", "0/1"]
+    own, other = row["methods"]
+    assert (own["joint_score"]["value"], own["score"]["value"], own["difference"]["value"]) == (0.6, 0.3, 0.0)
+    assert other["difference"]["value"] == pytest.approx(0.3)
+    assert (other["difference"]["n"], other["difference"]["wins"], other["failed"]) == (2, 2, 0)
+
+
+def test_table_3_has_the_parts_of_the_baselines_sentence_by_meaning_beside_the_modes(
+    compared: ExperimentFolder,
+) -> None:
+    report = compare.report(compared)
+    (beside,) = report.data["rows"][0]["beside"]
+    assert (beside["neuron"], beside["baseline"], beside["modes"]) == ("0/1", "best_of_k:8", [COLOURS, ANIMALS])
+    assert [part["mode"] for part in beside["parts"]] == [0, 1]
+    (line,) = [line for line in report.markdown.splitlines() if "0 / 1" in line]
+    assert line.split(" | ")[2].startswith("🟦 It responds to colours")
+
+
+def test_without_neuronscope_nothing_is_compared(compared: ExperimentFolder) -> None:
+    alone = compared.spec.model_copy(update={"methods": "best_of_k:8"})
+    with pytest.raises(ns.ConfigurationError, match="add neuronscope"):
+        compare.report(ExperimentFolder(compared.path, alone))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

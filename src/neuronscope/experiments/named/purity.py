@@ -31,8 +31,8 @@ EMBEDDINGS = "minilm"
 NOTES = (
     "A hypothesis is mixed if its sentences are nearest to two modes or more. The share is a neuron's, then the mean "
     "over the neurons with two modes or more, with its 95 % bootstrap interval over neurons. By chance is what it "
-    "would be if each sentence were nearest to a mode drawn at random: something is always nearest, so some mixing says "
-    "nothing. Drawn is the neuron with the largest share, of equals the one with most sentences."
+    "would be if each sentence were nearest to a mode drawn at random: something is always nearest, so some mixing "
+    "says nothing. Drawn is the neuron with the largest share, of equals the one with most sentences."
 )
 
 
