@@ -44,6 +44,8 @@ def plot_convergence(explanation: NeuronExplanation) -> Figure:
 def plot_clusters(explanation: NeuronExplanation) -> Figure:
     """The atoms on the two principal components of their embeddings, one colour and marker per cluster.
 
+    A ring is around each cluster's representative, which the legend has.
+
     Raises:
         ConfigurationError: matplotlib is not installed.
     """
@@ -54,6 +56,10 @@ def plot_clusters(explanation: NeuronExplanation) -> Figure:
         label = "without a cluster" if cluster.noise else _label(cluster.representative)
         first, second = zip(*cluster.points, strict=True)
         axes.scatter(first, second, s=45, color=colour, marker=marker, alpha=0.85, label=label)
+        for atom, (x, y) in zip(cluster.atoms, cluster.points, strict=False):
+            if atom == cluster.representative and not cluster.noise:
+                axes.plot(x, y, "o", markersize=13, markerfacecolor="none", color=colour, label="_nolegend_")
+                break
     if not clusters:
         return nothing(figure, axes, "no modes were found")
     axes.set(xlabel="First principal component", ylabel="Second principal component")
