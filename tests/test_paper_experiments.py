@@ -244,3 +244,29 @@ def test_compare_scores_saved_explanations_once_and_another_method_alone(copy: P
     assert run("compare", "--out", copy, "--methods", "neuronscope,token_lookup,unrefined").exit_code == 0
     assert len(rows(copy, "compare")[0]["methods"]) == 3
     assert {path: path.stat().st_mtime_ns for path in scores} == scores
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------
+
+MADE = ("table1", "convergence", "clusters", "purity", "compare", "all")
+
+
+@pytest.mark.slow
+def test_all_makes_everything_and_the_spec_in_its_folder_makes_it_again(copy: Path, tmp_path: Path) -> None:
+    whole = run("all", "--out", copy, "--methods", "neuronscope,token_lookup", "--compared", "1")
+    assert whole.exit_code == 0, whole.output
+    for name in MADE:
+        assert {(copy / f"{name}.{kind}").exists() for kind in ("md", "json")} == {True}
+    for name in ("convergence", "compare"):
+        assert (copy / f"{name}-tiny.svg").exists()
+        assert (copy / f"{name}-tiny.png").exists()
+    said, cost = (copy / "reproduce.md").read_text(), json.loads((copy / "cost.json").read_text())
+    assert "neuronscope experiment all --spec experiment.json" in said
+    assert f"neuronscope | {ns.__version__}" in said
+    assert cost["tiny"]["explaining"]["simulated_tokens"] > 0
+    assert cost["tiny"]["explaining"]["dollars"] == 0
+    again = run("all", "--spec", copy / "experiment.json", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    for name in MADE:
+        for kind in ("md", "json"):
+            assert (copy / f"{name}.{kind}").read_bytes() == (tmp_path / "again" / f"{name}.{kind}").read_bytes(), name

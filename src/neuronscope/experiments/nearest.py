@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MARKS = "🟦🟥🟩🟪🟧🟨🟫⬛"
 """For Markdown, which has no colours: blue, red and green first, as in the paper's table 3."""
-WIDTH = 96
+WIDTH = 122
 """Characters of a line in a drawing."""
 
 _NOT_AFTER = r"(?<![.\s]\w)(?<!\betc)(?<!\bvs)(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bSt)"
@@ -98,7 +98,7 @@ def draw_parts(title: str, texts: Sequence[Sequence[Part]], references: Sequence
     """
     from neuronscope.display.plots import canvas
 
-    figure, axes = canvas(visible(title))
+    figure, axes = canvas("\n".join(map(visible, title.splitlines())))
     legend = [[Part(f"Mode {place + 1}: {text}", place, 1.0)] for place, text in enumerate(references)]
     lines: list[list[tuple[int, str, int]]] = []
     for parts in [*legend, *texts]:
