@@ -104,7 +104,7 @@ def offline(
     neurons: Annotated[int, typer.Option(min=1)] = 20,
     seed: Annotated[int, typer.Option()] = 0,
     n_tokens: Annotated[int, typer.Option(min=1)] = 250_000,
-    simulator: Annotated[str, typer.Option(help="As in `simulator=`.")] = "hybrid",
+    simulator: Annotated[str, typer.Option(help="As in `simulator=`.")] = "reader",
     out: Annotated[Path, typer.Option(file_okay=False)] = Path("runs/offline"),
 ) -> None:
     """Explain random neurons of some layers without an LLM and print the table of means."""
