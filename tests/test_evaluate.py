@@ -520,7 +520,7 @@ def test_a_real_neuron_is_evaluated_with_the_hybrid_simulator(smollm2: Any, real
         max(zip(x.activations, x.tokens, strict=True))[1].strip() for x in real_store.bind(smollm2).exemplars(neuron)
     }
     told = "This neuron activates on " + ", ".join(f'"{word}"' for word in sorted(words) if word) + "."
-    table = ns.evaluate([told, WRONG], neuron, store=real_store, config=SMALL, n_bootstrap=100)
+    table = ns.evaluate([told, WRONG], neuron, store=real_store, simulator="hybrid", config=SMALL, n_bootstrap=100)
     assert only(table, "correlation", told).value > only(table, "correlation", WRONG).value
     assert only(table, "detection_balanced_accuracy", told, "random").n == 12
     assert {row.judge for row in table.measurements} == {"HybridSimulator", "MiniLM"}

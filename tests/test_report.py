@@ -505,7 +505,7 @@ def test_displays_show_four_figures_with_their_intervals_and_the_null() -> None:
     for text in (page, shown):
         assert "(0.50 to 0.66)" in text
         assert words.NOT_SUPPORTED in " ".join(text.split())
-        assert "other neurons’ explanations: 0.02, the best of as many 0.11" in " ".join(text.split())
+        assert "other neurons’ explanations: 0.02, the best of as many as were tried 0.11" in " ".join(text.split())
     assert words.NOT_SUPPORTED not in terminal(explained(), width=120)
     for name in ("Corpus score", "Separation", "other neurons"):
         assert name not in Page(explained().to_html()).text

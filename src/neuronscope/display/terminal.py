@@ -77,7 +77,7 @@ def _header(explanation: NeuronExplanation) -> Iterator[Text]:
             *_figure("separation", explanation.separation, explanation.separation_interval),
         )
         if nulls:
-            yield Text(f"Null of the joint score: {nulls}", style="dim")
+            yield Text(f"Joint scores of {nulls}", style="dim")
 
 
 def _figure(name: str, value: float | None, bounds: Bounds | None) -> list[str | tuple[str, str]]:

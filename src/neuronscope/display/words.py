@@ -73,7 +73,9 @@ def nulls(explanation: NeuronExplanation) -> str:
     """What explanations of other neurons score here, and the best of as many as were tried; nothing if not measured."""
     if explanation.null_score is None:
         return ""
-    best = "" if explanation.null_best is None else f", the best of as many {number(explanation.null_best)}"
+    best = (
+        "" if explanation.null_best is None else f", the best of as many as were tried {number(explanation.null_best)}"
+    )
     return f"other neurons’ explanations: {number(explanation.null_score)}{best}"
 
 
