@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neuronscope import blocking
 from neuronscope.baselines.registry import AnyBaselines, named_baselines, resolve_baselines
@@ -18,8 +18,8 @@ from neuronscope.graphs.conclude import usage_of
 from neuronscope.graphs.explainer import score_explainer
 from neuronscope.results import Failure, NeuronExplanation
 from neuronscope.runs.folder import RunFolder
+from neuronscope.runs.gathering import gathered
 from neuronscope.runs.run import explain_many, resume
-from neuronscope.stopping import stoppable_context
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
@@ -78,37 +78,9 @@ async def compare(
                 for explainer in explainers:
                     done.put_nowait(await _saved_score(explainer, neuron, resources, folder))
 
-        async with aclosing(_gathered([work] * min(parallel, len(neurons)))) as rows:
+        async with aclosing(gathered([work] * min(parallel, len(neurons)))) as rows:
             async for row in rows:
                 yield row
-
-
-Worker = Callable[[asyncio.Queue[MethodScore | None]], Coroutine[Any, Any, None]]
-"""Puts rows into a queue."""
-
-
-async def _gathered(workers: Sequence[Worker]) -> AsyncGenerator[MethodScore, None]:
-    """Yield what concurrent workers put into a queue; the first that fails ends all."""
-    done: asyncio.Queue[MethodScore | None] = asyncio.Queue()
-    context, stopped = stoppable_context()
-    tasks = [asyncio.create_task(worker(done), context=context.copy()) for worker in workers]
-    for task in tasks:
-        task.add_done_callback(lambda _: done.put_nowait(None))
-    ended = 0
-    try:
-        while ended < len(tasks):
-            if (row := await done.get()) is not None:
-                yield row
-                continue
-            ended += 1
-            for task in tasks:
-                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                    raise error
-    finally:
-        stopped.set()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _needs_explanations(methods: AnyBaselines) -> bool:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,9 @@ from neuronscope.graphs.stream import stream_events
 from neuronscope.resources import Resources
 from neuronscope.results import Failure, NeuronExplanation
 from neuronscope.runs.folder import RunFolder
+from neuronscope.runs.gathering import Worker, gathered
 from neuronscope.runs.prefetch import groups, prefetch
 from neuronscope.state import Instruments
-from neuronscope.stopping import stoppable_context
 from neuronscope.types import Neuron
 
 if TYPE_CHECKING:
@@ -79,27 +80,14 @@ class Runner:
         """Yield results as they are finished; each is saved before. Ends early when the budget is spent."""
         n_workers = min(self._parallel, len(neurons))
         waiting: asyncio.Queue[Neuron | None] = asyncio.Queue(maxsize=max(1, n_workers))
-        done: asyncio.Queue[NeuronExplanation | None] = asyncio.Queue()
-        workers = [self._feed(neurons, waiting, n_workers), *(self._work(waiting, done) for _ in range(n_workers))]
-        context, stopped = stoppable_context()
-        tasks = [asyncio.create_task(worker, context=context.copy()) for worker in workers]
-        for task in tasks:
-            task.add_done_callback(lambda _: done.put_nowait(None))
-        ended = 0
-        try:
-            while ended < len(tasks):
-                if (result := await done.get()) is not None:
-                    yield result
-                    continue
-                ended += 1
-                for task in tasks:
-                    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                        raise error
-        finally:
-            stopped.set()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+
+        async def feed(done: asyncio.Queue[NeuronExplanation | None]) -> None:
+            await self._feed(neurons, waiting, n_workers)
+
+        workers: list[Worker[NeuronExplanation]] = [feed, *[partial(self._work, waiting)] * n_workers]
+        async with aclosing(gathered(workers)) as results:
+            async for result in results:
+                yield result
 
     async def _feed(self, neurons: Sequence[Neuron], waiting: asyncio.Queue[Neuron | None], n_workers: int) -> None:
         """Compute the activations of the next neurons while the ones before are at work."""
