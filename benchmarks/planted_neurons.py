@@ -132,7 +132,7 @@ def concepts(corpus: Corpus) -> list[Callable[[np.random.Generator], Concept | N
     def of_group(groups: list[tuple[list[str], list[str]]]) -> Callable[[np.random.Generator], Concept | None]:
         def draw(rng: np.random.Generator) -> Concept | None:
             names, members = groups[rng.integers(len(groups))]
-            return Concept(f"group {names[0]}", list(names[:2]), planted._among(set(members)))
+            return Concept(f"group {names[0]}", list(names[:2]), planted.among(set(members)))
 
         return draw
 
@@ -141,14 +141,14 @@ def concepts(corpus: Corpus) -> list[Callable[[np.random.Generator], Concept | N
         forms = {chosen, chosen + "s", chosen + "ed", chosen + "ing"} & set(common)
         quoted = " or ".join(f'"{each}"' for each in sorted(forms))
         sentences = [f"The word {quoted}", f"{quoted}, wherever it stands"]
-        return Concept(f"word {chosen}", sentences, planted._among(forms), "{xs}", False)
+        return Concept(f"word {chosen}", sentences, planted.among(forms), "{xs}", False)
 
     def after(rng: np.random.Generator) -> Concept:
         before, chosen = frequent[rng.integers(len(frequent))]
         return Concept(
             f"after {before} {chosen}",
             [f'"{chosen}" right after "{before}"', f'"{chosen}" in the phrase "{before} {chosen}"'],
-            planted._where(lambda t, i: t.words[i] == chosen and planted._previous(t, i) == before),
+            planted.where(lambda t, i: t.words[i] == chosen and planted.previous(t, i) == before),
             by_example=False,
         )
 
@@ -157,8 +157,8 @@ def concepts(corpus: Corpus) -> list[Callable[[np.random.Generator], Concept | N
         return Concept(
             f"any after {before}",
             [f'The word right after "{before}"', f'Any token that follows "{before}"'],
-            planted._where(
-                lambda t, i: bool(t.contents[i].strip()) and planted._previous(t, i) == before and not t.continues[i]
+            planted.where(
+                lambda t, i: bool(t.contents[i].strip()) and planted.previous(t, i) == before and not t.continues[i]
             ),
             f'{{xs}} right after "{before}"',
             False,
@@ -169,12 +169,12 @@ def concepts(corpus: Corpus) -> list[Callable[[np.random.Generator], Concept | N
         return Concept(
             f"affix {suffix}",
             [f'Words ending in "{suffix}"', f'Words with the ending "{suffix}"'],
-            planted._where(lambda t, i: t.words[i].endswith(suffix) and len(t.words[i]) > len(suffix) + 1),
+            planted.where(lambda t, i: t.words[i].endswith(suffix) and len(t.words[i]) > len(suffix) + 1),
         )
 
     def form(rng: np.random.Generator) -> Concept:
         names, test = planted.FORMS[rng.integers(len(planted.FORMS))]
-        return Concept(f"form {names[0]}", list(names[:2]), planted._where(test))
+        return Concept(f"form {names[0]}", list(names[:2]), planted.where(test))
 
     kinds = [of_group(plain["families"]), of_group(plain["categories"]), of_group(classes)]
     return [kinds[0], *kinds, word, word, after, any_after, affix, form]
