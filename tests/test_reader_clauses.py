@@ -118,6 +118,19 @@ def test_lengths_of_words(sentence: str, lengths: tuple[int, int]) -> None:
     assert (clause.target.shortest, clause.target.longest) == lengths
 
 
-@pytest.mark.parametrize("sentence", ["", "   ", "⟦3⟧", '"', "{T} after {A}", "; ; .", '"a"' * 400, "not " * 300])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "",
+        "   ",
+        "⟦3⟧",
+        '"',
+        "{T} after {A}",
+        "; ; .",
+        '"a"' * 400,
+        "not " * 300,
+        f"words of at least {'9' * 5000} letters",
+    ],
+)
 def test_odd_sentences_are_read_as_something(sentence: str) -> None:
     assert len(clauses_of(sentence)) <= 8

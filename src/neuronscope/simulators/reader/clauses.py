@@ -18,7 +18,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from neuronscope.offline.english import LONGEST_QUOTE
+from neuronscope.offline.english import LONGEST_EXPLANATION, LONGEST_QUOTE
 from neuronscope.offline.tokens import content_of
 from neuronscope.simulators.reader.slots import MARK, PRONOUNS, Slot, quoted_in, slot_of
 
@@ -55,7 +55,7 @@ _PLACE = re.compile(
     r"(?:double |single )?quot(?:es|ation marks?|ation)|inverted commas)\b"
 )
 _STARTS = re.compile(r"\b(?:start|begin\w*|opening|head|front)\b")
-_OTHERS_POSITION = {"first": 0, "second": 1, "third": 2, "last": -1, "final": -1, "closing": -1}
+_POSITIONS = {"first": 0, "second": 1, "third": 2, "last": -1, "final": -1, "closing": -1}
 _AFTER_CUE = re.compile(
     r"\b(?:after|follow(?:s|ing)?|succeed\w*|behind|previous|preceded|past|subsequent|trail\w*|introduced|"
     r"(?:to|on) the right of|(?:to|on) (?:its|the|their) left|left (?:neighbou?r|context)|prev\w*|prior|next to|-ed by|"
@@ -143,7 +143,8 @@ def _normal(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def clauses_of(explanation: str) -> tuple[Clause, ...]:
-    """The clauses of an explanation."""
+    """The clauses of an explanation, of the part of it that `offline.english` reads too."""
+    explanation = explanation[:LONGEST_EXPLANATION]
     quotes: list[str] = []
 
     def mark(found: re.Match[str]) -> str:
@@ -188,7 +189,7 @@ def _clause(text: str, quotes: list[str]) -> Clause:
         named = [quote for quote in quoted_in(found["P"], quotes) if len(quote.split()) > 1]
         if named:
             phrases, groups = tuple(named), found.groupdict()
-            said = [n for word, n in _OTHERS_POSITION.items() if re.search(rf"\b{word}\b", found[0])]
+            said = [n for word, n in _POSITIONS.items() if re.search(rf"\b{word}\b", found[0])]
             position, text = (said[0] if said else None), groups.get("T") or "any word"
     elif (inside := _inside(text, quotes)) is not None:
         phrases, text = inside

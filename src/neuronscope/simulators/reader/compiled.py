@@ -245,14 +245,8 @@ def _in_phrases(clause: Clause, batch: Batch) -> Array:
     out = np.zeros(len(batch), dtype=np.float32)
     for phrase in clause.phrases:
         words = phrase.split()
-        wanted = [n for n, word in enumerate(words) if word in clause.target.literals]
+        number = max((n for n, word in enumerate(words) if word in clause.target.literals), default=len(words) - 1)
         if clause.position is not None and -len(words) <= clause.position < len(words):
-            wanted = [clause.position % len(words)]
-        elif not wanted:
-            wanted = [len(words) - 1]
-        elif len(wanted) > 1:
-            wanted = wanted[-1:]
-        for number in wanted:
-            begun = " ".join(words[: number + 1])
-            out[_ends(begun, batch)] = 1.0 if number else 0.4
+            number = clause.position % len(words)
+        out[_ends(" ".join(words[: number + 1]), batch)] = 1.0 if number else 0.4
     return out

@@ -34,7 +34,7 @@ _NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "eleven": 11, "twelve": 12, "thirteen": 13, "fifteen": 15,
 }  # fmt: skip
-_COUNT = rf"(?:an? )?(\d+|{'|'.join(_NUMBERS)})"
+_COUNT = rf"(?:an? )?(\d{{1,3}}(?!\d)|{'|'.join(_NUMBERS)})"
 _LONGER = re.compile(
     rf"\b(?:at least|no (?:fewer|less|shorter) than|minimum of|not less than) {_COUNT}|{_COUNT}\+|"
     rf"{_COUNT}(?: letters?| characters?)?,? (?:or|and) (?:more|longer|beyond|up)|{_COUNT} letters? long or longer"
