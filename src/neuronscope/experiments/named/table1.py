@@ -81,7 +81,8 @@ def report(folder: ExperimentFolder) -> Report:
     settings = folder.spec.setup
     with_what = f"Writer {settings.llm}, simulator {settings.simulator}, corpus {settings.corpus}"
     population = "most often active" if folder.spec.population == "frequent" else "random"
-    said = f"{with_what}; of each layer {folder.spec.n} {population} neurons."
+    of_each = ", ".join(f"{each.subject.label} {each.subject.n or folder.spec.n}" for each in folder.subjects)
+    said = f"{with_what}; neurons of each layer, {population}: {of_each}."
     data_ = {"rows": data, "population": folder.spec.population, "n": folder.spec.n}
     return Report("table1", "Table 1: refinement", f"{table}\n\n{said}\n\n{NOTES}", data_)
 
