@@ -73,8 +73,8 @@ class ExperimentSpec(Settings):
     """What `compare` compares, with commas between (docs/methods.md)."""
     compared: int = Field(5, ge=1)
     """Neurons of each layer that `compare` scores all methods on: the first of the population."""
-    parallel: int = Field(8, ge=1)
-    """Neurons under way at once."""
+    parallel: int | None = Field(None, ge=1)
+    """Neurons under way at once; None is 8, or 1,000 where a language model is asked in batches."""
     setup: Setup
     """Everything else; its `subject` is each of `subjects`, and its budget that of each."""
 

@@ -83,7 +83,7 @@ class Request:
         Raises:
             NotImplementedError, TypeError, ValueError: LangChain's integration knows no schema, or no tools.
         """
-        llm, messages = _on_this_loop(prompt.llm), prompt.messages
+        llm, messages = on_this_loop(prompt.llm), prompt.messages
         if "temperature" in without:
             llm = llm.model_copy(update={"temperature": None})
         if "system" in without:
@@ -199,7 +199,7 @@ def _cut_off(error: BaseException) -> list[AIMessage]:
     return [message]
 
 
-def _on_this_loop(llm: BaseChatModel) -> BaseChatModel:
+def on_this_loop(llm: BaseChatModel) -> BaseChatModel:
     """A model of OpenAI's protocol with an HTTP client of the loop of requests.
 
     By default LangChain gives all of them one client, whose connections belong to any loop that a model is awaited on.
