@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def new_process() -> None:
     """Forget what only this process knows."""
-    batches._queues.clear()
+    batches.forget_batches()
     shared_cache.cache_clear()
 
 
@@ -269,9 +271,10 @@ async def test_a_kill_before_the_batchs_id_was_written_down_finds_it_by_its_mark
         await waiting(server, 1)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        (queue,) = batches._queues.values()
-        queue._log._write("UPDATE sent SET batch = ?", [(None,)])
         new_process()
+        with closing(sqlite3.connect(cache_folder("answers") / "batches.sqlite")) as log:
+            log.execute("UPDATE sent SET batch = NULL")
+            log.commit()
         server.held.set()
         answers = await ask_all(model(server), tracker())
         assert [answer.text for answer in answers] == [f"About Question {k}?" for k in range(3)]
@@ -344,8 +347,9 @@ def test_a_run_that_is_ended_while_it_waits_goes_on_with_the_same_batches(how: i
         path = os.pathsep.join(each for each in sys.path if each)
         environment = {**os.environ, "PYTHONPATH": path}
         first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 120
-        while sum(map(len, server.requests)) < 2 * len(NEURONS) and time.monotonic() < deadline:
+        for _ in range(6000):
+            if sum(map(len, server.requests)) == 2 * len(NEURONS) or first.poll() is not None:
+                break
             time.sleep(0.05)
         time.sleep(0.5)  # until it waits
         first.send_signal(how)

@@ -85,7 +85,7 @@ class Resources:
     @property
     def asks_in_batches(self) -> bool:
         """Whether an agent's language model is asked in batches."""
-        from neuronscope.llm.models import AsksInBatches
+        from neuronscope.llm.backends import AsksInBatches
 
         models = self.llm.values() if isinstance(self.llm, Mapping) else [self.llm]
         return any(isinstance(model, AsksInBatches) for model in models)

@@ -12,11 +12,9 @@ from openai.types.chat import ChatCompletion
 from pydantic import Field
 
 from neuronscope.llm.addresses import OPENAI_HOST, address_of
-from neuronscope.llm.ask import request_loop
+from neuronscope.llm.backends import backend_of, on_this_loop, request_loop
 from neuronscope.llm.batches import BatchQueue, queue_of
 from neuronscope.llm.failures import cleaned
-from neuronscope.llm.models import backend_of
-from neuronscope.llm.sending import on_this_loop
 from neuronscope.llm.servers import ChatServer
 
 if TYPE_CHECKING:

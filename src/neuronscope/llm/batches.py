@@ -25,9 +25,9 @@ from uuid import uuid4
 
 from neuronscope.errors import LLMError
 from neuronscope.io import cache_folder
+from neuronscope.llm.backends import MAX_RETRIES
 from neuronscope.llm.batch_log import BatchLog
 from neuronscope.llm.failures import http_status, is_connection_failure, redacted
-from neuronscope.llm.models import MAX_RETRIES
 from neuronscope.locks import in_forked_child
 
 if TYPE_CHECKING:
@@ -350,6 +350,11 @@ def _passes(error: Exception) -> bool:
 
 def _has_ended(batch: Batch) -> bool:
     return batch.status in ("completed", "failed", "expired", "cancelled")
+
+
+def forget_batches() -> None:
+    """Know no more of batches than a new process would, which finds what was sent where it is written down."""
+    _queues.clear()
 
 
 def _leave_to_parent() -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from neuronscope.errors import BudgetExceededError, ConfigurationError
 from neuronscope.llm.addresses import address_of
+from neuronscope.llm.backends import AsksInBatches
 from neuronscope.llm.failures import model_name
-from neuronscope.llm.models import AsksInBatches
 from neuronscope.locks import Lock
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import urlsplit
 
 from neuronscope.arguments import did_you_mean
@@ -22,7 +22,8 @@ from neuronscope.llm.addresses import (
     port_of,
     proxy_to,
 )
-from neuronscope.llm.failures import model_name, redacted
+from neuronscope.llm.backends import MAX_RETRIES
+from neuronscope.llm.failures import redacted
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -43,10 +44,6 @@ DEFAULT_MODEL = "openai:gpt-4o"
 
 BATCH = "batch:"
 """What stands before the name of a model that is asked in batches."""
-
-MAX_RETRIES = 6
-"""How often a provider's client repeats a request that failed for a passing reason: some 25 seconds in all, or what the
-provider asks for in `Retry-After`."""
 
 _PROVIDERS = ("anthropic", "deepseek", "google_genai", "groq", "llamacpp", "mistralai", "ollama", "openai", "xai")
 """Those whose names are corrected; LangChain knows more."""
@@ -124,28 +121,6 @@ def resolve_llm(
     named = _per_role(llm)
     strings = {one: _resolve_one(one, settings) for one in named.values() if isinstance(one, str)}
     return {role: strings[one] if isinstance(one, str) else _resolve_one(one, settings) for role, one in named.items()}
-
-
-def backend_of(llm: Any) -> str:
-    """Which model where: what limits, and what a server can do, belong to; the same in every process."""
-    place = getattr(llm, "weights", None) or address_of(llm)
-    kind = llm.single if isinstance(llm, AsksInBatches) else type(llm)
-    return f"{kind.__module__}.{kind.__qualname__} {place} {model_name(llm)}"
-
-
-@runtime_checkable
-class AsksInBatches(Protocol):
-    """A model whose requests wait for each other, as those of `BatchedChat` do."""
-
-    @property
-    def single(self) -> type[BaseChatModel]:
-        """What asks the same one by one."""
-
-    def for_answer(self, key: str) -> BaseChatModel:
-        """The model, asking for one answer, which another process may ask for again."""
-
-    def settle(self) -> None:
-        """Say that the answer is kept elsewhere now."""
 
 
 def check_reachable(llm: AnyLLM | Mapping[str, AnyLLM]) -> None:

@@ -16,9 +16,9 @@ from langchain_core.outputs import ChatGeneration
 
 from neuronscope.llm.addresses import address_of
 from neuronscope.llm.answers import is_cut_off, is_filtered, is_whole, reasoning_of, strict_json
+from neuronscope.llm.backends import AsksInBatches, backend_of
 from neuronscope.llm.cache import answer_key
 from neuronscope.llm.failures import harmless, is_connection_failure, is_filter, request_failure
-from neuronscope.llm.models import AsksInBatches, backend_of
 from neuronscope.llm.refusals import (
     Omission,
     first_alone,

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+from neuronscope.llm.backends import AsksInBatches, backend_of
 from neuronscope.llm.budget import cache_read, is_priced, price
 from neuronscope.llm.failures import model_name
-from neuronscope.llm.models import AsksInBatches, backend_of
 from neuronscope.llm.usage_log import UsageRecord
 from neuronscope.locks import Lock, in_forked_child
 
