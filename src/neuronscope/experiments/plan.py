@@ -166,7 +166,8 @@ def _about_batches(plans: list[SubjectPlan]) -> list[str]:
         return [f"- In batches, `--llm batch:openai:<model>`, the language model would cost {dollars(half)}."]
     if any(plan.batches == "used" and plan.left for plan in plans):
         return [
-            "- The language model is asked in batches, at half of its price: answers come within 24 hours, and a neuron "
-            "waits for one after another (docs/experiments.md). `--llm openai:<model>` asks at once, at the full price."
+            "- The language model is asked in batches, at half of its price: an answer comes within 24 hours, and a "
+            "neuron waits for one after another (docs/experiments.md). `--llm openai:<model>` asks at once, at the "
+            "full price."
         ]
     return []
