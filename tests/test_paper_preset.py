@@ -101,7 +101,7 @@ def test_the_paper_preset_runs_to_its_last_stage(
     tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(write_stand_ins(tmp_path, tiny_tokenizer)))
-    monkeypatch.setattr(batches, "QUIET", 0.2)
+    monkeypatch.setattr(batches, "QUIET", 0.05)
     monkeypatch.setattr(batches, "FIRST_LOOK", 0.02)
     with fake_batches(answer, looks=0) as server:
         monkeypatch.setenv("OPENAI_API_KEY", "none")

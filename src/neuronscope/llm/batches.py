@@ -91,6 +91,7 @@ class BatchQueue:
     def __init__(self, model: str, backend: str, client: AsyncOpenAI, log: BatchLog) -> None:
         self._model, self._backend, self._client, self._log = model, backend, client, log
         self._queued: dict[str, _Queued] = {}
+        self._sending: dict[str, _Queued] = {}
         self._sender: asyncio.Task[None] | None = None
         self._joined = asyncio.Event()
         self._sent: dict[str, _UnderWay] = {}
@@ -114,7 +115,9 @@ class BatchQueue:
         digest = hashlib.sha256(f"{self._backend}\n{answer_key}\n{written}".encode("utf-8", "surrogatepass"))
         request = digest.hexdigest() if answer_key else uuid4().hex
         while True:
-            batch = await self._known(request) or await self._queue_up(request, answer_key, body)
+            is_sending = request in self._sending
+            batch = None if is_sending else await self._known(request)
+            batch = batch or await self._queue_up(request, answer_key, body)
             try:
                 lines = await self._lines_of(batch)
             except _GoneError:
@@ -152,8 +155,11 @@ class BatchQueue:
     async def _queue_up(self, request: str, answer_key: str, body: dict[str, Any]) -> str:
         """Wait until a request is sent; the id of its batch."""
         line = {"custom_id": request, "method": "POST", "url": ENDPOINT, "body": body}
-        queued = self._queued.setdefault(request, _Queued(answer_key, json.dumps(line)))
         sent: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if (sending := self._sending.get(request)) is not None:
+            sending.waiting.append(sent)
+            return await sent
+        queued = self._queued.setdefault(request, _Queued(answer_key, json.dumps(line)))
         queued.waiting.append(sent)
         self._joined.set()
         if self._sender is None or self._sender.done():
@@ -167,7 +173,9 @@ class BatchQueue:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._joined.wait(), QUIET)
                     continue
-            await self._send(self._next())
+            self._sending = self._next()
+            await self._send(self._sending)
+            self._sending = {}
 
     def _next(self) -> dict[str, _Queued]:
         """As much of the queue as one batch holds; what nobody waits for any more is dropped."""
