@@ -232,7 +232,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     while len(modes) > 1:
         without = [await reached([*modes[:index], *modes[index + 1 :]]) for index in range(len(modes))]
         index = max(range(len(modes)), key=without.__getitem__)
-        if without[index] < now:
+        if without[index] < now - instruments.config.min_improvement:
             break
         modes, now = [*modes[:index], *modes[index + 1 :]], without[index]
     return modes

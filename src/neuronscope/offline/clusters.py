@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 MAX_DISTANCE = 0.62
 """Words join a cluster while the average cosine distance to its members stays below this."""
-MINIMUM_SHARE = 0.4
-"""A cluster that explains less than this share of what all conditions explain joins the largest, ..."""
-COHERENT_SHARE, COHERENT_WORDS = 0.12, 3
+MINIMUM_SHARE = 0.1
+"""A cluster that explains less than this share of what all conditions explain is divided among the others, ..."""
+COHERENT_SHARE, COHERENT_WORDS = 0.05, 3
 """... unless it is a cluster by meaning: then this share and this many words are enough."""
 NEAREST = 3
 """A word is compared with the nearest few members of a cluster."""
@@ -29,7 +29,7 @@ MAX_CLUSTERS = 8
 async def cluster_conditions(
     selected: Sequence[Selected], embeddings: Embeddings, explained: float | None = None, agent: str = "hypothesis"
 ) -> dict[Condition, int]:
-    """Cluster conditions; the cluster that explains most is 0, and what is too small for a cluster joins it.
+    """Cluster conditions; the cluster that explains most is 0, and what is too small for one joins the nearest.
 
     Args:
         selected: the conditions.
@@ -51,13 +51,19 @@ async def cluster_conditions(
     ordered = sorted(gains, key=lambda label: -gains[label])
     large = [label for label in ordered if gains[label] >= _needed(label, labels) * total][:MAX_CLUSTERS]
     if explained is None:
-        clusters = large or ordered[:1]
-        indices = {label: clusters.index(label) if label in clusters else 0 for label in ordered}
-    else:
-        indices = {label: index for index, label in enumerate(large)}
-    return {
+        large = large or ordered[:1]
+    indices = {label: index for index, label in enumerate(large)}
+    found = {
         each.condition.pattern: indices[label] for label, each in zip(labels, selected, strict=True) if label in indices
     }
+    if explained is None:
+        rest = [each.condition for label, each in zip(labels, selected, strict=True) if label not in indices]
+        clusters = [
+            [each.condition for label, each in zip(labels, selected, strict=True) if label == one] for one in large
+        ]
+        nearest = await nearest_cluster(rest, clusters, embeddings, agent)
+        found |= {condition.pattern: index for condition, index in zip(rest, nearest, strict=True)}
+    return found
 
 
 def _needed(label: str, labels: Sequence[str]) -> float:
