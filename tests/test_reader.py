@@ -10,7 +10,7 @@ import pytest
 import neuronscope as ns
 from neuronscope.errors import SimulatorError, SubjectError
 from neuronscope.simulators.reader import ReaderSimulator
-from neuronscope.simulators.reader.text import text_of
+from neuronscope.offline.text import text_of
 from neuronscope.simulators.registry import resolve_simulator
 
 TEXT = tuple(

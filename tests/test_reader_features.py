@@ -18,7 +18,7 @@ from neuronscope.simulators.reader.compiled import NAMED
 from neuronscope.simulators.reader.features import FEATURES, features
 from neuronscope.simulators.reader.literal import exact
 from neuronscope.simulators.reader.sentence import PROBES
-from neuronscope.simulators.reader.text import text_of
+from neuronscope.offline.text import text_of
 from neuronscope.simulators.reader.tokens import Pieces
 from neuronscope.simulators.reader.vectors import Vectors
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from neuronscope.simulators.reader.sentence import PROBES
 from neuronscope.simulators.reader.states import encode
-from neuronscope.simulators.reader.text import Text, text_of
+from neuronscope.offline.text import Text, text_of
 from neuronscope.subject.loading import load_model
 from neuronscope.subject.tokens import token_strings
 

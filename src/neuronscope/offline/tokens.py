@@ -15,6 +15,8 @@ CONTEXT_WORDS = 12
 CONTEXT_STRIDE = 4
 """Left contexts are embedded at every fourth word: they change slowly, and embedding is what costs."""
 
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+"""A word within a text."""
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]|\n+")
 
 

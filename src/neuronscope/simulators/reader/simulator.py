@@ -32,7 +32,7 @@ from neuronscope.simulators.reader.literal import exact, words_of_exact
 from neuronscope.simulators.reader.model import ReaderNetwork
 from neuronscope.simulators.reader.sentence import sentence_of
 from neuronscope.simulators.reader.states import encode
-from neuronscope.simulators.reader.text import Text, text_of
+from neuronscope.offline.text import Text, text_of
 from neuronscope.simulators.reader.tokens import Pieces
 from neuronscope.simulators.reader.vectors import Vectors
 from neuronscope.stopping import check_stopped
