@@ -113,11 +113,15 @@ class LexicalRefinement:
 
 
 async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) -> Features:
-    """Those of the neuron's train exemplars, strongest and random ones."""
+    """Those of the neuron's train exemplars, strongest and random ones; gathered once a neuron."""
     store, seed = runtime.context.store, runtime.context.config.seed
+    notes, name = runtime.context.scorer.notes(neuron), f"features of train text, maximum {maximum}, seed {seed}"
+    if isinstance(known := notes.get(name), Features):
+        return known
     top = await asyncio.to_thread(store.exemplars, neuron, "train", TOP_EXEMPLARS)
     drawn = await asyncio.to_thread(store.random_sequences, neuron, "train", RANDOM_EXEMPLARS, seed)
-    return await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
+    notes[name] = found = await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
+    return found
 
 
 def _by_cluster(
