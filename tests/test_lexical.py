@@ -260,6 +260,19 @@ async def test_candidates_are_the_same_every_time():
 # What they look at, and what comes of it
 
 
+async def test_what_the_roles_look_at_is_gathered_once_a_neuron():
+    running_once = running()
+    await LexicalHypothesis()(state(), running_once)
+    asked = list(running_once.context.store.splits)
+    for _ in range(2):
+        await LexicalRefinement()(refining((COLOUR_MODE, 0.5, [])), running_once)
+    assert asked
+    assert running_once.context.store.splits == asked
+    running_once.context.scorer.forget(BOTH)
+    await LexicalRefinement()(refining((COLOUR_MODE, 0.5, [])), running_once)
+    assert running_once.context.store.splits == [*asked, *asked]
+
+
 async def test_the_roles_see_train_text_only():
     chosen = running()
     store = chosen.context.store

@@ -85,6 +85,45 @@ def test_the_strength_is_the_shrunken_mean_in_words(many):
         assert condition.strength == gain(features, kind, number, np.ones(len(features.activations)))[1]
 
 
+def greedily(features, weights, n):
+    """The whole pursuit, said plainly: every gain anew after every choice."""
+    ranks_of = {"after": 0, "token": 1, "pair": 2}
+    predicted, ranks = np.zeros(len(features.activations)), np.full(len(features.activations), -1)
+    chosen = []
+    for _ in range(n):
+        best = (1e-6, None, None, None)
+        for kind in ranks_of:
+            for number, candidate in enumerate(features.candidates[kind]):
+                where = (features.codes[kind] == number) & (ranks < ranks_of[kind])
+                mass, actual, before = weights[where], features.activations[where], predicted[where]
+                shrunken = (mass * actual).sum() / (mass.sum() + SHRINKAGE)
+                if shrunken < MINIMUM_STRENGTH or (mass > 0).sum() < MINIMUM_COUNT[kind]:
+                    continue
+                value = min(LEVELS, key=lambda level: max(level / shrunken, shrunken / level))
+                removed = (mass * ((actual - before) ** 2 - (actual - value) ** 2)).sum() - SHRINKAGE * value**2
+                if removed > best[0] + 1e-9:
+                    best = removed, candidate, value, (where, ranks_of[kind])
+        if best[1] is None:
+            break
+        where, rank = best[3]
+        predicted[where], ranks[where] = best[2], rank
+        chosen.append((best[1].text, best[1].after, best[2], pytest.approx(best[0])))
+    return chosen
+
+
+@given(many_texts, st.data())
+def test_every_choice_is_the_best_that_is_left(many, data):
+    features = features_of(many)
+    size = len(features.activations)
+    weights = np.array(data.draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=size, max_size=size)))
+    found = [
+        (each.condition.text, each.condition.after, each.condition.strength, each.gain)
+        for each in features.matching_pursuit(6, weights)
+    ]
+    expected = greedily(features, weights, 6)
+    assert [gain for *_, gain in found] == [gain for *_, gain in expected]
+
+
 @given(many_texts)
 def test_every_condition_is_found_once_and_removes_something(many):
     found = features_of(many).matching_pursuit(20)

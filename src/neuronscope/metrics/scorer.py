@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from neuronscope.interfaces import BatchSimulator, ExemplarSource, Simulator
 from neuronscope.metrics.correlation import Correlation, assign_exemplars, pearson_rows
 from neuronscope.types import SCALE, Exemplar, Neuron
 
-T = TypeVar("T")
 Predictions = list[NDArray[np.float32]]
 _SimulatorRequest = tuple[Sequence[str], Sequence[Exemplar]]
 
@@ -27,7 +26,7 @@ class _NeuronCache:
 
     exemplars: dict[int, Exemplar] = field(default_factory=dict)
     predictions: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
-    derived: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
     simulated_tokens: int = 0
     started: float = field(default_factory=time.perf_counter)
 
@@ -140,13 +139,9 @@ class Scorer:
         exemplars = await self.exemplars(neuron, sequence_ids)
         return assign_exemplars(predictions, [exemplar.activations for exemplar in exemplars])
 
-    async def derived(self, neuron: Neuron, name: str, derive: Callable[[], T]) -> T:
-        """What is derived from a neuron's exemplars and needed more than once: computed once, in a worker thread."""
-        known = self._cache_of(neuron).derived
-        if name not in known:
-            known[name] = asyncio.ensure_future(asyncio.to_thread(derive))
-        found: T = await asyncio.shield(known[name])
-        return found
+    def notes(self, neuron: Neuron) -> dict[str, object]:
+        """What agents keep of this neuron until `forget`, each under a name that says what it depends on."""
+        return self._cache_of(neuron).notes
 
     def simulated_tokens(self, neuron: Neuron) -> int:
         """Explanation-token pairs that the simulator has predicted for this neuron."""

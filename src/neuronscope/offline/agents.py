@@ -120,15 +120,15 @@ class LexicalRefinement:
 
 
 async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) -> Features:
-    """Those of the neuron's train exemplars, strongest and random ones."""
+    """Those of the neuron's train exemplars, strongest and random ones; gathered once a neuron."""
     store, seed = runtime.context.store, runtime.context.config.seed
-
-    def collect() -> Features:
-        top = store.exemplars(neuron, "train", TOP_EXEMPLARS)
-        drawn = store.random_sequences(neuron, "train", RANDOM_EXEMPLARS, seed)
-        return Features.of([*top, *drawn], maximum)
-
-    return await runtime.context.scorer.derived(neuron, "features", collect)
+    notes, name = runtime.context.scorer.notes(neuron), f"features of train text, maximum {maximum}, seed {seed}"
+    if isinstance(known := notes.get(name), Features):
+        return known
+    top = await asyncio.to_thread(store.exemplars, neuron, "train", TOP_EXEMPLARS)
+    drawn = await asyncio.to_thread(store.random_sequences, neuron, "train", RANDOM_EXEMPLARS, seed)
+    notes[name] = found = await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
+    return found
 
 
 def _by_cluster(selected: Sequence[Selected], clusters: dict[Condition, int]) -> dict[int, list[Condition]]:

@@ -63,6 +63,8 @@ def predict(conditions: Iterable[Condition], tokens: TokenFeatures) -> Array:
     values = np.full(len(tokens.contents), np.nan, dtype=np.float32)
     rank = np.full(len(tokens.contents), -1, dtype=np.int64)
     for condition in conditions:
+        if not _can_match(condition, tokens.text):
+            continue
         specific = condition.specificity
         for position, share in _matches(condition, tokens):
             if condition.after and not any(tokens.preceded_by(position, before) for before in condition.after):
@@ -71,6 +73,13 @@ def predict(conditions: Iterable[Condition], tokens: TokenFeatures) -> Array:
             if specific > rank[position] or (specific == rank[position] and value > values[position]):
                 rank[position], values[position] = specific, value
     return values
+
+
+def _can_match(condition: Condition, text: str) -> bool:
+    """Whether a text has the letters of a condition at all: most have not, and that is quickly seen."""
+    if condition.text not in text:
+        return False
+    return not condition.after or any(before in text or before[1:] in text for before in condition.after)
 
 
 def _matches(condition: Condition, tokens: TokenFeatures) -> list[tuple[int, float]]:

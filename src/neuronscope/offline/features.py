@@ -99,16 +99,18 @@ class Features:
         """
         weights = np.ones(len(self.activations)) if weights is None else weights
         predicted, ranks = self.predict(given)
+        gains = [_Gains(self, kind, weights, predicted, ranks) for kind in _RANK]
         selected: list[Selected] = []
         for _ in range(n):
-            best = max((self._best_of(kind, weights, predicted, ranks) for kind in _RANK), key=lambda each: each[0])
-            gain, kind, index = best
+            best = max(gains, key=lambda each: each.best[0])
+            gain, index = best.best
             if gain <= 1e-6:
                 break
-            covered = (self.codes[kind] == index) & (ranks < _RANK[kind])
-            value = float(_quantised(self._means(kind, covered, weights))[index])
-            predicted[covered], ranks[covered] = value, _RANK[kind]
-            selected.append(Selected(replace(self.candidates[kind][index], strength=value), gain))
+            value, covered = float(best.value[index]), best.covered(index)
+            predicted[covered], ranks[covered] = value, _RANK[best.kind]
+            for each in gains:
+                each.update(covered)
+            selected.append(Selected(replace(self.candidates[best.kind][index], strength=value), gain))
         return selected
 
     def estimate(self, condition: Condition) -> float:
@@ -117,30 +119,73 @@ class Features:
         observed = self.activations[fulfilled > 0]
         return float(observed.sum() / (len(observed) + SHRINKAGE))
 
-    def _best_of(
-        self, kind: str, weights: Floats, predicted: Floats, ranks: NDArray[np.int64]
-    ) -> tuple[float, str, int]:
-        """The gain, kind and index of the best condition of a kind."""
-        free = (self.codes[kind] >= 0) & (ranks < _RANK[kind]) & (weights > 0)
-        size = len(self.candidates[kind])
-        if not size or not free.any():
-            return 0.0, kind, -1
-        codes, mass = self.codes[kind][free], weights[free]
-        actual, before = self.activations[free], predicted[free]
-        value = _quantised(self._means(kind, free, weights))
-        error_before = np.bincount(codes, weights=mass * (before**2 - 2 * before * actual), minlength=size)
-        total = np.bincount(codes, weights=mass * actual, minlength=size)
-        error_after = value**2 * (np.bincount(codes, weights=mass, minlength=size) + SHRINKAGE) - 2 * value * total
-        allowed = (np.bincount(codes, minlength=size) >= MINIMUM_COUNT[kind]) & (value > 0)
-        gain = np.where(allowed, error_before - error_after, 0.0)
-        index = int(gain.argmax())
-        return float(gain[index]), kind, index
 
-    def _means(self, kind: str, where: NDArray[np.bool_], weights: Floats) -> Floats:
-        """The shrunken mean activation of every condition of a kind, over some tokens."""
-        codes, mass, size = self.codes[kind][where], weights[where], len(self.candidates[kind])
-        total = np.bincount(codes, weights=mass * self.activations[where], minlength=size)
-        return total / (np.bincount(codes, weights=mass, minlength=size) + SHRINKAGE)
+class _Gains:
+    """What each candidate of a kind would remove of the squared error that is left, after every selection.
+
+    A selection changes the gain of those candidates alone that one of its tokens fulfils, too. Only their sums are
+    made anew, over their tokens in the same order.
+
+    Args:
+        features: the features.
+        kind: the kind.
+        weights: shape `(tokens,)`; how much each token counts.
+        predicted: shape `(tokens,)`; what is predicted so far; the caller writes into it, and into the ranks.
+        ranks: shape `(tokens,)`; the rank of what predicts it.
+    """
+
+    def __init__(
+        self, features: Features, kind: str, weights: Floats, predicted: Floats, ranks: NDArray[np.int64]
+    ) -> None:
+        self.kind = kind
+        self._activations, self._codes = features.activations, features.codes[kind]
+        self._weights, self._predicted, self._ranks = weights, predicted, ranks
+        size = len(features.candidates[kind])
+        self._tokens = np.argsort(self._codes, kind="stable")[int((self._codes < 0).sum()) :]
+        self._starts = np.searchsorted(self._codes[self._tokens], np.arange(size + 1))
+        self.value = np.zeros(size)
+        """Of each candidate the strength, 0-10."""
+        self._gain = np.zeros(size)
+        self._recompute(np.arange(size))
+
+    @property
+    def best(self) -> tuple[float, int]:
+        """The largest gain, and whose it is; 0 where there is no candidate."""
+        if not len(self._gain):
+            return 0.0, -1
+        index = int(self._gain.argmax())
+        return float(self._gain[index]), index
+
+    def covered(self, index: int) -> NDArray[np.int64]:
+        """The tokens that a candidate would decide."""
+        tokens = self._tokens[self._starts[index] : self._starts[index + 1]]
+        found: NDArray[np.int64] = tokens[self._ranks[tokens] < _RANK[self.kind]]
+        return found
+
+    def update(self, changed: NDArray[np.int64]) -> None:
+        """Take in what is predicted of some tokens now."""
+        codes = self._codes[changed]
+        self._recompute(np.unique(codes[codes >= 0]))
+
+    def _recompute(self, candidates: NDArray[np.int64]) -> None:
+        lengths = self._starts[candidates + 1] - self._starts[candidates]
+        own = np.repeat(np.arange(len(candidates)), lengths)
+        offsets = self._starts[candidates] - np.cumsum(lengths) + lengths
+        tokens = self._tokens[np.arange(len(own)) + offsets[own]]
+        free = (self._ranks[tokens] < _RANK[self.kind]) & (self._weights[tokens] > 0)
+        own, tokens = own[free], tokens[free]
+        mass, actual, before = self._weights[tokens], self._activations[tokens], self._predicted[tokens]
+
+        def total(values: Floats) -> Floats:
+            return np.bincount(own, weights=values, minlength=len(candidates))
+
+        weight, activity = total(mass) + SHRINKAGE, total(mass * actual)
+        value = _quantised(activity / weight)
+        error_before = total(mass * (before**2 - 2 * before * actual))
+        error_after = value**2 * weight - 2 * value * activity
+        allowed = (np.bincount(own, minlength=len(candidates)) >= MINIMUM_COUNT[self.kind]) & (value > 0)
+        self.value[candidates] = value
+        self._gain[candidates] = np.where(allowed, error_before - error_after, 0.0)
 
 
 def _pooled(rows: Sequence[NDArray[np.float32]]) -> Floats:
