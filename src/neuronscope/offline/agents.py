@@ -16,10 +16,10 @@ import numpy as np
 
 from neuronscope.offline.clusters import cluster_conditions, nearest_cluster
 from neuronscope.offline.conditions import Condition
-from neuronscope.offline.english import quotable, read
+from neuronscope.offline.english import quotable
 from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Selected, conditions_at
 from neuronscope.offline.naming import Name, nearest_names
-from neuronscope.offline.sentences import QUOTES, is_example, name_in, sentence
+from neuronscope.offline.sentences import QUOTES, conditions_in, is_example, name_in, sentence
 from neuronscope.offline.tokens import content_of, token_features
 from neuronscope.results import Attempt, PredictionError
 from neuronscope.text import distinct
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from neuronscope.state import HasContext, NeuronState, ProposalState, RefinementState
     from neuronscope.types import Neuron
 
-TOP_EXEMPLARS, RANDOM_EXEMPLARS = 100, 100
+TOP_EXEMPLARS, RANDOM_EXEMPLARS = 400, 100
 """Train sequences that the statistics are taken from: the strongest, and random ones that show where it is inactive."""
 HYPOTHESIS_CONDITIONS = 48
 """Conditions that are selected for one hypothesis, over all its sentences."""
@@ -61,7 +61,7 @@ class LexicalHypothesis:
         """Write the hypotheses."""
         unexplained = state.get("unexplained", [])
         earlier = state.get("hypotheses", []) if unexplained else []
-        given = [read(mode.explanation).conditions for mode in state.get("modes", [])] if unexplained else []
+        given = [conditions_in(mode.explanation) for mode in state.get("modes", [])] if unexplained else []
         features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
         n_hypotheses = runtime.context.config.n_hypotheses
         everything = features.matching_pursuit(HYPOTHESIS_CONDITIONS, None, given)
@@ -105,16 +105,16 @@ class LexicalRefinement:
         """Propose candidates."""
         history, mode = state["history"], state["mode"]
         best = mode.best or Attempt(0, mode.explanation, None)
-        parse = read(best.explanation)
-        clusters = [read(each.representative).conditions for each in [mode, *state["siblings"]]]
+        said = conditions_in(best.explanation)
+        clusters = [conditions_in(each.representative) for each in [mode, *state["siblings"]]]
         features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
         selected = await asyncio.to_thread(features.matching_pursuit, SEARCHED, None, clusters[1:])
-        false_negatives = await asyncio.to_thread(_false_negatives, best.errors, parse.conditions, features)
+        false_negatives = await asyncio.to_thread(_false_negatives, best.errors, said, features)
         embeddings = runtime.context.embeddings
         found = await _assigned_to_first([each.condition for each in selected], clusters, embeddings)
         false_negatives = await _assigned_to_first(false_negatives, clusters, embeddings)
-        names = await nearest_names(_words([*parse.conditions, *found][:NAMED_BY]), embeddings, NAMES, "refinement")
-        candidates = _edits(parse.conditions, name_in(best.explanation), best.errors, found, false_negatives, names)
+        names = await nearest_names(_words([*said, *found][:NAMED_BY]), embeddings, NAMES, "refinement")
+        candidates = _edits(said, name_in(best.explanation), best.errors, found, false_negatives, names)
         known = [attempt.explanation for attempt in history]
         return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from neuronscope.offline.tokens import TokenFeatures
 
 Array = NDArray[np.float32]
-Form = Literal["word", "part", "ending", "beginning"]
+Form = Literal["word", "part", "ending", "beginning", "kind"]
 
 STRENGTH_LEVELS = (10.0, 6.0, 3.6, 2.2, 1.3, 0.8)
 """The strengths, on the scale 0-10, that a sentence can express; each is 0.6 of the one before."""
@@ -37,7 +37,8 @@ class Condition:
     strength: float = DEFAULT_STRENGTH
     """On the scale 0-10; 0 for an exception."""
     form: Form = "word"
-    """A whole token or word, a part that continues a word, or a word's ending or beginning."""
+    """A whole token or word, a part that continues a word, or a word's ending or beginning; or a kind of tokens, whose
+    phrase the text is (`kinds.PHRASES`), which is told from its place and not from its text."""
 
     @property
     def specificity(self) -> int:
@@ -86,6 +87,8 @@ def _matches(condition: Condition, tokens: TokenFeatures) -> list[tuple[int, flo
     """Where a condition's text stands, and the share of its strength that counts there."""
     if not condition.text:
         return [(position, 1.0) for position in range(len(tokens.contents))]
+    if condition.form == "kind":
+        return []
     if condition.form in ("ending", "beginning"):
         return _words_with(condition, tokens)
     positions = tokens.positions.get(condition.text, [])

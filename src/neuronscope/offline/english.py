@@ -267,6 +267,8 @@ def _written_strength(condition: Condition) -> float:
 
 def phrase(condition: Condition) -> str:
     """One condition in words; the texts that come before are joined by "or", since a comma begins the next one."""
+    if condition.form == "kind":
+        return condition.text
     after = f" after {' or '.join(_quote(_escaped(text)) for text in condition.after)}" if condition.after else ""
     if not condition.text:
         return f"any token{after}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.llm.embeddings import aembed
+from neuronscope.llm.embeddings import aembed, unit_length
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -19,6 +19,8 @@ MEMBER = 1.75
 """A word is one of a category if it is nearer to its name than words at large, by so many standard deviations."""
 CLEAR = 4.0
 """Nearer than this counts no more, so that one word, itself part of a name, does not decide for all."""
+PROFILE = 1.5
+"""Names that are nearer to a word than this tell it from other words."""
 LEAST_MEMBERS = 2
 """One word alone has nothing in common with another."""
 
@@ -49,15 +51,34 @@ async def nearest_names(words: Sequence[str], embeddings: Embeddings, n: int, ag
     if len(words) < LEAST_MEMBERS:
         return []
     names = categories()
-    at_large = sorted({word for name in names for word in name.split()})
-    vectors = await aembed(embeddings, [*names, *at_large, *words], agent)
-    nearness = _nearness(vectors, len(names), len(words))
+    vectors, n_names = await _embedded(words, embeddings, agent)
+    nearness = _nearness(vectors, n_names, len(words))
     order = np.argsort(-np.minimum(nearness, CLEAR).mean(axis=1), kind="stable")
     found = (
         Name(names[index], frozenset(word for word, z in zip(words, nearness[index], strict=True) if z >= MEMBER))
         for index in order[: 4 * n]
     )
     return [name for name in found if len(name.members) >= LEAST_MEMBERS][:n]
+
+
+async def word_vectors(words: Sequence[str], embeddings: Embeddings, agent: str) -> NDArray[np.float64]:
+    """Vectors of unit length in which words of one category are near: what they are, and which names they are near to.
+
+    Raises:
+        LLMError: the embeddings cannot be used.
+    """
+    vectors, n_names = await _embedded(words, embeddings, agent)
+    at_large = vectors[n_names : len(vectors) - len(words)].mean(axis=0)
+    centred = unit_length(vectors[len(vectors) - len(words) :] - at_large)
+    profiles = unit_length(np.clip(_nearness(vectors, n_names, len(words)).T - PROFILE, 0.0, None))
+    return unit_length(np.concatenate([centred, profiles], axis=1))
+
+
+async def _embedded(words: Sequence[str], embeddings: Embeddings, agent: str) -> tuple[NDArray[np.float64], int]:
+    """The vectors of all names, of the words that these are made of, and of some words; and how many names there are."""
+    names = categories()
+    at_large = sorted({word for name in names for word in name.split()})
+    return await aembed(embeddings, [*names, *at_large, *words], agent), len(names)
 
 
 def _nearness(vectors: NDArray[np.float64], n_names: int, n_words: int) -> NDArray[np.float64]:

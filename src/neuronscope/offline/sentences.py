@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from neuronscope.offline.conditions import Condition
+from neuronscope.offline.conditions import DEFAULT_STRENGTH, Condition
 from neuronscope.offline.english import phrase, read
+from neuronscope.offline.kinds import AFTER_PHRASES, PHRASES
 from neuronscope.offline.naming import LEAST_MEMBERS, Name
 
 QUOTES = 6
 """Quoted words of one sentence, at most."""
 OPENING = "This neuron activates on"
+_QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`")
 _NAMED = re.compile(rf"{OPENING} (?P<name>[^\"`;]+?), such as (?P<examples>.*?)(?:, and on |; but not |\.$)")
 
 
@@ -46,12 +48,20 @@ def name_in(text: str) -> Name | None:
     return Name(found["name"], frozenset(each.text for each in read(found["examples"]).conditions)) if found else None
 
 
+def conditions_in(text: str) -> list[Condition]:
+    """The conditions in a sentence, those of kinds first; of other people's sentences what `english.read` reads."""
+    said = _QUOTED.sub(" ", text)
+    kinds = [phrase for phrase in [*PHRASES.values(), *AFTER_PHRASES.values()] if f" {phrase}" in said]
+    longest = [phrase for phrase in kinds if not any(phrase in other and phrase != other for other in kinds)]
+    return [*(Condition(phrase, (), DEFAULT_STRENGTH, "kind") for phrase in longest), *read(text).conditions]
+
+
 def most_important(conditions: Sequence[Condition]) -> list[Condition]:
     """The first conditions that one sentence has room for, each once."""
     chosen: dict[Condition, Condition] = {}
     room = QUOTES
     for each in conditions:
-        quoted = bool(each.text) + len(each.after)
+        quoted = (bool(each.text) and each.form != "kind") + len(each.after)
         if each.pattern not in chosen and quoted <= room:
             chosen[each.pattern] = each
             room -= quoted
