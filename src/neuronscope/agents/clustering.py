@@ -36,6 +36,9 @@ does on the other half. Other embeddings have other scales; OpenAI's lie lower.
 SAME_MEANING = 0.55
 """The same where what atoms predict is known: the mean of that cosine and of their predictions' correlation."""
 
+SAME_SCORE = 0.02
+"""Scores on train that differ by less count as equal: the first atom said represents the mode."""
+
 SAME_SENTENCE_COSINE = 0.65
 """The same for whole sentences that begin alike, where only their own vectors are known; chosen in the same way."""
 
@@ -257,8 +260,11 @@ def _cluster(
     scores: NDArray[np.float64] | None,
     noise: bool = False,
 ) -> Cluster:
-    closeness = units[members] @ units[members].sum(axis=0) if scores is None else scores[members]
-    best = members[int(np.argmax(np.round(closeness, 9)))]  # rounded, so that equal atoms tie and the first wins
+    if scores is None:
+        closeness = np.round(units[members] @ units[members].sum(axis=0), 9)  # equal atoms tie, and the first wins
+    else:
+        closeness = np.floor(scores[members] / SAME_SCORE)
+    best = members[int(np.argmax(closeness))]
     return Cluster(
         atoms=[atoms[index] for index in members],
         representative=atoms[best],

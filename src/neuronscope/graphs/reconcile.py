@@ -217,7 +217,8 @@ async def _merge(modes: list[Mode], state: RefinementState, instruments: Instrum
 
 async def _drop_superfluous(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
     """Drop, one by one, the mode that contributes least, as long as they predict no worse without it."""
-    sequences = state["exemplars"].of("validation")
+    ids = state["exemplars"]
+    sequences = [*ids.of("validation"), *ids.validation_others]
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
     truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
@@ -232,7 +233,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     while len(modes) > 1:
         without = [await reached([*modes[:index], *modes[index + 1 :]]) for index in range(len(modes))]
         index = max(range(len(modes)), key=without.__getitem__)
-        if without[index] < now - instruments.config.min_improvement:
+        if without[index] < now:
             break
         modes, now = [*modes[:index], *modes[index + 1 :]], without[index]
     return modes

@@ -22,6 +22,8 @@ COHERENT_SHARE, COHERENT_WORDS = 0.05, 3
 """... unless it is a cluster by meaning, or by what many words share: then this share and this many words are enough."""
 NEAREST = 3
 """A word is compared with the nearest few members of a cluster."""
+NAMES_COMPARED = 3
+"""Clusters of words are joined if the name that fits the one best is among so many that fit the other."""
 LEAST_NEAR = 0.1
 """A condition that no cluster is nearer to joins none."""
 MAX_CLUSTERS = 8
@@ -71,13 +73,18 @@ async def _of_one_name(
     labels: list[str], selected: Sequence[Selected], embeddings: Embeddings, agent: str
 ) -> list[str]:
     """The labels, with clusters of words joined that one name fits best."""
-    first: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
     joined: dict[str, str] = {}
     for label in dict.fromkeys(labels):
         members = [each.condition.text for one, each in zip(labels, selected, strict=True) if one == label]
         if label.startswith("word "):
-            for name in (await nearest_names(members, embeddings, 1, agent))[:1]:
-                joined[label] = first.setdefault(name.text, label)
+            names[label] = [name.text for name in await nearest_names(members, embeddings, NAMES_COMPARED, agent)]
+            same = (
+                other
+                for other, known in names.items()
+                if names[label] and known and (known[0] in names[label] or names[label][0] in known)
+            )
+            joined[label] = next((joined[other] for other in same if other in joined), label)
     return [joined.get(label, label) for label in labels]
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.offline.english import LONGEST_QUOTE, Parse, read
-from neuronscope.offline.tokens import WORD
-from neuronscope.offline.tokens import content_of
+from neuronscope.offline.tokens import WORD, content_of
 
 Array = NDArray[np.float32]
 
