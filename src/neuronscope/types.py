@@ -199,7 +199,8 @@ class ExemplarIds:
 
     def all_ids(self) -> list[int]:
         """All of them, of every split, each once."""
-        return list(dict.fromkeys([*(number for split in SPLITS for number in self.of(split)), *self.in_strata()]))
+        of_splits = (number for split in SPLITS for number in self.of(split))
+        return list(dict.fromkeys([*of_splits, *self.validation_others, *self.in_strata()]))
 
     def without(self, *splits: Split) -> ExemplarIds:
         """What somebody may see who is to know no sequence of these splits."""

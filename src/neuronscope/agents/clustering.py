@@ -199,7 +199,10 @@ def _density_labels(
     """HDBSCAN's cluster number for each atom, -1 for noise; None if there are few, or everything is noise.
 
     Args:
-        units: vectors; or `are_cosines`, how like each other the atoms are.
+        units: vectors; or how like each other the atoms are.
+        min_samples: HDBSCAN's parameter.
+        few_atoms: up to this many atoms are not given to HDBSCAN.
+        are_cosines: which of the two `units` are.
     """
     if len(units) <= few_atoms or len(units) < MIN_CLUSTER_SIZE:
         return None

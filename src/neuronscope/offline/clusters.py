@@ -19,7 +19,7 @@ MAX_DISTANCE = 0.9
 MINIMUM_SHARE = 0.1
 """A cluster that explains less than this share of what all conditions explain is divided among the others, ..."""
 COHERENT_SHARE, COHERENT_WORDS = 0.05, 3
-"""... unless it is a cluster by meaning, or by what many words share: then this share and this many words are enough."""
+"""... unless it is one by meaning, or by what many words share: then this share and this many words are enough."""
 NEAREST = 3
 """A word is compared with the nearest few members of a cluster."""
 NAMES_COMPARED = 3

@@ -75,7 +75,7 @@ async def word_vectors(words: Sequence[str], embeddings: Embeddings, agent: str)
 
 
 async def _embedded(words: Sequence[str], embeddings: Embeddings, agent: str) -> tuple[NDArray[np.float64], int]:
-    """The vectors of all names, of the words that these are made of, and of some words; and how many names there are."""
+    """The vectors of all names, of the words these are made of, and of some words; and how many names there are."""
     names = categories()
     at_large = sorted({word for name in names for word in name.split()})
     return await aembed(embeddings, [*names, *at_large, *words], agent), len(names)
