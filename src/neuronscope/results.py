@@ -13,7 +13,7 @@ from annotated_types import Ge, Interval
 from neuronscope.errors import ConfigurationError
 from neuronscope.io import write_atomically
 from neuronscope.saved import SavedForm, read_saved
-from neuronscope.text import shortened
+from neuronscope.text import gist, shortened
 from neuronscope.types import Neuron
 
 _SAVED = SavedForm("explanation", "Explain the neuron again")
@@ -206,6 +206,8 @@ class Mode:
     """Test exemplars of this mode, strongest first."""
     probes: list[Probe] = field(default_factory=list)
     """The Refinement Agent's tests of explanations, with `probe_texts=True`."""
+    conditions: list[str] = field(default_factory=list)
+    """What the explanation says, condition by condition, as the offline agents read it; the score is the sentence's."""
     strength: Level | None = None
     """The activation that it stands for where it applies fully; fitted on train text, None if it was not."""
     interval: Bounds | None = None
@@ -413,6 +415,11 @@ class NeuronExplanation:
     """What it cost."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Model, corpus, settings, backends and versions that made this."""
+
+    @property
+    def summary(self) -> str:
+        """One line for the neuron: what its modes say, in their order; empty where there are none."""
+        return "; ".join(gist(mode.explanation) for mode in self.modes)
 
     def __post_init__(self) -> None:
         for name in ("interval", "corpus_interval", "number_interval", "separation_interval"):

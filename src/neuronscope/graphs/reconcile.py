@@ -32,6 +32,9 @@ from neuronscope.types import normalise
 SAME_PREDICTION = 0.95
 """Modes whose predictions on validation text correlate more than this say the same."""
 
+LEAST_STRENGTH = 0.5
+"""Of 10: a mode that beside the others stands for less activation than this explains nothing."""
+
 Floats = NDArray[np.float64]
 
 
@@ -216,12 +219,19 @@ async def _merge(modes: list[Mode], state: RefinementState, instruments: Instrum
 
 
 async def _drop_superfluous(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
-    """Drop, one by one, the mode that contributes least, as long as they predict no worse without it."""
+    """Drop modes that stand for hardly any activation; then, one by one, the mode that contributes least, as long as they
+    predict no worse without it.
+    """
     ids = state["exemplars"]
     sequences = [*ids.of("validation"), *ids.validation_others]
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
     truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
+
+    texts = [mode.explanation for mode in modes]
+    fitted = await strengths_of(texts, state["neuron"], ids, instruments)
+    strong = [mode for mode, strength in zip(modes, fitted, strict=True) if strength >= LEAST_STRENGTH]
+    modes = strong or modes
 
     async def reached(some: Sequence[Mode]) -> float:
         texts = [mode.explanation for mode in some]
