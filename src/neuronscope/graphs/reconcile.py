@@ -32,6 +32,8 @@ from neuronscope.types import normalise
 SAME_PREDICTION = 0.95
 """Modes whose predictions on validation text correlate more than this say the same."""
 
+LEAST_CONTRIBUTION = 0.002
+"""A mode without which the others' joint validation score falls by less adds nothing."""
 LEAST_STRENGTH = 0.5
 """Of 10: a mode that beside the others stands for less activation than this explains nothing."""
 
@@ -219,8 +221,9 @@ async def _merge(modes: list[Mode], state: RefinementState, instruments: Instrum
 
 
 async def _drop_superfluous(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
-    """Drop modes that stand for hardly any activation; then, one by one, the mode that contributes least, as long as they
-    predict no worse without it.
+    """Drop, one by one, the mode that contributes least, as long as they predict hardly worse without it.
+
+    Before that go those that stand for hardly any activation.
     """
     ids = state["exemplars"]
     sequences = [*ids.of("validation"), *ids.validation_others]
@@ -243,7 +246,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     while len(modes) > 1:
         without = [await reached([*modes[:index], *modes[index + 1 :]]) for index in range(len(modes))]
         index = max(range(len(modes)), key=without.__getitem__)
-        if without[index] < now:
+        if without[index] < now - LEAST_CONTRIBUTION:
             break
         modes, now = [*modes[:index], *modes[index + 1 :]], without[index]
     return modes

@@ -17,7 +17,7 @@ import numpy as np
 from neuronscope.offline.clusters import cluster_conditions, nearest_cluster
 from neuronscope.offline.conditions import Condition
 from neuronscope.offline.english import quotable
-from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Selected, conditions_at
+from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Floats, Selected, conditions_at
 from neuronscope.offline.naming import Name, nearest_names
 from neuronscope.offline.sentences import QUOTES, conditions_in, is_example, name_in, sentence
 from neuronscope.offline.tokens import content_of, token_features
@@ -72,8 +72,7 @@ class LexicalHypothesis:
         names = await _names_of(everything, clusters, runtime.context.embeddings)
         hypotheses = []
         for number in range(n_hypotheses):
-            less_seen = features.exemplar_index % n_hypotheses == number
-            weights = np.where(less_seen, REDUCED_WEIGHT, 1.0) if n_hypotheses > 2 else None
+            weights = weights_of(features, number, n_hypotheses) if n_hypotheses > 2 else None
             selected = features.matching_pursuit(HYPOTHESIS_CONDITIONS, weights, given)
             by_cluster = _by_cluster(selected, clusters)
             hypotheses.append(
@@ -129,6 +128,11 @@ async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) 
     drawn = await asyncio.to_thread(store.random_sequences, neuron, "train", RANDOM_EXEMPLARS, seed)
     notes[name] = found = await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
     return found
+
+
+def weights_of(features: Features, number: int, n: int) -> Floats:
+    """What each token counts in the draft of a number, of n: each looks less at another part of the exemplars."""
+    return np.where(features.exemplar_index % n == number, REDUCED_WEIGHT, 1.0)
 
 
 def _by_cluster(selected: Sequence[Selected], clusters: dict[Condition, int]) -> dict[int, list[Condition]]:

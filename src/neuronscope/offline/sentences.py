@@ -14,7 +14,7 @@ from neuronscope.offline.kinds import AFTER_PHRASES, PHRASES
 from neuronscope.offline.naming import LEAST_MEMBERS, Name
 
 QUOTES = 6
-"""Quoted words of one sentence, at most."""
+"""Words of one sentence that are quoted, at most, each maybe with the word before it."""
 OPENING = "This neuron activates on"
 _QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`")
 _NAMED = re.compile(rf"{OPENING} (?P<name>[^\"`;]+?), such as (?P<examples>.*?)(?:, and on |; but not |\.$)")
@@ -59,13 +59,9 @@ def conditions_in(text: str) -> list[Condition]:
 def most_important(conditions: Sequence[Condition]) -> list[Condition]:
     """The first conditions that one sentence has room for, each once."""
     chosen: dict[Condition, Condition] = {}
-    room = QUOTES
     for each in conditions:
-        quoted = (bool(each.text) and each.form != "kind") + len(each.after)
-        if each.pattern not in chosen and quoted <= room:
-            chosen[each.pattern] = each
-            room -= quoted
-    return list(chosen.values())
+        chosen.setdefault(each.pattern, each)
+    return list(chosen.values())[:QUOTES]
 
 
 def is_example(condition: Condition) -> bool:

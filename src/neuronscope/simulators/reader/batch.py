@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from neuronscope.offline.kinds import KINDS
 from neuronscope.offline.text import Text
-from neuronscope.offline.tokens import ends_with, is_of_kind
-from neuronscope.simulators.reader.sentence import PROBES, WORD, stem
+from neuronscope.offline.tokens import WORD, ends_with, is_of_kind
+from neuronscope.simulators.reader.sentence import PROBES, stem
 from neuronscope.simulators.reader.vectors import Vectors
 
 Array = NDArray[np.float32]
