@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
@@ -270,3 +273,50 @@ def test_all_makes_everything_and_the_spec_in_its_folder_makes_it_again(copy: Pa
     for name in MADE:
         for kind in ("md", "json"):
             assert (copy / f"{name}.{kind}").read_bytes() == (tmp_path / "again" / f"{name}.{kind}").read_bytes(), name
+
+
+KILLER = Path(__file__).with_name("killed_experiments.py")
+
+
+def without_cost(path: Path) -> Any:
+    """What a file says but for what it cost."""
+    return {name: value for name, value in json.loads(path.read_text()).items() if name != "usage"}
+
+
+@pytest.mark.slow
+def test_killed_while_explaining_and_while_comparing_the_same_command_makes_the_same_folder(
+    copy: Path, world: Path, tmp_path: Path
+) -> None:
+    given = ("--methods", "neuronscope,unrefined,token_lookup", "--compared", "1")
+    assert run("all", "--out", copy, *given).exit_code == 0
+    out = tmp_path / "killed"
+    command = ["experiment", "all", "--spec", world / "spec.yaml", "--out", out, *given]
+
+    def killed_at(part: str, number: int, when: str) -> None:
+        child = subprocess.run(
+            [sys.executable, KILLER, part, str(number), when, *command], capture_output=True, text=True, check=False
+        )
+        assert child.returncode == -signal.SIGKILL, child.stderr
+
+    killed_at("/results/", 2, "before")  # explained, and not yet saved
+    assert len(list(out.glob("runs/tiny/results/*.json"))) == 1
+    assert not (out / "table1.json").exists()
+    killed_at("/scores/", 2, "after")
+    assert len(list(out.glob("runs/tiny/results/*.json"))) == 4
+    assert len(list(out.glob("compare/tiny/scores/*/*.json"))) == 2
+    assert not (out / "compare.json").exists()
+    last = run(*command[1:])
+    assert last.exit_code == 0, last.output
+
+    def files(folder: Path, pattern: str) -> set[Path]:
+        return {path.relative_to(folder) for path in folder.glob(pattern)}
+
+    timed = {Path("cost.json"), Path("reproduce.md")}
+    for pattern in ("*.json", "*.md", "*.svg", "*.png"):
+        assert files(out, pattern) == files(copy, pattern)
+        for name in files(copy, pattern) - timed:
+            assert (out / name).read_bytes() == (copy / name).read_bytes(), name
+    for pattern in ("runs/*/results/*.json", "compare/*/scores/*/*.json"):
+        assert files(out, pattern) == files(copy, pattern)
+        for name in files(copy, pattern):
+            assert without_cost(out / name) == without_cost(copy / name), name

@@ -68,11 +68,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> dict
     )
     with setup.open(layers=[1], progress=False) as lab:
         (x,) = lab.explain_many([(1, 3)], out=folder / "run", progress=False)
+        (row,) = lab.compare([(1, 3)], "neuronscope", explanations=[x], out=folder / "run")
         lab.evaluate(x, metrics=["correlation", "retrieval"], n_bootstrap=10).save(folder / "evaluation.json")
     assert x.modes
+    assert row.sentences
     return {
         "explanation": folder / "run" / "results" / "1-3.json",
         "evaluation": folder / "evaluation.json",
+        "method_score": folder / "run" / "scores" / "1-3" / "neuronscope.json",
         "run": folder / "run" / "run.json",
         "store": next(folder.glob("stores/*/store.json")),
     }

@@ -9,6 +9,7 @@ from neuronscope.baselines.nulls import AnotherNeuron, RandomDescription
 from neuronscope.baselines.registry import baseline, named_baselines, resolve_baselines
 from neuronscope.baselines.single_pass import SinglePass
 from neuronscope.baselines.token_lookup import LookupTable, OwnSizeLookup, TokenLookup
+from neuronscope.baselines.written import WrittenSentences
 
 __all__ = [
     "AnotherNeuron",
@@ -24,6 +25,7 @@ __all__ = [
     "SinglePass",
     "TokenLookup",
     "Unrefined",
+    "WrittenSentences",
     "baseline",
     "named_baselines",
     "resolve_baselines",

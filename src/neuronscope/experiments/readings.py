@@ -1,8 +1,8 @@
 """Real sentences and what a strong reader made of them: correlation, agreement, and how explanations are ranked.
 
-A file of readings has one explanation a line: the neuron (`layer`, `neuron`, `sign`); `modes`, each an `explanation`,
-with a `strength` or without; `texts`, each with `tokens`, `predicted`, the strong reader's values by token index (a
-dictionary, or one for each mode), and `actual`, what the neuron did; and `form`, how the sentences came about.
+A file of readings is one of sentences (`baselines.written`) whose lines also have `texts`, each with `tokens`,
+`predicted`, the strong reader's values by token index (a dictionary, or one for each mode), and `actual`, what the
+neuron did.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from neuronscope.errors import ConfigurationError
+from neuronscope.baselines.written import WrittenLine, read_lines
 from neuronscope.metrics import pearson, pearson_rows
 from neuronscope.metrics.joint import joint_prediction
 from neuronscope.types import Exemplar, Neuron
@@ -30,23 +30,13 @@ Values: TypeAlias = Mapping[int, float]
 """Per token index what is not 0."""
 
 
-class _Mode(BaseModel):
-    explanation: str
-    strength: float | None = None
-
-
 class _Text(BaseModel):
     tokens: tuple[str, ...]
     predicted: Values | list[Values]
     actual: Values
 
 
-class _Line(BaseModel):
-    layer: int
-    neuron: int
-    sign: int = 1
-    form: str = ""
-    modes: list[_Mode]
+class _Line(WrittenLine):
     texts: list[_Text]
 
 
@@ -107,18 +97,9 @@ def load_readings(path: Path, neurons: int | None, texts: int | None, seed: int)
     Raises:
         ConfigurationError: the file cannot be read, or has another form.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"Cannot read {path}: {error}. Name a file of readings.") from error
     found: dict[tuple[Neuron, tuple[tuple[str, ...], ...]], list[_Line]] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            read = _Line.model_validate_json(line)
-        except ValidationError as error:
-            raise ConfigurationError(f"{path}, line {number}: {error}") from error
-        key = Neuron(read.layer, read.neuron, read.sign), tuple(text.tokens for text in read.texts)
-        found.setdefault(key, []).append(read)
+    for line in read_lines(path, _Line):
+        found.setdefault((line.unit, tuple(text.tokens for text in line.texts)), []).append(line)
     generator = np.random.default_rng(seed)
     keys = [list(found)[number] for number in sorted(generator.permutation(len(found))[:neurons])]
     loaded = [_neuron(neuron, found[neuron, tokens], texts, generator) for neuron, tokens in keys]
@@ -138,8 +119,8 @@ def _neuron(neuron: Neuron, lines: Sequence[_Line], n: int | None, generator: np
         [
             Reading(
                 line.form,
-                tuple(mode.explanation for mode in line.modes),
-                tuple(mode.strength for mode in line.modes),
+                tuple(mode.explanation for mode in line.every_mode),
+                tuple(mode.strength for mode in line.every_mode),
                 _dense(own, [each.predicted if isinstance(each.predicted, list) else [each.predicted] for each in own]),
             )
             for line, own in zip(lines, texts, strict=True)

@@ -6,6 +6,6 @@ from typing import Any
 
 
 def schema(name: str) -> dict[str, Any]:
-    """A published schema, by the name of its file: explanation, evaluation, run or store."""
+    """A published schema, by the name of its file: explanation, evaluation, method_score, run or store."""
     document: dict[str, Any] = json.loads(files(__name__).joinpath(f"{name}.json").read_text("utf-8"))
     return document

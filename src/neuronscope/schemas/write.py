@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from neuronscope.comparison import MethodScore
 from neuronscope.exemplars.layout import FORMAT
 from neuronscope.io import write_atomically
 from neuronscope.metrics.table import Evaluation
@@ -21,6 +22,7 @@ from neuronscope.schemas.forms import RunFile, StoreDescription
 FORMS: dict[str, tuple[Any, str, int]] = {
     "explanation": (NeuronExplanation, "schema_version", SCHEMA_VERSION),
     "evaluation": (Evaluation, "schema_version", SCHEMA_VERSION),
+    "method_score": (MethodScore, "schema_version", SCHEMA_VERSION),
     "run": (RunFile, "schema_version", SCHEMA_VERSION),
     "store": (StoreDescription, "format", FORMAT),
 }
