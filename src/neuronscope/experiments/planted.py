@@ -46,9 +46,9 @@ OVERLAP = 0.1
 """Which share of its tokens, at most, a meaning has in common with another of the same neuron."""
 STRENGTHS = (3.0, 10.0)
 """Of a drawn meaning, from and up to."""
-LARGEST_NOISE = 1.0
+LARGEST_NOISE = 0.5
 """Standard deviation of a drawn neuron's noise, at most."""
-LEAST_KEPT = 0.5
+LEAST_KEPT = 0.7
 """The share of its occurrences on which a drawn meaning is active, at least."""
 MOST_MEANINGS = 6
 REMEMBERED = 20_000
@@ -125,8 +125,8 @@ class PlantedSubject:
     def fingerprint(self) -> str:
         """Names all that decides what its neurons do on a text."""
         concepts = [each.model_dump() for _, each in sorted(self._concepts.items())]
-        probe = self.tokenizer(" The quick brown fox, in 1984.", add_special_tokens=False)["input_ids"]
-        return name_of([[each.describe() for each in self.neurons], concepts, probe, *self.leading_ids])
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        return name_of([[each.describe() for each in self.neurons], concepts, vocabulary, *self.leading_ids])
 
     def width(self, layer: int) -> int:
         """How many neurons it has.
