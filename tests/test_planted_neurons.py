@@ -20,20 +20,35 @@ from neuronscope.cli.main import app
 from neuronscope.comparison import MethodScore
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.experiments.concepts import Concept, load_concepts
-from neuronscope.experiments.meanings import HeldOut, MeaningScores, draw_held_out, match_meanings, score_meanings
 from neuronscope.experiments.named import planted as experiment
 from neuronscope.experiments.planted import (
-    FADING,
-    IMBALANCE,
-    WEAKEST,
     ConceptText,
+    Found,
+    HeldOut,
     Meaning,
+    MeaningScores,
+    PairSite,
     PlantedNeuron,
     PlantedSubject,
+    UnitPair,
+    clear_units,
+    compare,
     draw_planted,
+    match_meanings,
+    pair_units,
+    report,
+    score_meanings,
+    units,
 )
+from neuronscope.experiments.planted.comparison import METHODS
+from neuronscope.experiments.planted.drawing import IMBALANCE
+from neuronscope.experiments.planted.known import draw_held_out
+from neuronscope.experiments.planted.neurons import FADING, WEAKEST
+from neuronscope.experiments.planted.units import ClearUnit, UnitWorld
+from neuronscope.experiments.planted.worlds import ConceptWorld
 from neuronscope.experiments.texts import read_split
 from planted import FILLER, WordSimulator
+from small_world import write_small_world
 
 GROUPS = {"colours": ["red", "green", "blue"], "animals": ["cat", "dog"], "trees": ["oak", "elm", "ash"]}
 
@@ -65,7 +80,7 @@ def word_tokenizer() -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = sorted({*FILLER, *chain(*GROUPS.values()), "saw", "there", *map(str, range(300))})
+    words = sorted({*FILLER, *chain(*GROUPS.values()), "saw", "there", *map(str, range(600))})
     backend = Tokenizer(models.WordLevel({piece: n for n, piece in enumerate([*words, *(f" {w}" for w in words)])}))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s*\S+"), "isolated")
     backend.decoder = decoders.Fuse()
@@ -272,7 +287,7 @@ def test_held_out_sequences_have_every_meaning_and_none() -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> experiment.World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConceptWorld:
     """Two planted neurons on a small text, in tokens that are words."""
     tokenizer, texts = word_tokenizer(), documents()
     subject = PlantedSubject(
@@ -282,7 +297,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> experiment.World:
     store = ns.collect_exemplars(
         subject, texts, [0], seq_len=20, signs=(1,), cache_dir=tmp_path / "stores", keep_activations=True
     )
-    return experiment.World(subject, store, read_split(tokenizer, texts, "test", 20))
+    return ConceptWorld(subject, store, read_split(tokenizer, texts, "test", 20))
 
 
 def setup(simulator: Any) -> ns.Setup:
@@ -292,9 +307,9 @@ def setup(simulator: Any) -> ns.Setup:
     )
 
 
-def test_methods_explain_planted_neurons_as_real_ones(world: experiment.World, tmp_path: Path) -> None:
+def test_methods_explain_planted_neurons_as_real_ones(world: ConceptWorld, tmp_path: Path) -> None:
     simulator = WordSimulator()
-    found = experiment.compare(world, setup(simulator), "token_lookup,single_pass", tmp_path / "out")
+    found = compare(world, setup(simulator), "token_lookup,single_pass", tmp_path / "out")
     rows = {(each.row.neuron.index, each.row.method): each for each in found}
     assert [each.row.method for each in found[:4]] == ["token_lookup", "single_pass", "own_sentences", "exact_truth"]
     own = rows[0, "own_sentences"].meanings
@@ -305,13 +320,13 @@ def test_methods_explain_planted_neurons_as_real_ones(world: experiment.World, t
     assert rows[0, "token_lookup"].meanings is None
     assert 0.9 < (rows[1, "exact_truth"].row.joint_score or 0) < 1
     asked = len(simulator.calls)
-    again = experiment.compare(world, setup(simulator), "token_lookup,single_pass", tmp_path / "out")
+    again = compare(world, setup(simulator), "token_lookup,single_pass", tmp_path / "out")
     assert again == found
     assert len(simulator.calls) == asked
 
 
-def test_the_papers_settings_are_scored_on_the_test_set_of_the_others(world: experiment.World, tmp_path: Path) -> None:
-    found = experiment.compare(world, setup(WordSimulator()), "paper", tmp_path / "out")
+def test_the_papers_settings_are_scored_on_the_test_set_of_the_others(world: ConceptWorld, tmp_path: Path) -> None:
+    found = compare(world, setup(WordSimulator()), "paper", tmp_path / "out")
     row = next(each for each in found if each.row.method == "paper" and each.row.neuron.index == 1)
     saved = ns.NeuronExplanation.load(tmp_path / "out" / "paper" / "results" / "0-1.json")
     assert sorted(row.row.sentences) == sorted({mode.explanation for mode in saved.modes})
@@ -319,14 +334,13 @@ def test_the_papers_settings_are_scored_on_the_test_set_of_the_others(world: exp
     assert row.meanings is not None
 
 
-def hand_made(index: int, method: str, modes: int, meanings: int, *, held_out: bool = True) -> experiment.Found:
-    concepts = [each.model_copy(update={"held_out": held_out}) for each in CONCEPTS[:meanings]]
+def hand_made(index: int, method: str, modes: int, meanings: int, *, held_out: bool = True) -> Found:
     matches = tuple((number, number, 0.9) for number in range(min(modes, meanings)))
     scores = MeaningScores.from_dict(
         {"meanings": meanings, "modes": modes, "matches": matches, "ari": None if meanings < 2 else 0.5}
     )
     row = MethodScore(neuron=ns.Neuron(0, index), method=method, joint_score=0.4, sentences=["a"] * modes)
-    return experiment.Found(PlantedNeuron(tuple(map(Meaning, concepts))), row, scores)
+    return Found(meanings, held_out, row, scores)
 
 
 def test_the_report_has_a_table_for_all_for_both_sides_and_by_number() -> None:
@@ -335,7 +349,7 @@ def test_the_report_has_a_table_for_all_for_both_sides_and_by_number() -> None:
         for index in range(12)
         for method, modes in (("neuronscope", 1 + index % 3), ("single_pass", 1))
     ]
-    made = experiment.report(found)
+    made = report(found)
     assert made.data["parts"]["All neurons"]["neuronscope"]["F1"]["value"] == 1
     assert made.data["parts"]["All neurons"]["single_pass"]["F1"]["value"] == pytest.approx((1 + 2 / 3 + 0.5) / 3)
     assert made.data["parts"]["All neurons"]["single_pass"]["error of K"]["value"] == 1
@@ -346,28 +360,86 @@ def test_the_report_has_a_table_for_all_for_both_sides_and_by_number() -> None:
 
 
 def test_the_command_plants_compares_and_saves(
-    world: experiment.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: ConceptWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def plant(n: int, meanings: tuple[int, int], **options: Any) -> experiment.World:
+    def plant(n: int, meanings: tuple[int, int], **options: Any) -> ConceptWorld:
         asked.update(options, n=n, meanings=meanings)
         return world
 
-    def compare(_: object, setup: ns.Setup, methods: str, out: Path, parallel: int) -> list[experiment.Found]:
+    def compared(_: object, setup: ns.Setup, methods: str, out: Path, parallel: int) -> list[Found]:
         asked.update(llm=setup.llm, methods=methods)
         return [hand_made(0, "neuronscope", 2, 2)]
 
     monkeypatch.setattr(experiment, "plant", plant)
-    monkeypatch.setattr(experiment, "compare", compare)
+    monkeypatch.setattr(experiment, "compare", compared)
     options = ["--neurons", "7", "--meanings", "2-4", "--held-out", "--seed", "3", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, ["experiment", "planted", *options])
     assert result.exit_code == 0, result.output
     assert (asked["n"], asked["meanings"], asked["held_out"], asked["config"].seed) == (7, (2, 4), True, 3)
-    assert (asked["llm"], asked["methods"]) == ("offline", experiment.METHODS)
+    assert (asked["llm"], asked["methods"]) == ("offline", METHODS)
     assert "| neuronscope | 1.00" in (tmp_path / "out" / "planted.md").read_text()
     assert json.loads((tmp_path / "out" / "planted.json").read_text())["rows"][0]["meanings"]["f1"] == 1
     described = json.loads((tmp_path / "out" / "neurons.json").read_text())
     assert described[0]["meanings"][0] == {"concept": "colours", "strength": 8.0, "grading": "even", "share": 1.0}
     wrong = CliRunner().invoke(app, ["experiment", "planted", "--meanings", "many", "--out", str(tmp_path / "out")])
     assert wrong.exit_code != 0
+
+
+# --- made of real units -----------------------------------------------------------------------------------------------
+
+
+def clear(index: int, word: str, maximum: float = 2.0) -> ClearUnit:
+    return ClearUnit(ns.Neuron(1, index), word, 0.9, maximum)
+
+
+def test_units_with_one_clear_meaning_are_found_by_a_look_up_and_one_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "SHOWN", 15)
+    one_word, no_word = concept("red", "red"), concept("any", *FILLER, "red", "cat")
+    subject = subject_of(
+        PlantedNeuron((Meaning(one_word, 8.0),), noise=0.2),
+        PlantedNeuron((Meaning(COLOURS), Meaning(ANIMALS), Meaning(TREES))),
+        PlantedNeuron((Meaning(no_word, 1.0),), noise=3.0),
+    )
+    store = ns.collect_exemplars(subject, documents(600), [0], seq_len=20, signs=(1,), cache_dir=tmp_path)
+    found = clear_units(store, 0, 5)
+    assert [(each.neuron.index, each.word) for each in found] == [(0, "red")]
+    assert found[0].lookup > units.CLEAR
+    assert found[0].maximum == pytest.approx(float(store.max_activation(0)[0]))
+
+
+def test_pairs_are_of_different_words_and_none_is_there_twice() -> None:
+    given = [clear(0, "red"), clear(1, "red"), clear(2, "cat"), ClearUnit(ns.Neuron(0, 3), "dog", 0.9, 1.0)]
+    pairs = pair_units(given, 2, seed=1)
+    assert {tuple(unit.neuron.index for unit in pair.units) for pair in pairs} == {(0, 2), (1, 2)}
+    assert [pair.how for pair in pairs] == ["max", "sum"]
+    with pytest.raises(ConfigurationError, match="make 2 pairs, not 3"):
+        pair_units(given, 3)
+
+
+def test_a_pair_of_real_units_does_what_both_do(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    world = write_small_world(tmp_path, tiny_tokenizer)
+    subject = ns.load_subject(world.model, device="cpu", dtype="float32")
+    options: dict[str, Any] = {"seq_len": 32, "cache_dir": tmp_path / "stores"}
+    own = ns.collect_exemplars(subject, world.texts, [1], **options)
+    maxima = own.max_activation(1)
+    both = clear(2, "a", float(maxima[2])), clear(5, "b", float(maxima[5]))
+    site = PairSite([UnitPair(*both, "max"), UnitPair(*both, "sum")])
+    store = ns.collect_exemplars(subject, world.texts, [1], site=site, **options)
+    made = UnitWorld(subject, store, site, own)
+    assert [str(each) for each in made.neurons] == [f"{site.name}:1/0", f"{site.name}:1/1"]
+    assert float(store.max_activation(1)[0]) == pytest.approx(10)
+    for neuron, together in zip(made.neurons, (np.max, np.sum), strict=True):
+        for exemplar in store.exemplars(neuron, "test", 5):
+            ids = [exemplar.sequence_id]
+            parts = [own.by_id(unit.neuron, ids)[0].activations * 10 / unit.maximum for unit in both]
+            assert exemplar.activations == pytest.approx(together(parts, axis=0), rel=1e-4)
+        held_out = made.held_out(neuron, seed=0)
+        for exemplar, truth, dominant in zip(held_out.exemplars, held_out.ground_truth, held_out.dominant, strict=True):
+            assert exemplar.activations == pytest.approx(together(truth, axis=0), rel=1e-4)
+            assert dominant in (-1, int(truth.max(axis=1).argmax()))
+        assert {0, 1} <= set(held_out.dominant)
+        assert score_meanings(held_out.ground_truth, held_out).f1 == 1
