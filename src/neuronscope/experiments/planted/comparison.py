@@ -82,7 +82,7 @@ def compare(world: World, setup: ns.Setup, methods: str, out: Path, parallel: in
 def _measured(world: World, lab: ns.Session, neuron: ns.Neuron, rows: Sequence[MethodScore], out: Path) -> list[Found]:
     """Measure one neuron's rows; all sentences are read in one call, or what was measured is read back."""
     file = out / "meanings" / f"{neuron.file_name}.json"
-    sentences = {row.method: row.sentences for row in rows if row.number is not None or row.failures}
+    sentences = {row.method: row.sentences for row in rows if row.number is not None or row.joint_score is None}
     saved = json.loads(file.read_bytes()) if file.exists() else {}
     if saved.get("sentences") != sentences:
         held_out = world.held_out(neuron, lab.config.seed)
