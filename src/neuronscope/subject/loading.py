@@ -41,9 +41,9 @@ def load_subject(
     """Load the language model to explain.
 
     Args:
-        source: an alias, `"smollm2-135m"` or `"gemma3-270m"`; a Hugging Face id; a folder with a saved model, or with an adapter such as
-            LoRA, whose base is loaded with it; a path to a `.gguf` file, which is converted once and cached; or
-            `(model, tokenizer)`, transformers objects that you hold.
+        source: an alias, `"smollm2-135m"` or `"gemma3-270m"`; a Hugging Face id; a folder with a saved model, or with
+            an adapter such as LoRA, whose base is loaded with it; a path to a `.gguf` file, which is converted once and
+            cached; or `(model, tokenizer)`, transformers objects that you hold.
         device: `"auto"`, or a torch device. Automatic: CUDA, else Apple's GPU, else the processor.
         dtype: `"auto"`, or `"float32"`, `"bfloat16"`, `"float16"`. Automatic: bfloat16 where the hardware computes in
             it, else float32; decided by capability, so that the same machine always gives the same results.
