@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.experiments.planted import PlantedSubject
 from neuronscope.metrics.correlation import assign_exemplars, pearson_rows
-from neuronscope.types import Exemplar, Neuron
+from neuronscope.types import Exemplar
 
 Floats = NDArray[np.floating[Any]]
 
@@ -85,48 +84,12 @@ class HeldOut:
     exemplars: list[Exemplar]
     """With the neuron's activations."""
     ground_truth: list[Floats]
-    """For each, shape `(meanings, tokens)`: 1 where a meaning holds, 0 where not, NaN for what is left out."""
+    """For each, shape `(meanings, tokens)`: 1 where a meaning holds, 0 where not, NaN for what is left out; of real
+    units what they do."""
     dominant: list[int]
     """For each the meaning that is strongest in it; -1 where none is active."""
-
-
-def draw_held_out(subject: PlantedSubject, neuron: Neuron, text: Sequence[Exemplar], seed: int = 0) -> HeldOut:
-    """Draw a neuron's held-out sequences.
-
-    Args:
-        subject: whose neuron it is.
-        neuron: the neuron.
-        text: sequences of the test split: see `experiments.texts.read_split`.
-        seed: another seed draws others.
-    """
-    concepts = [meaning.concept for meaning in subject.planted(neuron).meanings]
-    order = np.random.default_rng([seed, neuron.index]).permutation(len(text)).tolist()
-    having = np.zeros(len(concepts), dtype=np.int64)
-    lacking = 0
-    chosen: list[tuple[Exemplar, Floats]] = []
-    for number in order:
-        exemplar = text[number]
-        truth = np.stack([concept.ground_truth(exemplar.tokens, "") for concept in concepts])
-        has = (truth == 1).any(axis=1)
-        if (has & (having < EACH)).any():
-            having += has
-        elif lacking < EACH * len(concepts) and (truth == 0).all():
-            lacking += 1
-        else:
-            continue
-        chosen.append((exemplar, truth))
-        if lacking >= EACH * len(concepts) and (having >= EACH).all():
-            break
-    activations = subject.activations([each.token_ids for each, _ in chosen], [0])[0]
-    peaks = [subject.of_meanings(neuron, each.token_ids).max(axis=1) for each, _ in chosen]
-    return HeldOut(
-        [
-            Exemplar(each.tokens, each.token_ids, row[:, neuron.index], each.sequence_id, each.source)
-            for (each, _), row in zip(chosen, activations, strict=True)
-        ],
-        [truth for _, truth in chosen],
-        [int(peak.argmax()) if peak.any() else -1 for peak in peaks],
-    )
+    found: float = FOUND
+    """From which agreement on a mode has found a meaning."""
 
 
 def score_meanings(predicted: Sequence[Floats], held_out: HeldOut) -> MeaningScores:
@@ -141,7 +104,7 @@ def score_meanings(predicted: Sequence[Floats], held_out: HeldOut) -> MeaningSco
     if not modes:
         ari = None if len(truth) < 2 else 0.0
         return MeaningScores(len(truth), 0, (), ari)
-    matches = match_meanings(np.concatenate(predicted, axis=1), truth)
+    matches = match_meanings(np.concatenate(predicted, axis=1), truth, held_out.found)
     return MeaningScores(len(truth), modes, matches, _ari(predicted, held_out) if len(truth) > 1 else None)
 
 
