@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from neuronscope.agents import paper_prompts, prompts
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
 
+    from neuronscope.agents.prompts import HypothesisPrompt
     from neuronscope.types import Exemplar
 
 
@@ -25,8 +28,9 @@ class HypothesisAgent(LLMRole):
 
     Where there are exemplars in `unexplained`, it reads these, and adds to the `hypotheses` that there are.
 
-    Hypotheses are independent: each is a request of its own, and all but the first see a part of the exemplars in
-    another order. A hypothesis that fails is reported in `failures`, as long as another one succeeds.
+    It is shown the neuron's evidence (`Instruments.evidence`), with the paper's prompts the exemplars alone. Hypotheses
+    are independent: each is a request of its own, and all but the first see a part of the excerpts in another order.
+    A hypothesis that fails is reported in `failures`, as long as another one succeeds.
     """
 
     role: ClassVar[str] = "hypothesis"
@@ -48,15 +52,26 @@ class HypothesisAgent(LLMRole):
         earlier = state.get("hypotheses", []) if state.get("unexplained") else []
         if not exemplars:
             return {"hypotheses": earlier}
-        requests = (self._write(llm, exemplars, index, runtime) for index in range(context.config.n_hypotheses))
+        prompt_of = await self._prompts(exemplars, state, runtime)
+        requests = (self._write(llm, prompt_of(index), index, runtime) for index in range(context.config.n_hypotheses))
         texts, failures = succeeded(await asyncio.gather(*requests, return_exceptions=True), self.role)
         update: NeuronState = {"hypotheses": distinct([*earlier, *texts])}
         return {**update, "failures": failures} if failures else update
 
-    async def _write(self, llm: BaseChatModel, exemplars: list[Exemplar], index: int, runtime: HasContext) -> str:
-        config = runtime.context.config
-        prompt_of = paper_prompts.hypothesis_prompt if config.prompts == "paper" else prompts.hypothesis_prompt
-        prompt = prompt_of(exemplars, index=index, seed=config.seed)
+    async def _prompts(
+        self, exemplars: list[Exemplar], state: NeuronState, runtime: HasContext
+    ) -> Callable[[int], HypothesisPrompt]:
+        """The prompt of each hypothesis, by its number."""
+        context, config = runtime.context, runtime.context.config
+        if config.prompts == "paper":
+            return partial(paper_prompts.hypothesis_prompt, exemplars, seed=config.seed)
+        evidence = await context.evidence.of(state["neuron"], state["exemplars"])
+        if not state.get("unexplained"):
+            return partial(prompts.hypothesis_prompt, evidence, seed=config.seed)
+        known = [mode.explanation for mode in state.get("modes", [])]
+        return partial(prompts.hypothesis_prompt, evidence, seed=config.seed, unexplained=exemplars, known=known)
+
+    async def _write(self, llm: BaseChatModel, prompt: HypothesisPrompt, index: int, runtime: HasContext) -> str:
         answer = await ask(llm, prompt.messages, self.role, usage=runtime.context.usage, sample=index)
         return await read_apart(_read, answer, self.role, prompt.marks)
 
