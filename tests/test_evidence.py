@@ -78,9 +78,7 @@ class ContextSubject(PlantedSubject):
 
     def activations(self, token_ids: Any, layers: Any) -> Any:
         found = [[self.tokenizer.words[i].strip() for i in ids] for ids in token_ids]
-        return dict.fromkeys(
-            layers, [np.array([self._at(row, n) for n in range(len(row))], np.float32) for row in found]
-        )
+        return {0: [np.array([self._at(row, n) for n in range(len(row))], np.float32) for row in found]}
 
     def _at(self, words: list[str], n: int) -> list[float]:
         active = 5.0 * (words[n] == "control")

@@ -103,8 +103,9 @@ class Resources:
             config=self.config,
             usage=self.usage_tracker(log),
         )
-        shared = {"scorer": self.scorer, "evidence": self.evidence}
-        return make(**{name: one for name, one in shared.items() if one is not None})
+        if self.evidence is not None:
+            make = partial(make, evidence=self.evidence)
+        return make() if self.scorer is None else make(scorer=self.scorer)
 
     def usage_tracker(self, log: NeuronLog | None = None) -> UsageTracker:
         """What counts the requests of one neuron, with the settings' limits, the cache of answers and the budget."""

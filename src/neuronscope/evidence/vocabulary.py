@@ -95,7 +95,7 @@ def leading(subject: object) -> tuple[int, ...]:
 
     The first token of all takes attention that has nowhere else to go, and its activations are like no other's.
     """
-    if not is_model(subject) or getattr(subject, "leading_ids", ()):
+    if not is_model(subject) or getattr(subject, "leading_ids", None):
         return ()
     bos = bos_id(getattr(subject, "tokenizer", None))
     return () if bos is None else (bos,)
@@ -109,7 +109,7 @@ def is_model(subject: object) -> bool:
 def token_ids(subject: ModelSubject) -> list[int]:
     """The ids of the vocabulary's tokens: all that the model knows and the tokenizer has, no special ones."""
     size = int(subject.model.get_input_embeddings().weight.shape[0])
-    special = set(getattr(subject.tokenizer, "all_special_ids", ()))
+    special = set(subject.tokenizer.all_special_ids)
     return [token for token in range(min(size, len(subject.tokenizer))) if token not in special]
 
 
