@@ -29,8 +29,10 @@ class Sizes(NamedTuple):
     vocabulary: int
 
 
-HYPOTHESIS = Sizes(rows=40, contexts=3, full_rows=16, random=12, excerpts=20, look_back=8, vocabulary=20)
-REFINEMENT = Sizes(rows=30, contexts=2, full_rows=10, random=8, excerpts=6, look_back=6, vocabulary=12)
+HYPOTHESIS = Sizes(rows=36, contexts=3, full_rows=14, random=12, excerpts=16, look_back=8, vocabulary=20)
+REFINEMENT = Sizes(rows=24, contexts=2, full_rows=10, random=8, excerpts=6, look_back=6, vocabulary=12)
+SHORT = Sizes(rows=14, contexts=1, full_rows=0, random=3, excerpts=5, look_back=3, vocabulary=8)
+"""For a model whose context has no room for more."""
 
 CONTEXT_CHARACTERS = 40
 """Characters before a token that are shown in the table."""
@@ -64,7 +66,7 @@ def evidence_lines(
         sizes: how much is shown of each part.
         excerpts: those that are shown; None is the first of the evidence's own.
     """
-    shown = _spread(evidence.excerpts, sizes.excerpts) if excerpts is None else excerpts
+    shown = spread(evidence.excerpts, sizes.excerpts) if excerpts is None else excerpts
     parts = [
         _table(evidence.tokens[: sizes.rows], evidence.n_texts, marks, sizes),
         _random(evidence.random, marks, sizes.random),
@@ -169,7 +171,7 @@ def _to_its_last_activation(exemplar: Exemplar, maximum: float) -> Exemplar:
     return replace(exemplar, tokens=tokens, token_ids=token_ids, activations=exemplar.activations[:end])
 
 
-def _spread(exemplars: Sequence[Exemplar], n: int) -> list[Exemplar]:
+def spread(exemplars: Sequence[Exemplar], n: int) -> list[Exemplar]:
     """So many of them, from the first to the last evenly."""
     if len(exemplars) <= n:
         return list(exemplars)

@@ -15,6 +15,9 @@ from neuronscope.types import Exemplar, normalise
 HIGHLIGHT_SHARE = 0.3
 """A token is highlighted when its activation exceeds this share of the largest one among the exemplars shown."""
 
+MOST_MARKED = 6
+"""Tokens of a graded text that are marked in any case, if they are active."""
+
 
 class Marks(NamedTuple):
     """What stands before and after activating tokens."""
@@ -77,11 +80,12 @@ def marked_runs(exemplars: Iterable[Exemplar], threshold: float) -> set[str]:
 def graded(exemplar: Exemplar, maximum: float, marks: Marks, least: float = 1.0) -> str:
     """The text on one line, every token from `least` of 10 on between marks of its own, its activation behind it.
 
-    Where more than a quarter of the tokens would be marked, only the strongest quarter is.
+    Of a long text only the strongest sixth of the tokens is marked, if more would be.
     """
     levels = normalise(exemplar.activations, maximum)
-    if len(levels):
-        least = max(least, float(np.sort(levels)[-1 - len(levels) // 4]))
+    most = max(MOST_MARKED, len(levels) // 6)
+    if len(levels) > most:
+        least = max(least, float(np.sort(levels)[-most]))
     pieces = zip(exemplar.tokens, levels.tolist(), strict=True)
     return "".join(
         f"{marks.opening}{visible(token)}{marks.closing}({level:.0f})" if token and level >= least else visible(token)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from neuronscope.agents import paper_prompts, prompts
+from neuronscope.agents.evidence_lines import HYPOTHESIS, SHORT
 from neuronscope.agents.highlighting import Marks, without_marks
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.llm import ask
@@ -53,27 +54,38 @@ class HypothesisAgent(LLMRole):
         if not exemplars:
             return {"hypotheses": earlier}
         prompt_of = await self._prompts(exemplars, state, runtime)
-        requests = (self._write(llm, prompt_of(index), index, runtime) for index in range(context.config.n_hypotheses))
+        requests = (self._write(llm, prompt_of, index, runtime) for index in range(context.config.n_hypotheses))
         texts, failures = succeeded(await asyncio.gather(*requests, return_exceptions=True), self.role)
         update: NeuronState = {"hypotheses": distinct([*earlier, *texts])}
         return {**update, "failures": failures} if failures else update
 
     async def _prompts(
         self, exemplars: list[Exemplar], state: NeuronState, runtime: HasContext
-    ) -> Callable[[int], HypothesisPrompt]:
-        """The prompt of each hypothesis, by its number."""
+    ) -> Callable[[int, bool], HypothesisPrompt]:
+        """The prompt of each hypothesis, by its number and whether it is to be short."""
         context, config = runtime.context, runtime.context.config
         if config.prompts == "paper":
-            return partial(paper_prompts.hypothesis_prompt, exemplars, seed=config.seed)
+            return lambda index, _: paper_prompts.hypothesis_prompt(exemplars, index, config.seed)
         evidence = await context.evidence.of(state["neuron"], state["exemplars"])
-        if not state.get("unexplained"):
-            return partial(prompts.hypothesis_prompt, evidence, seed=config.seed)
-        known = [mode.explanation for mode in state.get("modes", [])]
-        return partial(prompts.hypothesis_prompt, evidence, seed=config.seed, unexplained=exemplars, known=known)
+        is_second = bool(state.get("unexplained"))
+        make = partial(
+            prompts.hypothesis_prompt,
+            evidence,
+            seed=config.seed,
+            unexplained=exemplars if is_second else (),
+            known=[mode.explanation for mode in state.get("modes", [])] if is_second else (),
+        )
+        return lambda index, is_short: make(index, sizes=SHORT if is_short else HYPOTHESIS)
 
-    async def _write(self, llm: BaseChatModel, prompt: HypothesisPrompt, index: int, runtime: HasContext) -> str:
-        answer = await ask(llm, prompt.messages, self.role, usage=runtime.context.usage, sample=index)
-        return await read_apart(_read, answer, self.role, prompt.marks)
+    async def _write(
+        self, llm: BaseChatModel, prompt_of: Callable[[int, bool], HypothesisPrompt], index: int, runtime: HasContext
+    ) -> str:
+        async def request(is_short: bool) -> str:
+            prompt = prompt_of(index, is_short)
+            answer = await ask(llm, prompt.messages, self.role, usage=runtime.context.usage, sample=index)
+            return await read_apart(_read, answer, self.role, prompt.marks)
+
+        return await self._asking(llm, request)
 
 
 def _read(answer: AIMessage, role: str, marks: Marks) -> str:

@@ -17,7 +17,15 @@ from typing import NamedTuple
 import numpy as np
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from neuronscope.agents.evidence_lines import HYPOTHESIS, LEGEND, evidence_lines, excerpt_lines, marks_for
+from neuronscope.agents.evidence_lines import (
+    HYPOTHESIS,
+    LEGEND,
+    Sizes,
+    evidence_lines,
+    excerpt_lines,
+    marks_for,
+    spread,
+)
 from neuronscope.agents.highlighting import Marks, visible
 from neuronscope.evidence import Evidence, evidence_of
 from neuronscope.llm.marks import choose_fence, fenced
@@ -146,6 +154,7 @@ def hypothesis_prompt(
     seed: int = 0,
     unexplained: Sequence[Exemplar] = (),
     known: Sequence[str] = (),
+    sizes: Sizes = HYPOTHESIS,
 ) -> HypothesisPrompt:
     """Ask for everything that the evidence suggests.
 
@@ -157,13 +166,14 @@ def hypothesis_prompt(
         unexplained: train texts that the known sentences do not explain; they are asked about, and shown instead of
             the evidence's excerpts.
         known: sentences that there are already.
+        sizes: how much is shown.
     """
-    shown = drawn_for(index, unexplained or evidence.excerpts[: HYPOTHESIS.excerpts], seed)
+    shown = drawn_for(index, list(unexplained)[: sizes.excerpts] or spread(evidence.excerpts, sizes.excerpts), seed)
     example = evidence_of([_example(text) for text in _EXAMPLE_TEXTS], SCALE)
     texts = (visible(each.text) for each in (*shown, *example.excerpts))
     marks = marks_for(evidence, [*texts, *map(visible, known)])
     excerpts = [] if unexplained else shown
-    lines = evidence_lines(evidence, marks, HYPOTHESIS, excerpts)
+    lines = evidence_lines(evidence, marks, sizes, excerpts)
     request = _HYPOTHESIS_REQUEST
     if unexplained:
         heading = "EXCERPTS that the known sentences do not explain"

@@ -58,17 +58,27 @@ class RefinementAgent(LLMRole):
             from neuronscope.offline.agents import LexicalRefinement
 
             return await LexicalRefinement()(state, runtime)
-        history, config = state["history"], runtime.context.config
         situation = await self._situation(state, runtime)
-        known = [attempt.explanation for attempt in history]
+        known = [attempt.explanation for attempt in state["history"]]
+
+        async def request(is_short: bool) -> list[str | LLMError]:
+            return await self._candidates(llm, state, replace(situation, is_short=is_short), runtime)
+
+        readable, _ = succeeded(await self._asking(llm, request), self.role)
+        return {"proposals": {state["mode"].representative: distinct(readable, known)}}
+
+    async def _candidates(
+        self, llm: BaseChatModel, state: ProposalState, situation: Situation, runtime: HasContext
+    ) -> list[str | LLMError]:
+        """All candidates that could be had, and why others cannot be read."""
+        config, known = runtime.context.config, [attempt.explanation for attempt in state["history"]]
         candidates: list[str] = []
         if config.n_candidates > 1 and config.prompts != "paper":
             together = await self._together(llm, state, situation, runtime)
             candidates = distinct(together, known)[: config.n_candidates]
         missing = config.n_candidates - len(candidates)
         singles = await self._singles(llm, state, situation, missing, runtime) if missing else []
-        readable, _ = succeeded([*candidates, *singles], self.role)
-        return {"proposals": {state["mode"].representative: distinct(readable, known)}}
+        return [*candidates, *singles]
 
     async def probe(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Write texts that should and should not activate the neuron, as a call of `capture_activations`.

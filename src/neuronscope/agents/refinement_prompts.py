@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from neuronscope.agents.evidence_lines import LEGEND, REFINEMENT, evidence_lines, marks_for
+from neuronscope.agents.evidence_lines import LEGEND, REFINEMENT, SHORT, evidence_lines, marks_for
 from neuronscope.agents.highlighting import Marks, as_word, choose_marks, visible
 from neuronscope.agents.prober_prompts import probe_lines
 from neuronscope.agents.prompts import FORM, MOST_WORDS, NEURON
@@ -18,6 +18,8 @@ from neuronscope.results import Attempt, Mode, PredictionError, Probe, sortable
 
 CONTEXT_CHARACTERS = 60
 """How much of the text before a mispredicted token the Refinement Agent sees."""
+SHORT_CASES = 8
+"""Cases of each kind on feedback text that a short prompt shows."""
 ATOMS_SHOWN = 12
 """Conditions that a mode was made of, and that a prompt repeats."""
 
@@ -82,6 +84,8 @@ class Situation:
     """Shown where there is no feedback."""
     probes: Sequence[Probe] = field(default=())
     """Texts that were written to test explanations, and what the neuron did on them."""
+    is_short: bool = False
+    """Show a part of it, to a model whose context has no room for more."""
 
 
 def refinement_messages(history: Sequence[Attempt], n: int, situation: Situation | None = None) -> list[BaseMessage]:
@@ -100,8 +104,7 @@ def refinement_messages(history: Sequence[Attempt], n: int, situation: Situation
         "HISTORY. Score  Explanation",
         *ranked_lines(history),
         *_mode_lines(known),
-        *(() if known.evidence is None else ("", *evidence_lines(known.evidence, marks, REFINEMENT))),
-        *(() if known.feedback is None else feedback_lines(known.feedback, marks)),
+        *_evidence_lines(known, marks),
         *error_lines(errors),
         *texts,
     ]
@@ -139,6 +142,15 @@ def _marks(known: Situation) -> Marks:
     return marks_for(evidence, texts, [case.token for case in cases])
 
 
+def _evidence_lines(known: Situation, marks: Marks) -> list[str]:
+    lines: list[str] = []
+    if known.evidence is not None:
+        lines += ["", *evidence_lines(known.evidence, marks, SHORT if known.is_short else REFINEMENT)]
+    if known.feedback is not None:
+        lines += feedback_lines(known.feedback, marks, SHORT_CASES if known.is_short else None)
+    return lines
+
+
 def _mode_lines(known: Situation) -> list[str]:
     """The mode's conditions, where they are more than its representative, and the other modes."""
     lines: list[str] = []
@@ -154,8 +166,14 @@ def _mode_lines(known: Situation) -> list[str]:
     return lines
 
 
-def feedback_lines(feedback: Feedback, marks: Marks) -> list[str]:
-    """What the explanation does on feedback text, under headings; a heading without cases is left out."""
+def feedback_lines(feedback: Feedback, marks: Marks, most: int | None = None) -> list[str]:
+    """What the explanation does on feedback text, under headings; a heading without cases is left out.
+
+    Args:
+        feedback: the cases.
+        marks: stand around the token.
+        most: cases of each kind; None shows all.
+    """
     reached = "" if feedback.correlation is None else f" The correlation there is {feedback.correlation:.3f}."
     lines = [
         "",
@@ -168,7 +186,11 @@ def feedback_lines(feedback: Feedback, marks: Marks) -> list[str]:
     )
     for heading, cases in kinds:
         if cases:
-            lines += ["", f"{heading}: predicted | actual | context", *(_case_line(case, marks) for case in cases)]
+            lines += [
+                "",
+                f"{heading}: predicted | actual | context",
+                *(_case_line(case, marks) for case in cases[:most]),
+            ]
     return lines
 
 

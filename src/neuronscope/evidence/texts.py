@@ -18,7 +18,7 @@ STRONGEST, WEAKEST, LOOK_ALIKES = 3, 2, 4
 """Contexts of each kind in a row, and tokens that look like its own."""
 RANDOM_SHOWN = 20
 """Tokens of ordinary text that are shown."""
-EXCERPTS = 20
+EXCERPTS = 16
 """Excerpts, half of them top ones."""
 CONTEXT_CHARACTERS = 48
 """How much of the text before a token is kept, at most."""

@@ -31,9 +31,9 @@ EXPLANATION_TOKENS = 35
 """Generated tokens of one explanation."""
 HYPOTHESIS_TOKENS = 250
 """Generated tokens of one hypothesis."""
-EVIDENCE_TOKENS = 4000
+EVIDENCE_TOKENS = 3700
 """Of a neuron's evidence but for the excerpts: six random neurons of SmolLM2, by its own tokenizer."""
-SHOWN_EXCERPTS = 20
+SHOWN_EXCERPTS = 16
 """Excerpts that a hypothesis is written from."""
 FEEDBACK_TOKENS = 2200
 """Of seventy-five cases on feedback text."""
