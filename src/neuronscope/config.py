@@ -39,6 +39,9 @@ class ExplainConfig(Settings):
     """Top train sequences that the Hypothesis Agent sees."""
     n_hypotheses: int = Field(3, ge=1)
     """Independent hypotheses (the paper's appendix G has three)."""
+    vocabulary: bool = True
+    """Show agents that ask a language model what the neuron does on every single token of the subject's vocabulary: one
+    pass over it a layer, cached. With `prompts="extended"`, and a subject that is a model in this process."""
     heldout_top: int = Field(20, ge=1)
     """Top sequences of a held-out set."""
     heldout_random: int = Field(20, ge=0)

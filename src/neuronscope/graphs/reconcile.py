@@ -32,7 +32,7 @@ from neuronscope.types import normalise
 SAME_PREDICTION = 0.95
 """Modes whose predictions on validation text correlate more than this say the same."""
 
-LEAST_CONTRIBUTION = 0.002
+LEAST_CONTRIBUTION = 0.001
 """A mode without which the others' joint validation score falls by less adds nothing."""
 LEAST_STRENGTH = 0.5
 """Of 10: a mode that beside the others stands for less activation than this explains nothing."""

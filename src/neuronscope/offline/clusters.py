@@ -64,7 +64,7 @@ async def cluster_conditions(
     near = await _near(rest, clusters, embeddings, agent) if explained is None and clusters else [-1] * len(rest)
     found |= {each.condition.pattern: index for each, index in zip(rest, near, strict=True) if index >= 0}
     strays = [each for each, index in zip(rest, near, strict=True) if index < 0]
-    if explained is None and (not large or sum(each.gain for each in strays) >= MINIMUM_SHARE * total):
+    if explained is None and (not large or sum(each.gain for each in strays) >= COHERENT_SHARE * total):
         found |= {each.condition.pattern: len(large) for each in strays}
     return found
 

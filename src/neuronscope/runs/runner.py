@@ -136,7 +136,7 @@ class Runner:
             usage=usage_of(neuron, instruments),
             provenance=provenance(instruments),
         )
-        instruments.scorer.forget(neuron)
+        instruments.forget(neuron)
         return failed
 
     async def _explain(self, neuron: Neuron, instruments: Instruments) -> NeuronExplanation:
