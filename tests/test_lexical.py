@@ -22,6 +22,7 @@ from neuronscope.text import same_sentence
 from neuronscope.types import ExemplarIds
 from planted import BOTH, DEAD, MemorySource, PlantedSubject
 
+MINILM = MiniLM()
 MONTHS = ["january", "march", "april", "june", "august", "october"]
 COLOURS = ["red", "green", "blue", "yellow", "purple", "orange"]
 FILLER = "the house stood near a long road and it was quiet when they came back with some bread".split()
@@ -70,7 +71,7 @@ def instruments(**changes):
         "subject": subject,
         "store": Recorder(subject, documents()),
         "simulator": HybridSimulator(),
-        "embeddings": MiniLM(),
+        "embeddings": MINILM,
         "llm": "offline",
         "config": ns.ExplainConfig(),
     }
@@ -116,10 +117,16 @@ async def test_a_draft_has_one_sentence_for_each_family_of_words():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
-async def test_there_are_at_most_as_many_drafts_as_asked_for_and_none_twice(n):
+async def test_there_are_at_most_as_many_drafts_as_asked_for(n):
     drafts = (await LexicalHypothesis()(state(), running(config=ns.ExplainConfig(n_hypotheses=n))))["hypotheses"]
     assert 1 <= len(drafts) <= n
-    assert len(set(map(same_sentence, drafts))) == len(drafts)
+
+
+async def test_sentences_are_short_and_have_few_examples():
+    drafts = (await LexicalHypothesis()(state(), running()))["hypotheses"]
+    sentences = (await LexicalDecomposition()({"hypotheses": drafts}, running()))["atoms"]
+    assert all(len(sentence.split()) <= 35 and sentence.count('"') <= 12 for sentence in sentences)
+    assert any("months of the year, such as" in sentence for sentence in sentences), "what its words have in common"
 
 
 async def test_a_silent_neuron_has_no_drafts():
@@ -166,7 +173,7 @@ words = st.text(letters, min_size=1, max_size=6).map(lambda text: text.casefold(
 def test_decomposition_takes_drafts_apart_where_they_were_put_together(families):
     sentences = [write([Condition(word) for word in family]) for family in families]
     update = asyncio.run(LexicalDecomposition()({"hypotheses": [" ".join(sentences)]}, None))
-    assert [same_sentence(atom) for atom in update["atoms"]] == list(dict.fromkeys(map(same_sentence, sentences)))
+    assert [same_sentence(atom) for atom in update["atoms"]] == list(map(same_sentence, sentences))
 
 
 async def test_every_atom_has_the_neuron_as_its_subject():
@@ -175,6 +182,7 @@ async def test_every_atom_has_the_neuron_as_its_subject():
     assert atoms == [
         'This neuron activates in this case: It fires on "a".',
         'This neuron fires on "b"!',
+        'This neuron activates in this case: It fires on "a".',
         'this neuron fires on "B".',
     ]
 
@@ -192,9 +200,10 @@ async def test_candidates_add_words_of_the_modes_own_kind():
     assert set().union(*map(said, candidates)) == set(COLOURS)
 
 
-async def test_a_neuron_of_one_mode_may_add_everything():
-    candidates = await candidates_of(refining((COLOUR_MODE, 0.5, [])))
-    assert {*COLOURS, *MONTHS} <= set().union(*map(said, candidates))
+async def test_a_neuron_of_one_mode_may_add_words_of_any_kind():
+    added = set().union(*map(said, await candidates_of(refining((COLOUR_MODE, 0.5, [])))))
+    assert added & set(COLOURS)
+    assert added & set(MONTHS)
 
 
 @pytest.mark.parametrize("n", [1, 3, 8])
@@ -329,7 +338,7 @@ def explained_together(neurons, parallel):
         subject,
         store=MemorySource(subject, documents()),
         llm="offline",
-        embeddings=MiniLM(),
+        embeddings=MINILM,
         simulator=HybridSimulator(),
         parallel=parallel,
         progress=False,

@@ -60,6 +60,8 @@ class Attempt:
     """Validation score of all the neuron's modes together, with this attempt as the mode's explanation."""
     gain: float | None = None
     """By how much the objective exceeds that of the mode's explanation before; None for the first attempt."""
+    needed: float = 0.0
+    """What the gain has to reach, beside being one: less may be chance where validation text is little."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "errors", tuple(self.errors))  # read back from a checkpoint it is a list
@@ -67,7 +69,7 @@ class Attempt:
     @property
     def accepted(self) -> bool:
         """Whether it became the mode's explanation: the first attempt does, then each that the objective gains by."""
-        return self.gain is None or self.gain > 0
+        return self.gain is None or (self.gain > 0 and self.gain >= self.needed)
 
     def __repr__(self) -> str:
         return f"Attempt({self.iteration}, {shortened(self.explanation)!r}, {_shown(self.val_score)})"

@@ -161,7 +161,8 @@ async def _improve_together(
     modes: list[Mode], candidates: Sequence[Sequence[Measured]], state: RefinementState, instruments: Instruments
 ) -> list[Mode]:
     """Give each mode, one after another, the candidate that adds most to the prediction of all modes together."""
-    sequences = state["exemplars"].of("validation")
+    ids = state["exemplars"]
+    sequences = [*ids.of("validation"), *ids.validation_others]
     measured = [index for index, own in enumerate(candidates) if own]
     if not sequences or not measured:
         return modes
@@ -191,7 +192,14 @@ async def _improve_together(
         together = correlations(np.maximum(scaled(predicted, [strength] * len(own)), others), truth)
         best = max(range(len(own)), key=lambda number: sortable(together[number]))
         gain = _difference(together[best] or 0.0, reached or 0.0)
-        attempt = Attempt(iteration, own[best].explanation, own[best].score, joint_score=together[best], gain=gain)
+        attempt = Attempt(
+            iteration,
+            own[best].explanation,
+            own[best].score,
+            joint_score=together[best],
+            gain=gain,
+            needed=instruments.config.min_improvement,
+        )
         improved[index] = _with_attempt(mode, attempt)
         if attempt.accepted:
             rows[index] = scaled(predicted[best][None], [strength])[0]

@@ -89,6 +89,12 @@ class MiniLM(Embeddings):
         return self.embed_documents([text])[0]
 
 
+@cache
+def shared_minilm() -> MiniLM:
+    """The one that is meant by name: what it remembers serves every session of the process."""
+    return MiniLM()
+
+
 def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Embed distinct texts in batches of fixed shapes.
 

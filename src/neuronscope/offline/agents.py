@@ -16,10 +16,10 @@ import numpy as np
 
 from neuronscope.offline.clusters import cluster_conditions, nearest_cluster
 from neuronscope.offline.conditions import Condition
-from neuronscope.offline.english import quotable
+from neuronscope.offline.english import quotable, read
 from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Floats, Selected, conditions_at
 from neuronscope.offline.naming import Name, nearest_names
-from neuronscope.offline.sentences import QUOTES, conditions_in, is_example, name_in, sentence
+from neuronscope.offline.sentences import EXCEPTIONS, QUOTES, conditions_in, is_example, name_in, sentence
 from neuronscope.offline.tokens import content_of, token_features
 from neuronscope.results import Attempt, PredictionError
 from neuronscope.text import distinct
@@ -40,10 +40,10 @@ NAMES = 2
 """Names of categories that a sentence is tried with, beside the one without a name."""
 SEARCHED = 48
 """New conditions that are looked for in one iteration, before those of other modes are set aside."""
+ADDED = (QUOTES, QUOTES // 2, 1)
+"""How many new conditions are added to a sentence in somebody else's words."""
 NAMED_BY = 12
 """Words, those that explain most, that a name is looked for."""
-EXCEPTIONS = 2
-"""Exceptions of one sentence, at most."""
 
 _LAST_WORD = re.compile(r"(\w+|[^\w\s])\s*$")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
@@ -113,7 +113,11 @@ class LexicalRefinement:
         found = await _assigned_to_first([each.condition for each in selected], clusters, embeddings)
         false_negatives = await _assigned_to_first(false_negatives, clusters, embeddings)
         names = await nearest_names(_words([*said, *found][:NAMED_BY]), embeddings, NAMES, "refinement")
-        candidates = _edits(said, name_in(best.explanation), best.errors, found, false_negatives, names)
+        name = name_in(best.explanation)
+        if read(best.explanation).topic and name is None and not any(each.form == "kind" for each in said):
+            candidates = _additions(best.explanation, [*false_negatives, *found])
+        else:
+            candidates = _edits(said, name, best.errors, found, false_negatives, names)
         known = [attempt.explanation for attempt in history]
         return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
 
@@ -182,6 +186,12 @@ async def _assigned_to_first(
     return [condition for condition, cluster in zip(conditions, assignment, strict=True) if cluster == 0]
 
 
+def _additions(explanation: str, new: Sequence[Condition]) -> list[str]:
+    """A sentence in its own words, with new conditions at its end."""
+    opening = f"{explanation.rstrip(' .')}; it also activates on"
+    return [sentence(new[:count], None, opening) for count in ADDED if new]
+
+
 def _edits(
     said: Sequence[Condition],
     name: Name | None,
@@ -206,7 +216,8 @@ def _edits(
     room = max(len(current) - len(false_negatives), QUOTES // 2)
     corrected = [*current[:room], *false_negatives]
     quoted = {condition.text for condition in current}
-    exceptions = [Condition(text, (), 0.0) for text in false_positives if text not in quoted and quotable(text)]
+    excepted = [condition for condition in said if condition.strength == 0]
+    new = [Condition(text, (), 0.0) for text in false_positives if text not in quoted and quotable(text)]
     edits: list[tuple[Sequence[Condition], Name | None]] = [
         *((current, other) for other in names),
         (found, None),
@@ -214,13 +225,13 @@ def _edits(
         (current, None),
         (corrected, name),
         (retained, name),
-        ([*current[: QUOTES - EXCEPTIONS], *exceptions[:EXCEPTIONS]], name),
+        ([*current, *new[:EXCEPTIONS]], name),
         ([*retained, *found], None),
         ([*retained, *found], name),
         (current[: QUOTES // 2], name),
         *((found[: QUOTES // 2], other) for other in names),
     ]
-    return [sentence(conditions, common) for conditions, common in edits if conditions]
+    return [sentence([*excepted, *conditions], common) for conditions, common in edits if conditions]
 
 
 def _false_negatives(

@@ -208,7 +208,8 @@ class _Gains:
         mass, actual, before = self._weights[tokens], self._activations[tokens], self._predicted[tokens]
 
         def total(values: Floats) -> Floats:
-            return np.bincount(own, weights=values, minlength=len(candidates))
+            found: Floats = np.bincount(own, weights=values, minlength=len(candidates)).astype(np.float64)
+            return found
 
         weight, activity = total(mass) + SHRINKAGE, total(mass * actual)
         value = _quantised(activity / weight)

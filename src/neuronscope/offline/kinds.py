@@ -289,8 +289,6 @@ PHRASES: dict[str, str] = {
     "number word": "number words",
     "ordinal word": "ordinal words",
     "question word": "question words",
-    "month": "names of months",
-    "weekday": "days of the week",
     "adverb of frequency": "adverbs of frequency",
     "comparative": "comparatives",
     "superlative": "superlatives",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +53,8 @@ async def nearest_names(words: Sequence[str], embeddings: Embeddings, n: int, ag
     """
     if len(words) < LEAST_MEMBERS:
         return []
-    names = categories()
-    vectors, n_names = await _embedded(words, embeddings, agent)
-    nearness = _nearness(vectors, n_names, len(words))
+    names, known = categories(), await _Known.of(embeddings, agent)
+    nearness = known.nearness(await aembed(embeddings, words, agent))
     order = np.argsort(-np.minimum(nearness, CLEAR).mean(axis=1), kind="stable")
     found = (
         Name(names[index], frozenset(word for word, z in zip(words, nearness[index], strict=True) if z >= MEMBER))
@@ -67,24 +69,49 @@ async def word_vectors(words: Sequence[str], embeddings: Embeddings, agent: str)
     Raises:
         LLMError: the embeddings cannot be used.
     """
-    vectors, n_names = await _embedded(words, embeddings, agent)
-    at_large = vectors[n_names : len(vectors) - len(words)].mean(axis=0)
-    centred = unit_length(vectors[len(vectors) - len(words) :] - at_large)
-    profiles = unit_length(np.clip(_nearness(vectors, n_names, len(words)).T - PROFILE, 0.0, None))
-    return unit_length(np.concatenate([centred, profiles], axis=1))
+    known = await _Known.of(embeddings, agent)
+    vectors = await aembed(embeddings, words, agent)
+    profiles = unit_length(np.clip(known.nearness(vectors).T - PROFILE, 0.0, None))
+    return unit_length(np.concatenate([unit_length(vectors - known.mean), profiles], axis=1))
 
 
-async def _embedded(words: Sequence[str], embeddings: Embeddings, agent: str) -> tuple[NDArray[np.float64], int]:
-    """The vectors of all names, of the words these are made of, and of some words; and how many names there are."""
-    names = categories()
-    at_large = sorted({word for name in names for word in name.split()})
-    return await aembed(embeddings, [*names, *at_large, *words], agent), len(names)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """What does not depend on the words that are compared with names."""
+
+    names: NDArray[np.float64]
+    """Shape `(names, dimensions)`."""
+    mean: NDArray[np.float64]
+    """The mean vector of words at large: of those that all the names are made of."""
+    cosine: NDArray[np.float64]
+    """Shape `(names, 1)`: how near such words are to each name in the mean, ..."""
+    deviation: NDArray[np.float64]
+    """... and their standard deviation."""
+
+    @classmethod
+    async def of(cls, embeddings: Embeddings, agent: str) -> _Known:
+        """By some embeddings, asked once as long as the object lives."""
+        with suppress(TypeError):  # not every object can be a key
+            if (known := _KNOWN.get(embeddings)) is not None:
+                return known
+        names = categories()
+        at_large = sorted({word for name in names for word in name.split()})
+        vectors = await aembed(embeddings, [*names, *at_large], agent)
+        cosines = vectors[: len(names)] @ vectors[len(names) :].T
+        known = cls(
+            vectors[: len(names)],
+            vectors[len(names) :].mean(axis=0),
+            cosines.mean(axis=1, keepdims=True),
+            np.maximum(cosines.std(axis=1, keepdims=True), 1e-6),
+        )
+        with suppress(TypeError):
+            _KNOWN[embeddings] = known
+        return known
+
+    def nearness(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How many standard deviations nearer words are to each name than words at large: `(names, words)`."""
+        found: NDArray[np.float64] = (self.names @ vectors.T - self.cosine) / self.deviation
+        return found
 
 
-def _nearness(vectors: NDArray[np.float64], n_names: int, n_words: int) -> NDArray[np.float64]:
-    """How many standard deviations nearer each word is to each name than words at large: `(names, words)`."""
-    cosines = vectors[:n_names] @ vectors[n_names:].T
-    at_large, own = cosines[:, :-n_words], cosines[:, -n_words:]
-    deviation = np.maximum(at_large.std(axis=1, keepdims=True), 1e-6)
-    found: NDArray[np.float64] = (own - at_large.mean(axis=1, keepdims=True)) / deviation
-    return found
+_KNOWN: WeakKeyDictionary[Embeddings, _Known] = WeakKeyDictionary()

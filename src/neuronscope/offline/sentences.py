@@ -15,6 +15,8 @@ from neuronscope.offline.naming import LEAST_MEMBERS, Name
 
 QUOTES = 6
 """Words of one sentence that are quoted, at most, each maybe with the word before it."""
+EXCEPTIONS = 2
+"""Exceptions of one sentence, at most."""
 OPENING = "This neuron activates on"
 _QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`")
 _NAMED = re.compile(rf"{OPENING} (?P<name>[^\"`;]+?), such as (?P<examples>.*?)(?:, and on |; but not |\.$)")
@@ -57,11 +59,12 @@ def conditions_in(text: str) -> list[Condition]:
 
 
 def most_important(conditions: Sequence[Condition]) -> list[Condition]:
-    """The first conditions that one sentence has room for, each once."""
+    """The first conditions that one sentence has room for, each once, exceptions last; some of these always fit."""
     chosen: dict[Condition, Condition] = {}
     for each in conditions:
         chosen.setdefault(each.pattern, each)
-    return list(chosen.values())[:QUOTES]
+    exceptions = [each for each in chosen.values() if each.strength == 0][:EXCEPTIONS]
+    return [*[each for each in chosen.values() if each.strength > 0][: QUOTES - len(exceptions)], *exceptions]
 
 
 def is_example(condition: Condition) -> bool:
