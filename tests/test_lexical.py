@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import neuronscope as ns
 from agent_helpers import runtime
+from neuronscope.agents import ClusteringAgent
 from neuronscope.graphs import build_neuron_graph
 from neuronscope.llm.minilm import MiniLM
 from neuronscope.offline.agents import LexicalDecomposition, LexicalHypothesis, LexicalRefinement
@@ -185,6 +186,40 @@ async def test_every_atom_has_the_neuron_as_its_subject():
         'This neuron activates in this case: It fires on "a".',
         'this neuron fires on "B".',
     ]
+
+
+# Clustering by what is predicted
+
+
+def on(words):
+    return f"This neuron activates on {', '.join(map('"{}"'.format, words))}."
+
+
+async def clusters_of(atoms, **settings):
+    running_now = running(config=ns.ExplainConfig(**settings))
+    store = running_now.context.store
+    train = [exemplar.sequence_id for exemplar in store.exemplars(BOTH, "train", 60)]
+    step = {"neuron": BOTH, "exemplars": ExemplarIds(train=train, maximum=6.0), "atoms": atoms}
+    return (await ClusteringAgent()(step, running_now))["clusters"]
+
+
+async def test_the_atom_that_explains_most_represents_its_cluster():
+    atoms = [on(COLOURS[:3]), on(COLOURS[1:]), on(COLOURS), on(MONTHS[:3]), on(MONTHS), on(MONTHS[1:])]
+    clusters = await clusters_of(atoms)
+    assert sorted(sorted(cluster.atoms) for cluster in clusters) == sorted([sorted(atoms[:3]), sorted(atoms[3:])])
+    assert {cluster.representative for cluster in clusters} == {on(COLOURS), on(MONTHS)}
+
+
+async def test_noise_that_explains_something_is_a_cluster_of_its_own():
+    paraphrases = [f"This neuron {verb} on {words}" for verb in ("activates", "fires") for words in ("red", "green")]
+    others = ["This neuron activates on a road.", "This neuron activates on quiet bread."]
+    atoms = [*(f'{text} "red", "green", "blue" and "yellow".' for text in paraphrases), *others, on(MONTHS), *others]
+    by_text = await clusters_of(atoms, clustering="embeddings", few_atoms=0)
+    by_evidence = await clusters_of(atoms, few_atoms=0)
+    lost = [cluster for cluster in by_text if on(MONTHS) in cluster.atoms and (cluster.noise or len(cluster.atoms) > 1)]
+    own = [cluster for cluster in by_evidence if cluster.atoms == [on(MONTHS)]]
+    assert lost, "else there is nothing to rescue"
+    assert [cluster.noise for cluster in own] == [False]
 
 
 # Refinement

@@ -70,7 +70,8 @@ class ClusteringAgent:
         config = runtime.context.config
         embeddings = runtime.context.embeddings if self._embeddings is None else self._embeddings
         units = await aembed(embeddings, atoms, self.role)
-        if config.clustering == "evidence" and state["exemplars"].of("train"):
+        exemplars = state.get("exemplars")
+        if config.clustering == "evidence" and exemplars is not None and exemplars.of("train"):
             evidence = await _Evidence.of(atoms, state, runtime)
             cosines = (await self._cosines(atoms, embeddings) + evidence.agreement()) / 2
             labels = await asyncio.to_thread(_density_labels, cosines, config.min_samples, config.few_atoms, True)
