@@ -192,7 +192,8 @@ async def test_every_atom_has_the_neuron_as_its_subject():
 
 
 def on(words):
-    return f"This neuron activates on {', '.join(map('"{}"'.format, words))}."
+    quoted = ", ".join(f'"{word}"' for word in words)
+    return f"This neuron activates on {quoted}."
 
 
 async def clusters_of(atoms, **settings):

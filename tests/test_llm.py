@@ -25,9 +25,9 @@ from neuronscope.agents.parsing import read_sentences
 from neuronscope.agents.prompts import sentences_schema
 from neuronscope.llm import UsageTracker, ask, ask_blocking, local, model_name, request_failure, resolve_llm
 from neuronscope.llm import models as backends
+from neuronscope.llm.backends import backend_of
 from neuronscope.llm.embeddings import resolve_embeddings
 from neuronscope.llm.minilm import MiniLM
-from neuronscope.llm.models import backend_of
 from neuronscope.results import Usage
 
 KEY = "sk-test-1234567890abcdef"

@@ -74,7 +74,8 @@ def test_the_paper_preset_is_what_the_paper_says() -> None:
         "Qwen3-4B": [5, 9, 18, 25],
     }
     assert (spec.n, spec.population) == (200, "frequent")
-    assert spec.setup.model_copy(update={"subject": "any"}) == setup
+    assert spec.setup.llm == f"batch:{setup.llm}", "the same model, for half of the price"
+    assert spec.setup.model_copy(update={"subject": "any", "llm": setup.llm}) == setup
 
 
 def test_the_small_presets_layers_are_as_deep_as_the_papers() -> None:
@@ -188,7 +189,18 @@ def test_a_plan_of_the_paper_needs_neither_its_models_nor_a_key_and_writes_nothi
     assert found["total"]["dollars"] > 10
     assert found["total"]["seconds"] is None
     assert not (tmp_path / "out").exists()
-    assert "by the settings alone" in run("table1", "--preset", "paper", "--out", tmp_path / "out", "--plan").stdout
+    in_words = run("table1", "--preset", "paper", "--out", tmp_path / "out", "--plan").stdout
+    assert "by the settings alone" in in_words
+    assert "asked in batches, at half of its price" in in_words
+
+
+def test_a_plan_without_batches_says_what_they_would_cost(tmp_path: Path, own_cache: None) -> None:
+    arguments = ("table1", "--preset", "paper", "--out", tmp_path / "out", "--plan")
+    batched = json.loads(run(*arguments, "--json").stdout)["total"]["dollars"]
+    single = json.loads(run(*arguments, "--llm", "openai:gpt-4o", "--json").stdout)["total"]["dollars"]
+    assert batched == pytest.approx(single / 2)
+    in_words = run(*arguments, "--llm", "openai:gpt-4o").stdout
+    assert f"In batches, `--llm batch:openai:<model>`, the language model would cost ${batched:,.2f}." in in_words
 
 
 def test_a_plan_counts_what_is_left(copy: Path, world: Path) -> None:

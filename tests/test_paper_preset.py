@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 import neuronscope as ns
 from causal_models import LLAMA_SPECIAL, byte_level_tokenizer, random_llama
-from fake_openai import Reply, fake_openai
+from fake_batches import fake_batches
+from fake_openai import Reply
 from neuronscope.cli.main import app
 from neuronscope.experiments.paper import MODELS
 from neuronscope.experiments.spec import preset
+from neuronscope.llm import batches
 
 WORDS = "the red cat sat on a long road and it was quiet near a blue house".split()
 ABOUT = (
@@ -99,18 +101,22 @@ def test_the_paper_preset_runs_to_its_last_stage(
     tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(write_stand_ins(tmp_path, tiny_tokenizer)))
-    with fake_openai(answer) as server:
+    monkeypatch.setattr(batches, "QUIET", 0.05)
+    monkeypatch.setattr(batches, "FIRST_LOOK", 0.02)
+    with fake_batches(answer, looks=0) as server:
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         monkeypatch.setenv("OPENAI_BASE_URL", server.address)
         out = tmp_path / "out"
         arguments = ["experiment", "all", "--spec", str(tmp_path / "spec.yaml"), "--out", str(out)]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
-        asked = len(server.requests)
-        assert {request["model"] for request in server.requests} == {"gpt-4o", "text-embedding-3-small"}
-        assert {request.get("n") for request in server.requests} == {None, 8}, "eight candidates of one request"
+        asked = len(server.batches), len(server.direct)
+        assert {request["model"] for batch in server.requests for request in batch} == {"gpt-4o"}
+        assert {request["model"] for request in server.direct} == {"text-embedding-3-small"}
+        asked_for = {request.get("n") for batch in server.requests for request in batch}
+        assert asked_for == {None, 8}, "eight candidates of one request"
         assert CliRunner().invoke(app, arguments).exit_code == 0
-        assert len(server.requests) == asked, "nothing is paid for twice"
+        assert (len(server.batches), len(server.direct)) == asked, "nothing is paid for twice"
     table = json.loads((out / "table1.json").read_text())["rows"]
     assert [(row["model"], row["layer"]) for row in table] == [
         (label, layer) for label, model in MODELS.items() for layer in model.layers

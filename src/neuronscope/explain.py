@@ -144,7 +144,7 @@ async def aexplain_neurons(
     *,
     out: str | Path | None = None,
     checkpoints: str | Path | BaseCheckpointSaver[Any] | None = "auto",
-    parallel: int = 8,
+    parallel: int | None = None,
     engine: str | RayEngine = "local",
     shard: AnyShard | None = None,
     progress: Progress = None,
@@ -167,7 +167,7 @@ async def aexplain_neurons(
         checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`; a file; the URL of a
             Postgres database; a LangGraph checkpointer; or None. Without it a neuron that was under way starts again,
             from the cached answers.
-        parallel: neurons under way at once.
+        parallel: neurons under way at once; None is 8, or 1,000 where they wait for batches (docs/backends.md).
         engine: `"local"`, or `"ray"` for the workers of a Ray cluster, each of which needs the store's folder and
             explains `parallel` neurons at once.
         shard: explain only one part of the neurons: `(i, n)`, or `"i/n"`, is the i-th of n, counted from 0. Its results
@@ -293,7 +293,7 @@ async def aplan(
     known = as_neurons(neurons)
     layers = sorted({each.layer for each in known})
     return await plan_ahead(
-        spec, layers, known, lambda store: known, out=None, parallel=8, sample=sample, progress=progress
+        spec, layers, known, lambda store: known, out=None, parallel=None, sample=sample, progress=progress
     )
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from neuronscope.arguments import integer
 from neuronscope.config import AnySubject, ExplainConfig, Progress, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.interfaces import CountedSimulator, ExemplarSource, Simulator, Subject
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from neuronscope.llm.usage_log import NeuronLog
     from neuronscope.metrics.scorer import Scorer
     from neuronscope.state import Instruments
+
+AT_ONCE, AT_ONCE_IN_BATCHES = 8, 1000
+"""Neurons under way at once where nobody says; where they wait for batches together, each of the paper's models has
+all of its neurons under way."""
 
 NO_SUBJECT = (
     "There is no subject: pass subject=..., or a store that is bound to one, store.bind(subject), to have a neuron "
@@ -79,6 +84,24 @@ class Resources:
         """Whether any agent or the simulator asks a language model."""
         models = list(self.llm.values()) if isinstance(self.llm, Mapping) else [self.llm]
         return any(model != "offline" for model in models) or isinstance(self.simulator, CountedSimulator)
+
+    @property
+    def asks_in_batches(self) -> bool:
+        """Whether an agent's language model is asked in batches."""
+        from neuronscope.llm.backends import AsksInBatches
+
+        models = self.llm.values() if isinstance(self.llm, Mapping) else [self.llm]
+        return any(isinstance(model, AsksInBatches) for model in models)
+
+    def at_once(self, parallel: int | None) -> int:
+        """How many neurons are under way at once.
+
+        Raises:
+            ConfigurationError: it is no number above 0.
+        """
+        if parallel is None:
+            return AT_ONCE_IN_BATCHES if self.asks_in_batches else AT_ONCE
+        return integer(parallel, "parallel", least=1)
 
     def instruments(self, log: NeuronLog | None = None) -> Instruments:
         """The instruments for one neuron.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from neuronscope import blocking
-from neuronscope.arguments import integer, integers
+from neuronscope.arguments import integers
 from neuronscope.config import ACTIVATION_THRESHOLD, ExplainConfig, Progress, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.interfaces import ExemplarSource, Simulator, Subject
@@ -264,7 +264,7 @@ class Session:
         *,
         out: str | Path | None = None,
         checkpoints: str | Path | BaseCheckpointSaver[Any] | None = "auto",
-        parallel: int = 8,
+        parallel: int | None = None,
         engine: str | RayEngine = "local",
         shard: AnyShard | None = None,
         progress: Progress = None,
@@ -280,7 +280,7 @@ class Session:
             out: the run's folder, made if it is missing; None keeps nothing.
             checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`; a file; the URL of
                 a Postgres database; a LangGraph checkpointer; or None.
-            parallel: neurons under way at once.
+            parallel: neurons under way at once; None is 8, or 1,000 where they wait for batches (docs/backends.md).
             engine: `"local"`, or `"ray"` for the workers of a Ray cluster.
             shard: one of n parts of the neurons only, `(i, n)`: as for `explain_neurons`.
             progress: whether to show what is going on; or a function that gets every `ProgressEvent`.
@@ -316,7 +316,7 @@ class Session:
         *,
         explanations: Iterable[NeuronExplanation] = (),
         out: str | Path | None = None,
-        parallel: int = 8,
+        parallel: int | None = None,
         progress: Progress = None,
     ) -> AsyncGenerator[MethodScore, None]:
         """Score several methods on the same neurons, exemplars and simulator, and yield a row for each of both.
@@ -331,7 +331,7 @@ class Session:
             explanations: results of `explain` with the same settings: these neurons are not explained again, and others
                 than `neurons` serve as nulls.
             out: a folder, which keeps explanations and rows: an equal call goes on where this one was stopped.
-            parallel: neurons under way at once.
+            parallel: neurons under way at once; None is 8, or 1,000 where they wait for batches (docs/backends.md).
             progress: whether to show how the neurons are explained.
 
         Raises:
@@ -342,8 +342,7 @@ class Session:
 
         chosen = [self.neuron(each) for each in as_neurons(neurons)]
         wanted = METHODS if methods is None else methods
-        at_once = integer(parallel, "parallel", least=1)
-        rows = compare(self.resources, chosen, wanted, out, progress, explanations, at_once)
+        rows = compare(self.resources, chosen, wanted, out, progress, explanations, parallel)
         async with aclosing(rows) as stream:
             async for row in stream:
                 yield row
@@ -356,7 +355,7 @@ class Session:
         neurons: Iterable[AnyNeuron],
         *,
         out: str | Path | None = None,
-        parallel: int = 8,
+        parallel: int | None = None,
         sample: int = 0,
     ) -> Plan:
         """Say what `explain_many` with these arguments will take: requests, tokens, dollars, time, disk and memory.
@@ -369,7 +368,7 @@ class Session:
         Args:
             neurons: which, as for `explain_many`.
             out: the run's folder; what it has finished is not left to do. Without a sample it is not made.
-            parallel: neurons under way at once.
+            parallel: neurons under way at once; None is 8, or 1,000 where they wait for batches (docs/backends.md).
             sample: how many neurons to explain for the plan; 1 brings it near what the run takes.
 
         Raises:

@@ -17,6 +17,7 @@ from neuronscope.display.costs import Cost
 from neuronscope.display.notebook import NotebookPicture
 from neuronscope.display.words import how_many, interval, score, visible
 from neuronscope.events import NeuronProgress, ProgressEvent
+from neuronscope.llm.batches import waiting_for_batches
 from neuronscope.llm.usage import UsageTracker
 from neuronscope.results import NeuronExplanation, Usage
 from neuronscope.types import Neuron
@@ -138,7 +139,9 @@ class RunDisplay:
             at = f"{progress.doing}, round {rounds}" if modes and not progress.is_done else progress.doing
             table.add_row(f"  {progress.neuron}", at, Text(scores, style="bold"))
         more = len(self._under_way) - _SHOWN
-        return Group(self._bar, table, *([Text(f"  and {more} more", style="dim")] if more > 0 else []))
+        notes = [f"  and {more} more"] if more > 0 else []
+        notes += [f"  {waiting}"] if (waiting := waiting_for_batches()) else []
+        return Group(self._bar, table, *(Text(note, style="dim") for note in notes))
 
 
 def in_a_line(result: NeuronExplanation) -> str:

@@ -15,6 +15,7 @@ from neuronscope.config import Progress
 from neuronscope.errors import ConfigurationError, ResultError
 from neuronscope.experiments.spec import ExperimentSpec, ExperimentSubject
 from neuronscope.io import check_writable, write_atomically
+from neuronscope.llm.models import BATCH
 from neuronscope.results import NeuronExplanation
 from neuronscope.runs.folder import RESULTS, differences_between
 from neuronscope.runs.merge import merge_shards
@@ -89,12 +90,7 @@ class ExperimentFolder:
         own = json.loads(spec.model_dump_json())
         if (known := known_spec(self.path)) is not None:
             before = json.loads(known.model_dump_json())
-            differences = list(
-                differences_between(
-                    {name: value for name, value in before.items() if name not in FREE},
-                    {name: value for name, value in own.items() if name not in FREE},
-                )
-            )
+            differences = list(differences_between(_fixed(before), _fixed(own)))
             if differences:
                 raise ConfigurationError(
                     f"The folder {self.path} belongs to an experiment with another {'; '.join(differences)}. Name "
@@ -163,6 +159,17 @@ class ExperimentFolder:
     def environment(self) -> dict[str, Any]:
         """Versions and the machine that the results were made with, as `environment.json` has them."""
         return {"python": platform.python_version(), "platform": platform.platform(), "packages": versions()}
+
+
+def _fixed(spec: dict[str, Any]) -> dict[str, Any]:
+    """What may not change between two calls; batches do not change what a language model answers."""
+    llm = spec["setup"]["llm"]
+    if isinstance(llm, dict):
+        llm = {role: name.removeprefix(BATCH) for role, name in llm.items()}
+    else:
+        llm = llm.removeprefix(BATCH)
+    fixed = {name: value for name, value in spec.items() if name not in FREE}
+    return fixed | {"setup": spec["setup"] | {"llm": llm}}
 
 
 def known_spec(folder: Path) -> ExperimentSpec | None:

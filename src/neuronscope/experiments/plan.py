@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from neuronscope.display.plan import count, dollars, duration
 from neuronscope.errors import NeuronScopeError
 from neuronscope.experiments.folder import ExperimentFolder, SubjectRun
 from neuronscope.experiments.report import markdown_table
+from neuronscope.llm.budget import BATCH_SHARE, price
+from neuronscope.llm.models import BATCH
 from neuronscope.planning import expectation
 from neuronscope.planning.plan import Amounts, Plan
 from neuronscope.text import shortened
@@ -31,6 +33,8 @@ class SubjectPlan:
     """In full; None where the models are not at hand, and only the settings are known."""
     why: str = ""
     """Why they are not."""
+    batches: Literal["used", "possible", "none"] = "none"
+    """Whether the language models are asked in batches, or could be, at half of the price."""
 
 
 def plan_experiment(folder: ExperimentFolder, sample: int = 0) -> list[SubjectPlan]:
@@ -45,7 +49,7 @@ def plan_experiment(folder: ExperimentFolder, sample: int = 0) -> list[SubjectPl
 def _plan(each: SubjectRun, sample: int) -> SubjectPlan:
     import neuronscope as ns
 
-    name = each.subject.label
+    name, batches = each.subject.label, _batches(each)
     if each.is_finished:
         return SubjectPlan(name, 0, Amounts(), None)
     try:
@@ -54,8 +58,16 @@ def _plan(each: SubjectRun, sample: int) -> SubjectPlan:
         if sample:
             raise
         left = len(each.subject.layers) * each.run.neurons.n  # type: ignore[union-attr]  # a selection, as `runs` makes
-        return SubjectPlan(name, left, by_settings(each, left), None, shortened(str(error), 200))
-    return SubjectPlan(name, plan.left, plan.expected, plan)
+        return SubjectPlan(name, left, by_settings(each, left), None, shortened(str(error), 200), batches)
+    return SubjectPlan(name, plan.left, plan.expected, plan, batches=batches)
+
+
+def _batches(each: SubjectRun) -> Literal["used", "possible", "none"]:
+    llm = each.run.llm
+    names = [str(name) for name in (llm.values() if isinstance(llm, Mapping) else [llm]) if name != "offline"]
+    if any(name.startswith(BATCH) for name in names):
+        return "used"
+    return "possible" if names and all(name.startswith("openai:") for name in names) else "none"
 
 
 def by_settings(each: SubjectRun, neurons: int) -> Amounts:
@@ -92,8 +104,6 @@ def _dollars(model: Any, tokens: expectation.Tokens) -> float | None:
     """Of one request, by the published price."""
     from langchain_core.messages import AIMessage
 
-    from neuronscope.llm.budget import price
-
     asked, answered = round(1000 * tokens.input), round(1000 * tokens.output)  # of a thousand, which are whole
     counted: Any = {"input_tokens": asked, "output_tokens": answered, "total_tokens": asked + answered}
     cost = price(_nominal(model), AIMessage("", usage_metadata=counted))
@@ -102,11 +112,16 @@ def _dollars(model: Any, tokens: expectation.Tokens) -> float | None:
 
 def _nominal(model: Any) -> BaseChatModel | None:
     """The model by its name, for its price: it is not asked, so it needs no key."""
-    from langchain.chat_models import init_chat_model
-
-    if not isinstance(model, str) or not model.startswith("openai:"):
+    if not isinstance(model, str) or not model.removeprefix(BATCH).startswith("openai:"):
         return None
-    return init_chat_model(model, api_key="none")
+    name = model.removeprefix(BATCH).removeprefix("openai:")
+    if model.startswith(BATCH):
+        from neuronscope.llm.batched_chat import BatchedChat
+
+        return BatchedChat(model=name, api_key="none")
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model=name, api_key="none")
 
 
 def total(plans: list[SubjectPlan]) -> Amounts:
@@ -139,4 +154,20 @@ def plan_markdown(plans: list[SubjectPlan]) -> str:
         ],
     )
     said = [f"- {plan.name} is not at hand, so this is by the settings alone. {plan.why}" for plan in plans if plan.why]
+    said += _about_batches(plans)
     return "\n".join([table, *([""] if said else []), *said])
+
+
+def _about_batches(plans: list[SubjectPlan]) -> list[str]:
+    """What batches have saved, or would."""
+    costs = [plan.amounts.dollars for plan in plans if plan.batches == "possible" and plan.left]
+    if costs:
+        half = None if None in costs else sum(cost or 0.0 for cost in costs) * BATCH_SHARE
+        return [f"- In batches, `--llm batch:openai:<model>`, the language model would cost {dollars(half)}."]
+    if any(plan.batches == "used" and plan.left for plan in plans):
+        return [
+            "- The language model is asked in batches, at half of its price: an answer comes within 24 hours, and a "
+            "neuron waits for one after another (docs/experiments.md). `--llm openai:<model>` asks at once, at the "
+            "full price."
+        ]
+    return []

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from neuronscope.config import ExplainConfig, Setup
 from neuronscope.errors import ConfigurationError, SubjectError
 from neuronscope.experiments.paper import GEMMA, LLAMA, MODELS, QWEN
+from neuronscope.llm.models import BATCH, DEFAULT_MODEL
 from neuronscope.runs.spec import RunSpec, Selection
 from neuronscope.runs.yaml_file import read_yaml
 from neuronscope.validation import Settings
@@ -73,8 +74,8 @@ class ExperimentSpec(Settings):
     """What `compare` compares, with commas between (docs/methods.md)."""
     compared: int = Field(5, ge=1)
     """Neurons of each layer that `compare` scores all methods on: the first of the population."""
-    parallel: int = Field(8, ge=1)
-    """Neurons under way at once."""
+    parallel: int | None = Field(None, ge=1)
+    """Neurons under way at once; None is 8, or 1,000 where a language model is asked in batches."""
     setup: Setup
     """Everything else; its `subject` is each of `subjects`, and its budget that of each."""
 
@@ -114,14 +115,16 @@ def preset(name: Preset) -> ExperimentSpec:
 
     Both explain as the paper says (`ExplainConfig.paper()`), so that tables with and without refinement share every
     stage before it. The small one writes without a language model and scores with the reader; its layers are at the
-    relative depths of the paper's, and it compares every method.
+    relative depths of the paper's, and it compares every method. The paper's language model is asked in batches, which
+    cost half.
     """
     if name == "paper":
         subjects = [
             ExperimentSubject(subject=model.hub_id, layers=list(model.layers), name=label, stands_for=label)
             for label, model in MODELS.items()
         ]
-        return ExperimentSpec(subjects=subjects, n=PAPER_N, setup=Setup.paper("").model_copy(update={"subject": None}))
+        setup = Setup.paper("").model_copy(update={"subject": None, "llm": f"{BATCH}{DEFAULT_MODEL}"})
+        return ExperimentSpec(subjects=subjects, n=PAPER_N, setup=setup)
     setup = Setup(subject=None, llm="offline", embeddings="minilm", simulator="reader", config=ExplainConfig.paper())
     subjects = [
         ExperimentSubject(subject="smollm2-135m", layers=depths(LLAMA, 30), stands_for=LLAMA),

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from neuronscope.llm.ask import ask, ask_blocking, ask_many
+from neuronscope.llm.backends import MAX_RETRIES
 from neuronscope.llm.budget import Budget
 from neuronscope.llm.failures import model_name, request_failure
-from neuronscope.llm.models import DEFAULT_MODEL, MAX_RETRIES, ROLES, check_reachable, resolve_llm
+from neuronscope.llm.models import DEFAULT_MODEL, ROLES, check_reachable, resolve_llm
 from neuronscope.llm.refusals import forget_refusals
 from neuronscope.llm.usage import LLMUsage, UsageTracker
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from neuronscope.blocking import BackgroundLoop
 from neuronscope.errors import LLMError
+from neuronscope.llm.backends import request_loop
 from neuronscope.locks import in_forked_child
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
 
     from neuronscope.llm.usage import UsageTracker
-
-request_loop = BackgroundLoop("neuronscope-requests")
-"""Where every request to a model is made."""
 
 _connections = {"open": False, "of a parent": False}
 """Whether a model has been asked in this process, and whether one had been when it was forked."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuronscope.errors import BudgetExceededError, ConfigurationError
 from neuronscope.llm.addresses import address_of
+from neuronscope.llm.backends import AsksInBatches
 from neuronscope.llm.failures import model_name
 from neuronscope.locks import Lock
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 PRICES_VARIABLE = "NEURONSCOPE_PRICES"
 """Names a JSON file of prices that go before all others: `{"my-model": {"input": 0.5, "output": 1.5}}`, in dollars per
 million tokens."""
+
+BATCH_SHARE = 0.5
+"""Of the price of a request what it costs in a batch, where no list has a price for that: OpenAI's and Anthropic's."""
 
 _DOLLARS = re.compile(r"(?:\$\s*(?P<before>[\d.,_]+)|(?P<after>[\d.,_]+)\s*(?:\$|usd|dollars?))", re.IGNORECASE)
 _TOKENS = re.compile(r"(?P<number>[\d.,_]+)\s*(?P<unit>[km]?)\s*(?:tokens?|tok)", re.IGNORECASE)
@@ -165,7 +169,7 @@ def price(llm: Any, message: AIMessage) -> float | None:
     """What a request cost; None where that is not known, which is not the same as nothing.
 
     A model that runs in this process costs nothing. A server of one's own has a price only if the user's list, or the
-    package's, names it.
+    package's, names it. What is asked in batches costs what the list has for that, or else half.
     """
     usage = message.usage_metadata
     if llm is None or usage is None:
@@ -175,10 +179,12 @@ def price(llm: Any, message: AIMessage) -> float | None:
     asked, answered = model_name(llm), message.response_metadata.get("model_name")
     own = _own_prices(os.environ.get(PRICES_VARIABLE))
     listed = own.get(asked) or own.get(str(answered))
+    in_batch = isinstance(llm, AsksInBatches)
     if listed is not None:
-        return (usage["input_tokens"] * listed["input"] + usage["output_tokens"] * listed["output"]) / 1e6
-    tier = message.response_metadata.get("service_tier")
-    return _published(str(answered or asked), llm, usage, tier)
+        cost = (usage["input_tokens"] * listed["input"] + usage["output_tokens"] * listed["output"]) / 1e6
+        return cost * BATCH_SHARE if in_batch else cost
+    name, tier = str(answered or asked), message.response_metadata.get("service_tier")
+    return _published_in_batch(name, llm, usage) if in_batch else _published(name, llm, usage, _tier(tier))
 
 
 def is_priced(llm: Any) -> bool:
@@ -195,7 +201,22 @@ def cache_read(usage: UsageMetadata | None) -> int:
     return sum(count or 0 for name, count in details.items() if name.endswith("cache_read"))
 
 
-def _published(name: str, llm: Any, usage: UsageMetadata, tier: str | None) -> float | None:
+def _tier(name: str | None) -> dict[str, str] | None:
+    return {"service_tier": name} if name else None  # "flex" is half the price, for example
+
+
+def _published_in_batch(name: str, llm: Any, usage: UsageMetadata) -> float | None:
+    """In a batch; that a provider had a prompt in its cache lowers only some models' price there."""
+    context = {"processing": "batch"}
+    uncached: UsageMetadata = {"input_tokens": 1_000_000, "output_tokens": 0, "total_tokens": 1_000_000}
+    full, listed = _published(name, llm, uncached, None), _published(name, llm, uncached, context)
+    if full is None or listed is None or listed < full:
+        return _published(name, llm, usage, context)
+    cost = _published(name, llm, usage, None)
+    return None if cost is None else cost * BATCH_SHARE
+
+
+def _published(name: str, llm: Any, usage: UsageMetadata, context: dict[str, str] | None) -> float | None:
     from genai_prices import Usage, calc_price
 
     details: Mapping[str, Any] = usage.get("input_token_details") or {}
@@ -207,7 +228,6 @@ def _published(name: str, llm: Any, usage: UsageMetadata, tier: str | None) -> f
         cache_write_tokens=written or None,
     )
     try:
-        context = {"service_tier": tier} if tier else None  # "flex" is half the price, for example
         where = address_of(llm) or None
         return float(calc_price(counted, name, provider_api_url=where, price_context=context).total_price)
     except (LookupError, ValueError):

@@ -24,7 +24,7 @@ from langchain_core.outputs import ChatGeneration
 
 from neuronscope.digests import digest
 from neuronscope.llm.answers import is_whole, reasoning_of
-from neuronscope.llm.models import backend_of
+from neuronscope.llm.backends import backend_of
 from neuronscope.locks import Lock, in_forked_child
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, LLMError, NeuronScopeError, described
-from neuronscope.llm.ask import request_loop
+from neuronscope.llm.backends import request_loop
 from neuronscope.llm.minilm import shared_minilm
 from neuronscope.locks import lock_of
 

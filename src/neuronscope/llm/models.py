@@ -22,7 +22,8 @@ from neuronscope.llm.addresses import (
     port_of,
     proxy_to,
 )
-from neuronscope.llm.failures import model_name, redacted
+from neuronscope.llm.backends import MAX_RETRIES
+from neuronscope.llm.failures import redacted
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -41,9 +42,8 @@ DEFAULT_ROLE = "default"
 DEFAULT_MODEL = "openai:gpt-4o"
 """What `"auto"` means where an OpenAI key is set: the paper's model (appendix B)."""
 
-MAX_RETRIES = 6
-"""How often a provider's client repeats a request that failed for a passing reason: some 25 seconds in all, or what the
-provider asks for in `Retry-After`."""
+BATCH = "batch:"
+"""What stands before the name of a model that is asked in batches."""
 
 _PROVIDERS = ("anthropic", "deepseek", "google_genai", "groq", "llamacpp", "mistralai", "ollama", "openai", "xai")
 """Those whose names are corrected; LangChain knows more."""
@@ -95,6 +95,8 @@ def resolve_llm(
             - `"offline"`: the built-in roles that need no model;
             - any string that LangChain's `init_chat_model` knows, such as `"anthropic:claude-sonnet-4-5"`;
             - `"openai:<model>@http://127.0.0.1:8080/v1"`: a server that speaks OpenAI's protocol, at this address;
+            - `"batch:openai:gpt-4o"`: one of these, asked in batches, at half the price and within 24 hours
+              (`docs/backends.md`);
             - `"llamacpp:/path/model.gguf"`: a file, run in this process (extra `[local]`);
             - a chat model object, used as it is;
             - a mapping to any of these from agents ("hypothesis", "decomposition", "refinement", also "simulator" and
@@ -119,12 +121,6 @@ def resolve_llm(
     named = _per_role(llm)
     strings = {one: _resolve_one(one, settings) for one in named.values() if isinstance(one, str)}
     return {role: strings[one] if isinstance(one, str) else _resolve_one(one, settings) for role, one in named.items()}
-
-
-def backend_of(llm: Any) -> str:
-    """Which model where: what limits, and what a server can do, belong to; the same in every process."""
-    place = getattr(llm, "weights", None) or address_of(llm)
-    return f"{type(llm).__module__}.{type(llm).__qualname__} {place} {model_name(llm)}"
 
 
 def check_reachable(llm: AnyLLM | Mapping[str, AnyLLM]) -> None:
@@ -193,6 +189,7 @@ def _check_address(base_url: str | None, llm: Any) -> None:
 
 def _takes_address(name: str) -> bool:
     """Whether a name means a model of OpenAI's protocol at no particular address."""
+    name = name.removeprefix(BATCH)
     if name in ("auto", "offline") or at_address(name)[1]:
         return False
     return name.startswith("openai:") or ":" not in name
@@ -220,6 +217,11 @@ def _resolve_one(llm: Any, settings: _Settings) -> AnyLLM:
 
         return chat_llamacpp(llm.removeprefix("llamacpp:"), **settings.as_arguments())
     name, address = at_address(llm)
+    if name.startswith(BATCH) and name.removeprefix(BATCH).partition(":")[0] != "openai":
+        raise ConfigurationError(
+            f"{llm} cannot be asked in batches, which are for models that OpenAI's protocol is spoken to: "
+            f'"{BATCH}{DEFAULT_MODEL}". Leave {BATCH!r} out for other models.'
+        )
     if address:
         return _initialise(name, address, settings)
     return _initialise(llm, settings.base_url if _takes_address(llm) else None, settings)
@@ -231,6 +233,7 @@ def _initialise(name: str, address: str | None, settings: _Settings) -> BaseChat
     arguments = settings.as_arguments()
     if address is not None:
         name = name if ":" in name else f"openai:{name}"
+    in_batches, name = name.startswith(BATCH), name.removeprefix(BATCH)
     provider = name.partition(":")[0] if ":" in name else ""
     server = (address or own_server()) if provider == "openai" else ""
     if address and not server:
@@ -239,6 +242,11 @@ def _initialise(name: str, address: str | None, settings: _Settings) -> BaseChat
         arguments["api_key"] = KEYLESS
     failure: LLMError
     try:
+        if in_batches:
+            from neuronscope.llm.batched_chat import BatchedChat
+
+            made = BatchedChat.at(server, **arguments, model=name.partition(":")[2]) if server else None
+            return made or BatchedChat(**arguments, model=name.partition(":")[2])
         if server:
             from neuronscope.llm.servers import ChatServer
 

@@ -7,6 +7,8 @@ and repeating after errors that come with HTTP status 200, which no provider's c
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage
@@ -14,9 +16,9 @@ from langchain_core.outputs import ChatGeneration
 
 from neuronscope.llm.addresses import address_of
 from neuronscope.llm.answers import is_cut_off, is_filtered, is_whole, reasoning_of, strict_json
+from neuronscope.llm.backends import AsksInBatches, backend_of
 from neuronscope.llm.cache import answer_key
 from neuronscope.llm.failures import harmless, is_connection_failure, is_filter, request_failure
-from neuronscope.llm.models import backend_of
 from neuronscope.llm.refusals import (
     Omission,
     first_alone,
@@ -37,8 +39,10 @@ async def one_answer(prompt: Prompt, sample: int) -> AIMessage:
     cached = await _cached(prompt, sample)
     if cached is not None:
         return cached
+    prompt = _known_by_answer(prompt, sample)
     (answer,) = await _answers(prompt, 1)
     await _cache(prompt, sample, answer)
+    _settle(prompt)
     return answer
 
 
@@ -50,11 +54,13 @@ async def several_answers(prompt: Prompt, sample: int, n: int) -> list[AIMessage
     backend, wanted = backend_of(prompt.llm), n - len(cached)
     if wanted < 2 or "n" in unsupported_by(backend) or not _knows_n(prompt.llm):
         return cached
+    prompt = _known_by_answer(prompt, sample + len(cached))
     answers = (await _answers(prompt, wanted))[:wanted]
     if len(answers) < wanted:
         mark_unsupported("n", backend)
     for number, answer in enumerate(answers, start=sample + len(cached)):
         await _cache(prompt, number, answer)
+    _settle(prompt)
     return cached + answers
 
 
@@ -65,7 +71,8 @@ async def _answers(prompt: Prompt, n: int) -> list[AIMessage]:
     been the prompt, and not a part of the request, that was refused.
     """
     backend = backend_of(prompt.llm)
-    async with first_alone(prompt.constraint(unsupported_by(backend)), backend, address_of(prompt.llm)):
+    address = "" if isinstance(prompt.llm, AsksInBatches) else address_of(prompt.llm)  # a batch of one takes as long
+    async with first_alone(prompt.constraint(unsupported_by(backend)), backend, address):
         without = set(unsupported_by(backend))
         omissions: list[Omission] = []
         while n == 1 or "n" not in without:
@@ -165,6 +172,23 @@ async def _cache(prompt: Prompt, sample: int, answer: AIMessage) -> None:
     usage, key = prompt.usage, _cache_key(prompt, sample)
     if usage is not None and usage.cache is not None and key is not None and is_whole(answer):
         await usage.cache.aupdate(*key, [ChatGeneration(message=answer)])
+
+
+def _known_by_answer(prompt: Prompt, sample: int) -> Prompt:
+    """The prompt; to a model in batches one that says which answer it is for, so that another process finds its batch.
+
+    Without a cache of answers nothing is to be found again.
+    """
+    key = _cache_key(prompt, sample)
+    if key is None or not isinstance(prompt.llm, AsksInBatches):
+        return prompt
+    digest = hashlib.sha256("\n".join(key).encode("utf-8", "surrogatepass")).hexdigest()
+    return replace(prompt, llm=prompt.llm.for_answer(digest))
+
+
+def _settle(prompt: Prompt) -> None:
+    if isinstance(prompt.llm, AsksInBatches):
+        prompt.llm.settle()
 
 
 def _cache_key(prompt: Prompt, sample: int) -> tuple[str, str] | None:

@@ -6,9 +6,7 @@ import random
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.request import getproxies
 
 import anyio
 from langchain_core.callbacks import BaseCallbackHandler
@@ -18,15 +16,14 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables.config import ensure_config, merge_configs
 
 from neuronscope.errors import NeuronScopeError
+from neuronscope.llm.backends import MAX_RETRIES, backend_of, on_this_loop
 from neuronscope.llm.failures import is_passing
-from neuronscope.llm.models import MAX_RETRIES, backend_of
 from neuronscope.llm.refusals import PartName, unsupported_by
 from neuronscope.llm.usage import UsageTracker
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel, LanguageModelInput
     from langchain_core.runnables import Runnable
-    from openai import DefaultAsyncHttpxClient
 
 Constraint = Literal["tools", "schema"]
 
@@ -83,7 +80,7 @@ class Request:
         Raises:
             NotImplementedError, TypeError, ValueError: LangChain's integration knows no schema, or no tools.
         """
-        llm, messages = _on_this_loop(prompt.llm), prompt.messages
+        llm, messages = on_this_loop(prompt.llm), prompt.messages
         if "temperature" in without:
             llm = llm.model_copy(update={"temperature": None})
         if "system" in without:
@@ -197,26 +194,6 @@ def _cut_off(error: BaseException) -> list[AIMessage]:
             total_tokens=usage.total_tokens,
         )
     return [message]
-
-
-def _on_this_loop(llm: BaseChatModel) -> BaseChatModel:
-    """A model of OpenAI's protocol with an HTTP client of the loop of requests.
-
-    By default LangChain gives all of them one client, whose connections belong to any loop that a model is awaited on.
-    """
-    client = getattr(llm, "root_async_client", None)
-    if getattr(llm, "http_async_client", None) is not None or client is None:
-        return llm
-    own = client.with_options(http_client=_http_client(tuple(sorted(getproxies().items()))))
-    return llm.model_copy(update={"root_async_client": own, "async_client": own.chat.completions})
-
-
-@cache
-def _http_client(proxies: tuple[tuple[str, str], ...]) -> DefaultAsyncHttpxClient:
-    """The loop's client under the environment's proxies, which it reads when it is made."""
-    from openai import DefaultAsyncHttpxClient
-
-    return DefaultAsyncHttpxClient()
 
 
 def _without_parser(structured: Runnable[LanguageModelInput, Any]) -> Runnable[LanguageModelInput, Any]:

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+from neuronscope.llm.backends import AsksInBatches, backend_of
 from neuronscope.llm.budget import cache_read, is_priced, price
 from neuronscope.llm.failures import model_name
-from neuronscope.llm.models import backend_of
 from neuronscope.llm.usage_log import UsageRecord
 from neuronscope.locks import Lock, in_forked_child
 
@@ -138,7 +138,13 @@ class UsageTracker:
 
     @asynccontextmanager
     async def turn(self, llm: Any) -> AsyncIterator[None]:
-        """Wait until a request to a model's backend may be made, and make room for the next one at the end."""
+        """Wait until a request to a model's backend may be made, and make room for the next one at the end.
+
+        Those that are asked in batches wait for nothing: the more there are, the larger is the batch.
+        """
+        if isinstance(llm, AsksInBatches):
+            yield
+            return
         limits = _limits_of(backend_of(llm), *self._limits)
         async with limits.semaphore or nullcontext():
             if limits.rate is not None:

@@ -39,7 +39,7 @@ async def plan_ahead(
     chosen: Callable[[ExemplarSource], Sequence[Neuron]],
     *,
     out: str | Path | None,
-    parallel: int,
+    parallel: int | None,
     sample: int,
     progress: Progress,
 ) -> Plan:

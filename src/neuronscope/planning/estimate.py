@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuronscope.interfaces import CountedSimulator, StratifiedSource
 from neuronscope.llm.addresses import address_of, is_here
+from neuronscope.llm.backends import AsksInBatches
 from neuronscope.llm.budget import price
 from neuronscope.llm.models import ROLES
 from neuronscope.planning import expectation
@@ -286,7 +287,7 @@ class Estimate:
         if asked:
             steps = sum(self._steps(expectation.shape_of(each.result, self.config)) for each in asked)
             return sum(each.waited for each in asked) * self._steps(self.shape) / steps
-        if any(llm is None or is_local(llm) for llm in self.asking.values()):
+        if any(llm is None or is_local(llm) or isinstance(llm, AsksInBatches) for llm in self.asking.values()):
             return None
         answers = [self._tokens[agent].output for agent in self.asking]
         return self._steps(self.shape) * (LATENCY + sum(answers) / len(answers) / TOKENS_PER_SECOND)
@@ -314,6 +315,11 @@ class Estimate:
             said.append(f"No price is known for the model of {', '.join(unpriced)}: name it in NEURONSCOPE_PRICES.")
         if self._took is not None:
             said.append(f"A neuron takes {self._took:.2g} s among others, as those took that are finished.")
+        elif self.resources.asks_in_batches:
+            said.append(
+                f"Answers come in batches, at half of the price and each within 24 hours: a neuron waits for about "
+                f"{self._steps(self.shape):.0f} of them one after another, {min(parallel, n):,} neurons at once."
+            )
         elif self.waited is None:
             said.append("How fast a server of your own answers is not known before it is asked: take a sample.")
         elif self.asking:

@@ -61,7 +61,7 @@ async def make_plan(
     neurons: Sequence[Neuron],
     *,
     out: str | Path | None,
-    parallel: int,
+    parallel: int | None,
     sample: int,
     before: Before | None = None,
 ) -> Plan:
@@ -71,7 +71,7 @@ async def make_plan(
         ConfigurationError: an argument makes no sense, or `out` belongs to a run with other settings.
         NeuronScopeError: the sample, the subject or the simulator failed.
     """
-    parallel, sample = integer(parallel, "parallel", least=1), integer(sample, "sample", least=0)
+    at_once, sample = resources.at_once(parallel), integer(sample, "sample", least=0)
     neurons, before = list(dict.fromkeys(neurons)), before or Before()
     finished = await asyncio.to_thread(_finished, resources, neurons, out)
     timed: list[Timed] = []
@@ -90,7 +90,7 @@ async def make_plan(
     )
     paid = {each.result.neuron for each in useful} if resources.config.cache_answers else set()
     n, n_asking = len(alive), sum(neuron not in paid for neuron in alive)
-    expected, at_most = estimate.expected(n, n_asking, parallel), estimate.at_most(n, n_asking)
+    expected, at_most = estimate.expected(n, n_asking, at_once), estimate.at_most(n, n_asking)
     steps = {**before.steps, "explaining": expected.seconds}
     files = {
         **before.files,
@@ -100,7 +100,7 @@ async def make_plan(
             modes=estimate.shape.modes,
             requests=expected.requests or 0,
             activations=round(estimate.sequences * estimate.seq_len),
-            parallel=parallel,
+            parallel=at_once,
             is_saved=out is not None,
         ),
     }
@@ -115,14 +115,14 @@ async def make_plan(
         spent=_spent(timed),
         steps=steps,
         files=files,
-        memory=None if resident is None else resident + before.memory + min(parallel, n) * SCORING,
+        memory=None if resident is None else resident + before.memory + min(at_once, n) * SCORING,
         gpu_memory=gpu_memory(),
         budget=_left(resources),
         affordable=_affordable(resources, expected, n, n_asking),
         assumptions=(
             *before.assumptions,
             *_of_neurons(len(left) - n, timed),
-            *estimate.assumptions(n, parallel),
+            *estimate.assumptions(n, at_once),
         ),
     )
 

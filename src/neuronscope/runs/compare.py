@@ -54,7 +54,7 @@ async def compare(
     out: str | Path | None,
     progress: Progress,
     known: Iterable[NeuronExplanation] = (),
-    parallel: int = 8,
+    parallel: int | None = None,
 ) -> AsyncGenerator[MethodScore, None]:
     """Yield the rows as they are scored; `out` keeps them, and an equal call goes on from there.
 
@@ -78,7 +78,7 @@ async def compare(
                 for explainer in explainers:
                     done.put_nowait(await _saved_score(explainer, neuron, resources, folder))
 
-        async with aclosing(gathered([work] * min(parallel, len(neurons)))) as rows:
+        async with aclosing(gathered([work] * min(resources.at_once(parallel), len(neurons)))) as rows:
             async for row in rows:
                 yield row
 
@@ -91,7 +91,7 @@ def _needs_explanations(methods: AnyBaselines) -> bool:
 
 
 async def _explain(
-    resources: Resources, neurons: Sequence[Neuron], out: str | Path | None, progress: Progress, parallel: int
+    resources: Resources, neurons: Sequence[Neuron], out: str | Path | None, progress: Progress, parallel: int | None
 ) -> dict[Neuron, NeuronExplanation]:
     """What `explain` finds of each neuron, or has found in an earlier call."""
     if not neurons:

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
 
-def check_run(out: str | Path | None, parallel: int, engine: str | RayEngine, shard: AnyShard | None = None) -> None:
+def check_run(
+    out: str | Path | None, parallel: int | None, engine: str | RayEngine, shard: AnyShard | None = None
+) -> None:
     """Look at what a run needs beside its resources, before these are loaded: its folder can be used, and nobody does.
 
     Raises:
         ConfigurationError: something makes no sense, or cannot be used.
     """
-    integer(parallel, "parallel", least=1)
+    if parallel is not None:
+        integer(parallel, "parallel", least=1)
     _, part = _division(engine, shard)
     if out is not None:
         with open_folder(out, part):
@@ -42,7 +45,7 @@ async def explain_many(
     *,
     out: str | Path | None,
     checkpoints: str | Path | BaseCheckpointSaver[Any] | None,
-    parallel: int,
+    parallel: int | None,
     engine: str | RayEngine,
     progress: Progress,
     shard: AnyShard | None = None,
@@ -52,7 +55,7 @@ async def explain_many(
     Raises:
         ConfigurationError: an argument makes no sense, or `out` belongs to a run with other settings.
     """
-    parallel, (cluster, part) = integer(parallel, "parallel", least=1), _division(engine, shard)
+    at_once, (cluster, part) = resources.at_once(parallel), _division(engine, shard)
     from neuronscope.display.run import RunDisplay
     from neuronscope.runs.runner import Runner
 
@@ -73,10 +76,10 @@ async def explain_many(
         if cluster is not None:
             from neuronscope.runs.on_ray import explain_on_ray
 
-            results = explain_on_ray(cluster, rest, resources, display, folder, checkpoints, parallel)
+            results = explain_on_ray(cluster, rest, resources, display, folder, checkpoints, at_once)
         else:
             checkpointer = await _checkpointer(stack, checkpoints, folder)
-            runner = Runner(resources, display, folder=folder, checkpointer=checkpointer, parallel=parallel)
+            runner = Runner(resources, display, folder=folder, checkpointer=checkpointer, parallel=at_once)
             results = runner.explain(rest)
         async with aclosing(results) as stream:
             async for result in stream:

@@ -77,8 +77,8 @@ class RunSpec(Setup):
     checkpoints: str | None = "auto"
     """Where the steps of neurons under way are kept: "auto" is a file in the run's folder; or a Postgres URL; or
     nothing."""
-    parallel: int = Field(8, ge=1)
-    """Neurons under way at once."""
+    parallel: int | None = Field(None, ge=1)
+    """Neurons under way at once; None is 8, or 1,000 where a language model is asked in batches."""
     engine: Literal["local", "ray"] = "local"
     """This process, or the workers of a Ray cluster."""
 
