@@ -32,7 +32,7 @@ EXPLANATION_TOKENS = 35
 HYPOTHESIS_TOKENS = 250
 """Generated tokens of one hypothesis."""
 EVIDENCE_TOKENS = 3700
-"""Of a neuron's evidence but for the excerpts: six random neurons of SmolLM2, by its own tokenizer."""
+"""Of a neuron's evidence but for the excerpts, from sequences of 64 tokens; estimated from a few prompts."""
 SHOWN_EXCERPTS = 16
 """Excerpts that a hypothesis is written from."""
 FEEDBACK_TOKENS = 2200
@@ -151,7 +151,8 @@ def tokens_per_request(config: ExplainConfig, seq_len: float) -> dict[str, Token
     """
     shown = (1 + 0.75 * (config.n_hypotheses - 1)) / config.n_hypotheses  # all but the first see fewer
     excerpts = config.n_train_exemplars * seq_len * shown
-    errors, feedback = (330, FEEDBACK_TOKENS) if config.feedback == "errors" else (0, 0)
+    long = min(1.0, seq_len / 64)  # contexts are no longer than the sequences
+    errors, feedback = (330, FEEDBACK_TOKENS * long) if config.feedback == "errors" else (0, 0)
     history = 28 * (1 + EXPECTED_ROUNDS / 2)
     candidates = Tokens(0, EXPLANATION_TOKENS * config.n_candidates)
     if is_papers(config):
@@ -161,9 +162,9 @@ def tokens_per_request(config: ExplainConfig, seq_len: float) -> dict[str, Token
             "refinement": Tokens(90 + history + errors, candidates.output),
         }
     return {
-        "hypothesis": Tokens(1500 + EVIDENCE_TOKENS + 1.1 * shown * SHOWN_EXCERPTS * seq_len, HYPOTHESIS_TOKENS),
+        "hypothesis": Tokens(1500 + EVIDENCE_TOKENS * long + 1.1 * shown * SHOWN_EXCERPTS * seq_len, HYPOTHESIS_TOKENS),
         "decomposition": Tokens(320 + HYPOTHESIS_TOKENS, HYPOTHESIS_TOKENS),
-        "refinement": Tokens(1200 + EVIDENCE_TOKENS * 0.7 + history + feedback, candidates.output + 20),
+        "refinement": Tokens(1200 + EVIDENCE_TOKENS * long * 0.7 + history + feedback, candidates.output + 20),
     }
 
 
