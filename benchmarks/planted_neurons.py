@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from neuronscope.corpus.builtin import builtin_corpus
 from neuronscope.corpus.windows import windows
 from neuronscope.exemplars.sampling import draw_strata
-from neuronscope.simulators.reader.text import Text, text_of
+from neuronscope.offline.text import Text, text_of
 from neuronscope.subject.loading import load_model
 from neuronscope.subject.tokens import token_strings
 from neuronscope.types import Exemplar, Neuron, Stratum

@@ -29,7 +29,7 @@ def local_llm_url() -> Iterator[str]:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)
     parameters.port = 0
-    parameters.n_ctx = 8192
+    parameters.n_ctx = 16384
     parameters.n_parallel = 2
     parameters.n_predict = 200
     parameters.cpuparams.n_threads = 1  # two would spin while they wait for each other on a busy machine

@@ -10,7 +10,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langgraph.graph import END, START, StateGraph
 
 import neuronscope as ns
-from agent_helpers import NEURON, WATER, answering, runtime, scripted, text_of
+from agent_helpers import NEURON, WATER, ListStore, answering, exemplar, runtime, scripted, text_of
 from fake_openai import Reply, fake_openai
 from llm_server import unheard
 from neuronscope.agents import DecompositionAgent, HypothesisAgent, RefinementAgent, paper_prompts
@@ -81,6 +81,22 @@ async def test_without_exemplars_there_are_no_drafts_and_no_requests() -> None:
 async def test_marks_in_a_draft_are_taken_out() -> None:
     update = await HypothesisAgent(answering(lambda messages: "It likes << water>>."))(OBSERVED, runtime())
     assert update["hypotheses"] == ['It likes "water".']
+
+
+async def test_a_model_with_a_small_context_gets_short_prompts_from_then_on() -> None:
+    lines = [f"The{{ word{n}:{9 - n / 10}}} number {n} of a text stood here" for n in range(60)]
+    store = ListStore([exemplar(line, n) for n, line in enumerate(lines)])
+    state: NeuronState = {"neuron": NEURON, "exemplars": ExemplarIds(train=list(range(20)), maximum=9.0)}
+    message = "the request exceeds the available context size, try increasing it"
+    refused = Reply(status=400, body=json.dumps({"error": {"message": message, "code": 400}}))
+    with fake_openai(lambda request, _: refused if len(json.dumps(request)) > 7_000 else Reply()) as server:
+        context = runtime(store=store, config=ns.ExplainConfig(n_hypotheses=1))
+        agent = HypothesisAgent(server.model())
+        for _ in range(2):
+            assert await agent(state, context) == {"hypotheses": ["It likes water."]}
+    lengths = [len(json.dumps(request["messages"])) for request in server.requests]
+    assert lengths[0] > 7_000
+    assert lengths[-2] == lengths[-1] < 7_000
 
 
 # Decomposition

@@ -30,6 +30,7 @@ SMALL = ns.ExplainConfig(
     n_candidates=2,
     temperature=0.0,
     cache_answers=False,
+    vocabulary=False,
 )
 
 

@@ -15,6 +15,7 @@ import pytest
 import neuronscope as ns
 from neuronscope.exemplars import ExemplarStore, sequences, topk
 from neuronscope.exemplars.activations import ActivationCache
+from neuronscope.runs.prefetch import group_size, groups
 from neuronscope.types import SPLITS
 from table_subject import TableSubject
 
@@ -266,3 +267,32 @@ def test_cached_activations_of_different_neurons_are_in_different_files(tmp_path
         cache.add(neuron, {7: np.array([number], np.float32)})
     again = ActivationCache(tmp_path)
     assert [float(again.get(neuron)[7][0]) for neuron in neurons] == list(range(len(neurons)))
+
+
+def test_of_a_short_text_the_neurons_of_a_layer_are_computed_together(store: ExemplarStore) -> None:
+    neurons = [ns.Neuron(0, index) for index in range(1500)]
+    assert [len(group) for group in groups(neurons, 8, group_size(store))] == [8, 1492]
+    store.info["n_sequences"] = {"train": 10**7}
+    assert max(len(group) for group in groups(neurons, 8, group_size(store))) < 500
+
+
+def test_activations_that_memory_has_no_room_for_are_read_again(tmp_path: Path) -> None:
+    cache = ActivationCache(tmp_path, capacity=4)
+    neurons = [ns.Neuron(0, index) for index in range(5)]
+    for neuron in neurons:
+        cache.add(neuron, {7: np.full(3, neuron.index, np.float32)})
+    for neuron in neurons:
+        cache.add(neuron, {8: np.full(2, -neuron.index, np.float32)})
+    for path in sorted(tmp_path.rglob("*.safetensors"))[:4]:
+        path.unlink()
+    found = [{key: row.tolist() for key, row in cache.get(neuron).items()} for neuron in neurons]
+    assert found == [{}] * 4 + [{7: [4.0] * 3, 8: [-4.0] * 2}]
+
+
+def test_activations_that_cannot_be_written_stay_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    cache = ActivationCache(tmp_path / "file", capacity=4)
+    neurons = [ns.Neuron(0, index) for index in range(5)]
+    for neuron in neurons:
+        cache.add(neuron, {7: np.full(3, neuron.index, np.float32)})
+    assert [cache.get(neuron)[7].tolist() for neuron in neurons] == [[float(index)] * 3 for index in range(5)]

@@ -16,11 +16,12 @@ from typer.testing import CliRunner, Result
 import neuronscope as ns
 from neuronscope.cli.main import app
 from neuronscope.errors import ConfigurationError, SimulatorError
+from neuronscope.experiments.concept_reading import read_concepts, sample_concepts
 from neuronscope.experiments.concepts import KINDS, Concept, load_concepts
 from neuronscope.experiments.cost import measure_cost
 from neuronscope.experiments.named import simulators as experiment
-from neuronscope.experiments.planted import plant, read_planted
 from neuronscope.experiments.readings import blank_exemplar, kendall, load_readings, read_neurons
+from neuronscope.experiments.texts import load_tokenizer_of, read_split
 from small_world import write_small_world
 
 NAN = None
@@ -146,20 +147,20 @@ def texts() -> list[ns.Exemplar]:
 
 
 def test_as_many_sequences_are_drawn_without_a_concept_as_with_it(texts: list[ns.Exemplar]) -> None:
-    (found,) = plant([concept(words=("king",))], texts, seed=0, each=2)
+    (found,) = sample_concepts([concept(words=("king",))], texts, seed=0, each=2)
     assert [bool(values.any()) for values in found.ground_truth] == [True, True, False, False]
-    (again,) = plant([concept(words=("king",))], texts, seed=0, each=2)
+    (again,) = sample_concepts([concept(words=("king",))], texts, seed=0, each=2)
     assert [e.sequence_id for e in again.exemplars] == [e.sequence_id for e in found.exemplars]
 
 
 def test_a_concept_that_too_few_sequences_have_is_left_out(texts: list[ns.Exemplar]) -> None:
-    assert list(plant([concept(words=("road",)), concept(words=("queen",))], texts, seed=0)) == []
+    assert list(sample_concepts([concept(words=("road",)), concept(words=("queen",))], texts, seed=0)) == []
 
 
 def test_who_says_the_concept_scores_1_and_who_says_nothing_0(texts: list[ns.Exemplar]) -> None:
     one = concept(words=("king",), author=('"king"', '"queen"'), strangers=('the word "king"',), held_out=True)
     simulator = Says()
-    author, strangers = read_planted(simulator, plant([one], texts, seed=0))
+    author, strangers = read_concepts(simulator, sample_concepts([one], texts, seed=0))
     assert (author.wording, author.each, author.score) == ("author", (pytest.approx(1.0), 0.0), pytest.approx(0.5))
     assert (strangers.wording, strangers.score, strangers.held_out) == ("strangers", pytest.approx(1.0), True)
     assert len(simulator.asked) == 1
@@ -266,7 +267,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readings: Path, tex
     many = [blank_exemplar(each.tokens, number) for number, each in enumerate(20 * texts)]
     monkeypatch.setattr(experiment, "SEQ_LEN", 3)
     monkeypatch.setattr(experiment, "resolve_simulator", resolve)
-    monkeypatch.setattr(experiment, "load_test_split", lambda subject, corpus: many)
+    monkeypatch.setattr(experiment, "read_split", lambda tokenizer, corpus, split, seq_len: many)
     concepts = [
         {"name": f"king {n}", "kind": "exact", "author": [f'"king" {n}'], "words": ["king"], "held_out": n > 3}
         for n in range(5)
@@ -311,7 +312,7 @@ def test_a_name_of_no_simulator_is_refused_before_anything_is_measured(command: 
 
 def test_the_test_split_is_read_in_the_subjects_tokens(tmp_path: Path, tiny_tokenizer: Any) -> None:
     world = write_small_world(tmp_path, tiny_tokenizer)
-    exemplars = experiment.load_test_split(world.model, world.texts)
+    exemplars = read_split(load_tokenizer_of(world.model), world.texts, "test")
     assert 0 < len(exemplars) < 150 * 5
     assert all(not each.activations.any() for each in exemplars)
     assert "the" in "".join(exemplars[0].tokens)

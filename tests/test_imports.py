@@ -19,6 +19,7 @@ LAYERS: list[set[str]] = [
     {"interfaces", "events", "io", "digests", "saved", "config", "results"},
     {"subject", "corpus"},
     {"exemplars"},
+    {"evidence"},
     {"llm"},
     {"offline"},
     {"simulators"},

@@ -17,7 +17,7 @@ from fake_openai import Reply, fake_openai, refusal
 from neuronscope.agents import RefinementAgent
 from neuronscope.agents.prober import MOST_TEXTS, capture_tool, read_written, texts_schema
 from neuronscope.agents.prober_prompts import PROBE_TEXTS_SHOWN, probe_lines, probe_messages
-from neuronscope.agents.prompts import refinement_messages
+from neuronscope.agents.refinement_prompts import Situation, refinement_messages
 from neuronscope.graphs import capture_activations
 from neuronscope.llm import AnswerCache, UsageTracker, ask, forget_refusals
 from neuronscope.llm.sending import LONGEST_CALL
@@ -242,13 +242,14 @@ def test_the_outcome_stands_in_both_prompts_surprises_first() -> None:
     assert "Cold water ran." in hit
     assert '"water"' in hit
     assert re.findall(r"\d+", surprise + hit) == ["0", "10", "7", "10"]
-    for messages in (probe_messages(EXPLANATION, [TESTED]), refinement_messages(HISTORY, 2, (), [TESTED])):
+    refining = refinement_messages(HISTORY, 2, Situation(probes=[TESTED]))
+    for messages in (probe_messages(EXPLANATION, [TESTED]), refining):
         assert "\n".join(lines) in str(messages[1].content)
 
 
 def test_without_probes_the_prompts_say_nothing_of_them() -> None:
     failed = Probe(1, EXPLANATION, error="bad arguments")
-    assert refinement_messages(HISTORY, 2, (), [failed]) == refinement_messages(HISTORY, 2)
+    assert refinement_messages(HISTORY, 2, Situation(probes=[failed])) == refinement_messages(HISTORY, 2)
     assert probe_messages(EXPLANATION, [failed]) == probe_messages(EXPLANATION)
 
 
@@ -257,7 +258,7 @@ def test_texts_cannot_break_out_of_the_data() -> None:
     tested = Probe(1, evil, [ProbeText(evil, True, False, "</test>", 0.0)])
     for messages, tag in (
         (probe_messages(EXPLANATION, [tested]), "test"),
-        (refinement_messages(HISTORY, 2, (), [tested]), "history"),
+        (refinement_messages(HISTORY, 2, Situation(probes=[tested])), "history"),
     ):
         system, request = (str(message.content) for message in messages)
         assert f"<{tag}-1> and </{tag}-1>" in " ".join(system.split())

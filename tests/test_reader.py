@@ -9,8 +9,8 @@ import pytest
 
 import neuronscope as ns
 from neuronscope.errors import SimulatorError, SubjectError
+from neuronscope.offline.text import text_of
 from neuronscope.simulators.reader import ReaderSimulator
-from neuronscope.simulators.reader.text import text_of
 from neuronscope.simulators.registry import resolve_simulator
 
 TEXT = tuple(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from neuronscope.offline.kinds import COLUMN
+from neuronscope.offline.text import text_of
 from neuronscope.simulators.reader.clauses import clauses_of
-from neuronscope.simulators.reader.kinds import COLUMN
-from neuronscope.simulators.reader.text import text_of
 
 TEXT = (
     'In| May| |1|7|9|3| (|a| warm| month|),| the| UN|\'s| read|able| report| said|:| "|It| is| state|-|owned|."|'

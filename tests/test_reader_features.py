@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from neuronscope.llm.minilm import MiniLM
+from neuronscope.offline.text import text_of
 from neuronscope.simulators.reader.batch import Batch, batch_of
 from neuronscope.simulators.reader.compiled import NAMED
 from neuronscope.simulators.reader.features import FEATURES, features
 from neuronscope.simulators.reader.literal import exact
 from neuronscope.simulators.reader.sentence import PROBES
-from neuronscope.simulators.reader.text import text_of
 from neuronscope.simulators.reader.tokens import Pieces
 from neuronscope.simulators.reader.vectors import Vectors
 

@@ -39,6 +39,9 @@ class ExplainConfig(Settings):
     """Top train sequences that the Hypothesis Agent sees."""
     n_hypotheses: int = Field(3, ge=1)
     """Independent hypotheses (the paper's appendix G has three)."""
+    vocabulary: bool = True
+    """Show agents that ask a language model what the neuron does on every single token of the subject's vocabulary: one
+    pass over it a layer, cached. With `prompts="extended"`, and a subject that is a model in this process."""
     heldout_top: int = Field(20, ge=1)
     """Top sequences of a held-out set."""
     heldout_random: int = Field(20, ge=0)
@@ -80,6 +83,9 @@ class ExplainConfig(Settings):
     """A smaller gain in validation score counts as none."""
     patience: int | None = Field(1, ge=1)
     """Iterations without improvement after which refinement stops; None never stops early."""
+    clustering: Literal["evidence", "embeddings"] = "evidence"
+    """What makes atoms one mode, and which of them represents it: what they predict on train exemplars beside what they
+    say, and the best score there; or what they say alone, and what is nearest the centroid (paper, appendix B)."""
     min_samples: int | None = Field(1, ge=1)
     """HDBSCAN's min_samples; None is the library's default."""
     few_atoms: int = Field(FEW_ATOMS, ge=0)
@@ -122,6 +128,7 @@ class ExplainConfig(Settings):
             objective="neuron",
             halving=False,
             patience=None,
+            clustering="embeddings",
             min_samples=None,
             few_atoms=0,
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from neuronscope.corpus.documents import Corpus
+    from neuronscope.evidence import EvidenceSource
     from neuronscope.llm import Budget, UsageTracker
     from neuronscope.llm.types import AnyLLM
     from neuronscope.llm.usage_log import NeuronLog
@@ -70,6 +71,8 @@ class Resources:
     """What all neurons together may cost."""
     scorer: Scorer | None
     """Where the requests of all neurons to the simulator meet; None if it is counted by the neuron, and not shared."""
+    evidence: EvidenceSource | None = None
+    """What agents are shown of all neurons; None is one for each neuron."""
 
     @property
     def config(self) -> ExplainConfig:
@@ -123,6 +126,8 @@ class Resources:
             config=self.config,
             usage=self.usage_tracker(log),
         )
+        if self.evidence is not None:
+            make = partial(make, evidence=self.evidence)
         return make() if self.scorer is None else make(scorer=self.scorer)
 
     def usage_tracker(self, log: NeuronLog | None = None) -> UsageTracker:
@@ -153,6 +158,7 @@ def open_resources(
     Raises:
         NeuronScopeError: something makes no sense, or cannot be found, loaded or reached.
     """
+    from neuronscope.evidence import EvidenceSource
     from neuronscope.metrics.scorer import Scorer
     from neuronscope.simulators import resolve_simulator
 
@@ -178,6 +184,7 @@ def open_resources(
         llm=named.llm,
         budget=named.budget,
         scorer=None if isinstance(simulator, CountedSimulator) else Scorer(simulator, store),
+        evidence=EvidenceSource(subject, store, setup.config),
     )
 
 

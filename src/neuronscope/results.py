@@ -13,7 +13,7 @@ from annotated_types import Ge, Interval
 from neuronscope.errors import ConfigurationError
 from neuronscope.io import write_atomically
 from neuronscope.saved import SavedForm, read_saved
-from neuronscope.text import shortened
+from neuronscope.text import gist, shortened
 from neuronscope.types import Neuron
 
 _SAVED = SavedForm("explanation", "Explain the neuron again")
@@ -60,6 +60,8 @@ class Attempt:
     """Validation score of all the neuron's modes together, with this attempt as the mode's explanation."""
     gain: float | None = None
     """By how much the objective exceeds that of the mode's explanation before; None for the first attempt."""
+    needed: float = 0.0
+    """What the gain has to reach, beside being one: less may be chance where validation text is little."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "errors", tuple(self.errors))  # read back from a checkpoint it is a list
@@ -67,7 +69,7 @@ class Attempt:
     @property
     def accepted(self) -> bool:
         """Whether it became the mode's explanation: the first attempt does, then each that the objective gains by."""
-        return self.gain is None or self.gain > 0
+        return self.gain is None or (self.gain > 0 and self.gain >= self.needed)
 
     def __repr__(self) -> str:
         return f"Attempt({self.iteration}, {shortened(self.explanation)!r}, {_shown(self.val_score)})"
@@ -206,6 +208,8 @@ class Mode:
     """Test exemplars of this mode, strongest first."""
     probes: list[Probe] = field(default_factory=list)
     """The Refinement Agent's tests of explanations, with `probe_texts=True`."""
+    conditions: list[str] = field(default_factory=list)
+    """What the explanation says, condition by condition, as the offline agents read it; the score is the sentence's."""
     strength: Level | None = None
     """The activation that it stands for where it applies fully; fitted on train text, None if it was not."""
     interval: Bounds | None = None
@@ -413,6 +417,11 @@ class NeuronExplanation:
     """What it cost."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Model, corpus, settings, backends and versions that made this."""
+
+    @property
+    def summary(self) -> str:
+        """One line for the neuron: what its modes say, in their order; empty where there are none."""
+        return "; ".join(gist(mode.explanation) for mode in self.modes)
 
     def __post_init__(self) -> None:
         for name in ("interval", "corpus_interval", "number_interval", "separation_interval"):

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict  # pydantic makes a JSON schema of it be
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import ConfigurationError
+from neuronscope.evidence import EvidenceSource
 from neuronscope.interfaces import CountedSimulator, ExemplarSource, Simulator, Subject
 from neuronscope.llm.types import AnyLLM
 from neuronscope.llm.usage import UsageTracker
@@ -107,6 +108,8 @@ class Instruments:
     """Counts what one neuron's agents ask; it also brings budget, limits and the cache of answers."""
     scorer: Scorer = field(default=None)  # type: ignore[assignment]  # made below
     """Where the scoring requests of all modes meet; made of simulator and store, if not given."""
+    evidence: EvidenceSource = field(default=None)  # type: ignore[assignment]  # made below
+    """What agents are shown of a neuron, gathered once; made of subject and store, if not given."""
 
     def __post_init__(self) -> None:
         if not self.scorer:
@@ -114,6 +117,13 @@ class Instruments:
             if isinstance(simulator, CountedSimulator):  # it asks a language model
                 simulator = simulator.counted_by(self.usage)
             object.__setattr__(self, "scorer", Scorer(simulator, self.store))
+        if not self.evidence:
+            object.__setattr__(self, "evidence", EvidenceSource(self.subject, self.store, self.config))
+
+    def forget(self, neuron: Neuron) -> None:
+        """Drop what is cached of a neuron that is done."""
+        self.scorer.forget(neuron)
+        self.evidence.forget(neuron)
 
     def llm_for(self, agent: str) -> AnyLLM:
         """The model of one agent: in a mapping its own, or that of "default".

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -32,6 +33,22 @@ def shortened(text: str, length: int = 60) -> str:
     line = one_line(text[: 8 * length])  # a text may be megabytes long
     whole = len(text) <= 8 * length and len(line) <= length
     return line if whole else f"{line[: length - 1].rstrip()}…"
+
+
+BEGINNING = re.compile(
+    r"\A\W*(?:(?:this|the) (?:neuron|unit|feature)|it) "
+    r"(?:(?:\w+ly|also|most) )*"
+    r"(?:activates?|fires?|responds?|reacts?|detects?|recogni[sz]es?|is (?:active|activated|triggered|sensitive))"
+    r"(?: (?:\w+ly|most|also|in this case:?))*(?: (?:when|whenever|if|on|upon|to|by|in|at|for|with))? ",
+    re.IGNORECASE,
+)
+"""How an explanation begins before it says anything."""
+
+
+def gist(explanation: str, length: int = 80) -> str:
+    """What an explanation says, as a few words: without "This neuron activates on", and without what it excepts."""
+    said = BEGINNING.sub("", one_line(explanation[: 8 * length])).partition("; but not ")[0]
+    return shortened(said.rstrip(" ."), length)
 
 
 def same_sentence(sentence: str) -> str:

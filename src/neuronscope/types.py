@@ -169,6 +169,8 @@ class ExemplarIds:
     """The top validation sequences."""
     validation_random: list[int] = field(default_factory=list)
     """Validation sequences drawn without regard to activation."""
+    validation_others: list[int] = field(default_factory=list)
+    """Validation sequences of all ranks below the top: whether a mode explains something is measured on these, too."""
     test: list[int] = field(default_factory=list)
     """The top test sequences."""
     test_random: list[int] = field(default_factory=list)
@@ -197,7 +199,8 @@ class ExemplarIds:
 
     def all_ids(self) -> list[int]:
         """All of them, of every split, each once."""
-        return list(dict.fromkeys([*(number for split in SPLITS for number in self.of(split)), *self.in_strata()]))
+        of_splits = (number for split in SPLITS for number in self.of(split))
+        return list(dict.fromkeys([*of_splits, *self.validation_others, *self.in_strata()]))
 
     def without(self, *splits: Split) -> ExemplarIds:
         """What somebody may see who is to know no sequence of these splits."""

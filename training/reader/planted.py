@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from categories import categories, may_be_learned
 
-from neuronscope.simulators.reader.text import Text
+from neuronscope.offline.text import Text
 
 Hits = Callable[[Text], np.ndarray]
 

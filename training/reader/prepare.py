@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from neuronscope.offline.text import Text, text_of
 from neuronscope.simulators.reader.batch import batch_of
 from neuronscope.simulators.reader.features import features, words_of
 from neuronscope.simulators.reader.model import ReaderNetwork
-from neuronscope.simulators.reader.text import Text, text_of
 from neuronscope.simulators.reader.tokens import Pieces
 from neuronscope.subject.loading import load_model
 from neuronscope.subject.tokens import token_strings

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from neuronscope.offline.text import Text, text_of
 from neuronscope.simulators.reader.sentence import PROBES
 from neuronscope.simulators.reader.states import encode
-from neuronscope.simulators.reader.text import Text, text_of
 from neuronscope.subject.loading import load_model
 from neuronscope.subject.tokens import token_strings
 

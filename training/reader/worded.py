@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from naming import named_kinds, wordings
 
+from neuronscope.offline.kinds import COLUMN
+from neuronscope.offline.text import Text
 from neuronscope.simulators.reader.batch import before_words
-from neuronscope.simulators.reader.kinds import COLUMN
-from neuronscope.simulators.reader.text import Text
 from planted import Concept, Planter, hedged, listed, previous, quote, where
 
 Test = Callable[[Text, int], float]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 from neuronscope.agents.distinguishing import in_one_frame, informative_words
 from neuronscope.config import FEW_ATOMS
 from neuronscope.llm.embeddings import aembed, checked_vectors, resolve_embeddings
+from neuronscope.metrics.correlation import pearson_rows
+from neuronscope.metrics.joint import fit_strengths, joint_prediction
 from neuronscope.results import Cluster
 from neuronscope.state import HasContext, NeuronState
+from neuronscope.types import normalise
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -28,6 +32,12 @@ of their informative words.
 Chosen with MiniLM on half of the conditions of `benchmarks/clustering.py`; `docs/results/clustering.md` says what it
 does on the other half. Other embeddings have other scales; OpenAI's lie lower.
 """
+
+SAME_MEANING = 0.55
+"""The same where what atoms predict is known: the mean of that cosine and of their predictions' correlation."""
+
+SAME_SCORE = 0.02
+"""Scores on train that differ by less count as equal: the first atom said represents the mode."""
 
 SAME_SENTENCE_COSINE = 0.65
 """The same for whole sentences that begin alike, where only their own vectors are known; chosen in the same way."""
@@ -60,13 +70,77 @@ class ClusteringAgent:
         config = runtime.context.config
         embeddings = runtime.context.embeddings if self._embeddings is None else self._embeddings
         units = await aembed(embeddings, atoms, self.role)
+        exemplars = state.get("exemplars")
+        if config.clustering == "evidence" and exemplars is not None and exemplars.of("train"):
+            evidence = await _Evidence.of(atoms, state, runtime)
+            cosines = (await self._cosines(atoms, embeddings) + evidence.agreement()) / 2
+            labels = await asyncio.to_thread(_density_labels, cosines, config.min_samples, config.few_atoms, True)
+            if labels is None:
+                labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_MEANING)
+            labels = evidence.without_noise(labels, config.min_improvement)
+            return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise, evidence.scores)}
         labels = await asyncio.to_thread(_density_labels, units, config.min_samples, config.few_atoms)
         if labels is None:
-            texts = [*in_one_frame(atoms), *informative_words(atoms)]
-            framed, informative = np.split(await aembed(embeddings, texts, self.role), 2)
-            cosines = (framed @ framed.T + informative @ informative.T) / 2
+            cosines = await self._cosines(atoms, embeddings)
             labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_CONDITION_COSINE)
         return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise)}
+
+    async def _cosines(self, atoms: Sequence[str], embeddings: Embeddings) -> NDArray[np.float64]:
+        """How like each other conditions are: the sentences in one frame, and their informative words."""
+        texts = [*in_one_frame(atoms), *informative_words(atoms)]
+        framed, informative = np.split(await aembed(embeddings, texts, self.role), 2)
+        cosines: NDArray[np.float64] = (framed @ framed.T + informative @ informative.T) / 2
+        return cosines
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Evidence:
+    """What atoms predict on train exemplars."""
+
+    predicted: NDArray[np.float64]
+    """Shape `(atoms, tokens)`."""
+    actual: NDArray[np.float64]
+    """Shape `(tokens,)`, on the same scale."""
+    scores: NDArray[np.float64]
+    """Pearson's r of each atom; 0 where it has none."""
+
+    @classmethod
+    async def of(cls, atoms: Sequence[str], state: NeuronState, runtime: HasContext) -> _Evidence:
+        scorer, neuron, ids = runtime.context.scorer, state["neuron"], state["exemplars"]
+        rows = await scorer.predict(neuron, atoms, ids.of("train"))
+        predicted = np.concatenate(rows, axis=1).astype(np.float64)
+        truth = await scorer.ground_truth(neuron, ids.of("train"))
+        scores = [one.value or 0.0 for one in pearson_rows(predicted, truth)]
+        return cls(predicted, normalise(truth, ids.maximum), np.array(scores))
+
+    def agreement(self) -> NDArray[np.float64]:
+        """Pearson's r of each two predictions; 0 for those that are the same everywhere, 1 with themselves."""
+        centred = self.predicted - self.predicted.mean(axis=1, keepdims=True)
+        lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+        units = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 1e-9)
+        found: NDArray[np.float64] = units @ units.T
+        np.fill_diagonal(found, 1.0)
+        return found
+
+    def without_noise(self, labels: NDArray[np.int64], least_gain: float) -> NDArray[np.int64]:
+        """The labels, with a cluster of its own for noise that explains what no cluster's best atom explains."""
+        labels = labels.copy()
+        chosen = [int(members[self.scores[members].argmax()]) for members in _members(labels)]
+        reached = self._together(chosen)
+        for index in sorted(np.flatnonzero(labels < 0), key=lambda index: -self.scores[index]):
+            with_it = self._together([*chosen, int(index)])
+            if with_it - reached >= least_gain:
+                chosen, reached = [*chosen, int(index)], with_it
+                labels[index] = labels.max() + 1
+        return labels
+
+    def _together(self, chosen: Sequence[int]) -> float:
+        """Pearson's r of some atoms together, each by its strength."""
+        if not chosen:
+            return 0.0
+        rows = self.predicted[list(chosen)]
+        together = joint_prediction(rows, fit_strengths(rows, self.actual))
+        return pearson_rows(together[None], self.actual)[0].value or 0.0
 
 
 def cluster_atoms(
@@ -120,14 +194,24 @@ def principal_points(units: NDArray[np.float64]) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in coordinates]
 
 
-def _density_labels(units: NDArray[np.float64], min_samples: int | None, few_atoms: int) -> NDArray[np.int64] | None:
-    """HDBSCAN's cluster number for each atom, -1 for noise; None if there are few, or everything is noise."""
+def _density_labels(
+    units: NDArray[np.float64], min_samples: int | None, few_atoms: int, are_cosines: bool = False
+) -> NDArray[np.int64] | None:
+    """HDBSCAN's cluster number for each atom, -1 for noise; None if there are few, or everything is noise.
+
+    Args:
+        units: vectors; or how like each other the atoms are.
+        min_samples: HDBSCAN's parameter.
+        few_atoms: up to this many atoms are not given to HDBSCAN.
+        are_cosines: which of the two `units` are.
+    """
     if len(units) <= few_atoms or len(units) < MIN_CLUSTER_SIZE:
         return None
     from hdbscan import HDBSCAN
 
-    clusterer = HDBSCAN(min_cluster_size=MIN_CLUSTER_SIZE, min_samples=min_samples, core_dist_n_jobs=1)
-    labels: NDArray[np.int64] = clusterer.fit_predict(units).astype(np.int64)
+    metric, points = ("precomputed", np.maximum(1 - units, 0.0)) if are_cosines else ("euclidean", units)
+    clusterer = HDBSCAN(min_cluster_size=MIN_CLUSTER_SIZE, min_samples=min_samples, metric=metric, core_dist_n_jobs=1)
+    labels: NDArray[np.int64] = clusterer.fit_predict(points).astype(np.int64)
     return labels if (labels >= 0).any() else None
 
 
@@ -144,19 +228,31 @@ def _linkage_labels(cosines: NDArray[np.float64], threshold: float) -> NDArray[n
     return labels
 
 
+def _members(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The indices of each label's atoms; noise is left out."""
+    return [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
+
+
 def _clusters(
-    atoms: Sequence[str], units: NDArray[np.float64], labels: NDArray[np.int64], noise: Noise
+    atoms: Sequence[str],
+    units: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    noise: Noise,
+    scores: NDArray[np.float64] | None = None,
 ) -> list[Cluster]:
-    """The groups as clusters, the largest first; noise last, or each of it a cluster."""
+    """The groups as clusters, the largest first; noise last, or each of it a cluster.
+
+    A group's representative is the atom with the best score, or where there are none the one nearest the centroid.
+    """
     points = principal_points(units)
     stray = np.flatnonzero(labels < 0)
-    groups = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+    groups = _members(labels)
     if noise == "keep":
         groups += [np.array([index]) for index in stray]
     groups.sort(key=lambda members: (-len(members), members[0]))
-    clusters = [_cluster(members, atoms, units, points) for members in groups]
+    clusters = [_cluster(members, atoms, units, points, scores) for members in groups]
     if noise == "drop" and len(stray):
-        clusters.append(_cluster(stray, atoms, units, points, noise=True))
+        clusters.append(_cluster(stray, atoms, units, points, scores, noise=True))
     return clusters
 
 
@@ -165,13 +261,17 @@ def _cluster(
     atoms: Sequence[str],
     units: NDArray[np.float64],
     points: list[tuple[float, float]],
+    scores: NDArray[np.float64] | None,
     noise: bool = False,
 ) -> Cluster:
-    closeness = units[members] @ units[members].sum(axis=0)
-    nearest = members[int(np.argmax(np.round(closeness, 9)))]  # rounded, so that equal atoms tie and the first wins
+    if scores is None:
+        closeness = np.round(units[members] @ units[members].sum(axis=0), 9)  # equal atoms tie, and the first wins
+    else:
+        closeness = np.floor(scores[members] / SAME_SCORE)
+    best = members[int(np.argmax(closeness))]
     return Cluster(
         atoms=[atoms[index] for index in members],
-        representative=atoms[nearest],
+        representative=atoms[best],
         points=[points[index] for index in members],
         noise=noise,
     )

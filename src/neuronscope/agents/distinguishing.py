@@ -6,16 +6,11 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 
+from neuronscope.text import BEGINNING
+
 FRAME = "This neuron activates when "
 """What every condition is put behind, so that how similar two sentences are does not depend on how both begin."""
 
-_BEGINNING = re.compile(
-    r"\A\W*(?:(?:this|the) (?:neuron|unit|feature)|it) "
-    r"(?:(?:\w+ly|also|most) )*"
-    r"(?:activates?|fires?|responds?|reacts?|detects?|recogni[sz]es?|is (?:active|activated|triggered|sensitive))"
-    r"(?: (?:\w+ly|most|also|in this case:?))*(?: (?:when|whenever|if|on|upon|to|by|in|at|for|with))? ",
-    re.IGNORECASE,
-)
 _WORD = re.compile(r'"[^"]*"|\w+(?:[\'’-]\w+)*')
 _COMMON = frozenset(
     """
@@ -66,7 +61,7 @@ def _conditions(sentences: Sequence[str]) -> list[str]:
     Common beginnings are not looked for where the usual one is found: what then follows alike is likely to be meant.
     """
     lines = [" ".join(sentence.split()) for sentence in sentences]
-    begun = [_BEGINNING.match(line) for line in lines]
+    begun = [BEGINNING.match(line) for line in lines]
     rest = [line[match.end() :] if match else line for line, match in zip(lines, begun, strict=True)]
     if not all(begun):
         words = [line.split() for line in rest]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import count, groupby
 from typing import NamedTuple
 
+import numpy as np
+
 from neuronscope.llm.marks import defused
-from neuronscope.types import Exemplar
+from neuronscope.types import Exemplar, normalise
 
 HIGHLIGHT_SHARE = 0.3
 """A token is highlighted when its activation exceeds this share of the largest one among the exemplars shown."""
+
+MOST_MARKED = 6
+"""Tokens of a graded text that are marked in any case, if they are active."""
 
 
 class Marks(NamedTuple):
@@ -20,19 +26,10 @@ class Marks(NamedTuple):
     closing: str
 
 
-class Highlight(NamedTuple):
-    """A run of activating tokens, over all exemplars where it occurs."""
-
-    text: str
-    """The run on one line, without the space around it."""
-    strength: float
-    """Its largest activation, on the scale 0-10 of the largest one among the exemplars."""
-    preceding: list[str]
-    """The words before it, wherever it occurs; "" at an exemplar's start."""
-
-
 _CANDIDATES = (Marks("<<", ">>"), Marks("[[", "]]"), Marks("{{", "}}"), Marks("⟦", "⟧"), Marks("⦃", "⦄"))
 _QUOTES = ('"', "'", "`")
+_GRADE = re.compile(r"\A\(\d+(?:\.\d+)?\)")
+"""The activation behind a marked token."""
 _LINE_BREAKS = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -80,21 +77,20 @@ def marked_runs(exemplars: Iterable[Exemplar], threshold: float) -> set[str]:
     return {visible(text) for exemplar in exemplars for text, strength in _runs(exemplar, threshold) if strength}
 
 
-def highlights(exemplars: Sequence[Exemplar], threshold: float, n_words: int = 2) -> list[Highlight]:
-    """The runs of tokens above the threshold, strongest first, each with the `n_words` words before it."""
-    strengths: dict[str, float] = {}
-    contexts: dict[str, list[str]] = {}
-    for exemplar in exemplars:
-        before = ""
-        for text, strength in _runs(exemplar, threshold):
-            if strength and text:
-                run = as_word(text, before)
-                strengths[run] = max(strength, strengths.get(run, 0.0))
-                contexts.setdefault(run, []).append(visible(" ".join(before.split()[-n_words:])))
-            before += text
-    largest = _largest(exemplars)
-    runs = sorted(strengths, key=lambda run: -strengths[run])
-    return [Highlight(run, 10 * strengths[run] / largest, list(dict.fromkeys(contexts[run]))) for run in runs]
+def graded(exemplar: Exemplar, maximum: float, marks: Marks, least: float = 1.0) -> str:
+    """The text on one line, every token from `least` of 10 on between marks of its own, its activation behind it.
+
+    Of a long text only the strongest sixth of the tokens is marked, if more would be.
+    """
+    levels = normalise(exemplar.activations, maximum)
+    most = max(MOST_MARKED, len(levels) // 6)
+    if len(levels) > most:
+        least = max(least, float(np.sort(levels)[-most]))
+    pieces = zip(exemplar.tokens, levels.tolist(), strict=True)
+    return "".join(
+        f"{marks.opening}{visible(token)}{marks.closing}({level:.0f})" if token and level >= least else visible(token)
+        for token, level in pieces
+    )
 
 
 def as_word(text: str, before: str) -> str:
@@ -114,6 +110,7 @@ def _line_without_marks(line: str, marks: Marks) -> str:
     for piece in marked:
         text, closing, after = piece.partition(marks.closing)
         if closing:
+            after = _GRADE.sub("", after, count=1)
             if pieces[-1].endswith(_QUOTES):
                 pieces[-1] = pieces[-1][:-1]
             pieces += [f'"{text.strip()}"', after[1:] if after.startswith(_QUOTES) else after]

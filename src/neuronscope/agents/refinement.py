@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
 
@@ -12,20 +12,18 @@ from neuronscope.agents import paper_prompts
 from neuronscope.agents.parsing import read_sentence, read_sentences
 from neuronscope.agents.prober import CAPTURE, calls_for_texts, capture_tool, read_written, texts_schema
 from neuronscope.agents.prober_prompts import N_TEXTS, probe_messages
-from neuronscope.agents.prompts import refinement_messages, sentences_schema
+from neuronscope.agents.prompts import sentences_schema
+from neuronscope.agents.refinement_prompts import Situation, refinement_messages
 from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
 from neuronscope.llm.answers import read_apart
+from neuronscope.metrics.feedback import feedback_of
 from neuronscope.state import HasContext, ProposalState, RefinementState
 from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import BaseMessage
-
-    from neuronscope.results import PredictionError
-
 
 NO_WRITER = (
     'probe_texts=True needs a language model that writes texts, and the Refinement Agent has none (llm="offline"). '
@@ -34,7 +32,10 @@ NO_WRITER = (
 
 
 class RefinementAgent(LLMRole):
-    """Reads `mode` and `history`; writes `proposals`: up to `config.n_candidates` new, different sentences.
+    """Reads `mode`, `siblings` and `history`; writes `proposals`: up to `config.n_candidates` new, different sentences.
+
+    It is shown the neuron's evidence, and thirty misses, thirty false alarms and fifteen hits of the mode's explanation
+    on feedback text; without the ids of such text in the state, the errors that the best attempt carries.
 
     One request asks for all of them; what is missing afterwards is asked for once more, as several answers to one
     request where the backend can give them, else in single requests at the same time. With the paper's prompts every
@@ -57,18 +58,27 @@ class RefinementAgent(LLMRole):
             from neuronscope.offline.agents import LexicalRefinement
 
             return await LexicalRefinement()(state, runtime)
-        history, config = state["history"], runtime.context.config
-        best = state["mode"].best
-        errors = best.errors if config.feedback == "errors" and best is not None else ()
-        known = [attempt.explanation for attempt in history]
+        situation = await self._situation(state, runtime)
+        known = [attempt.explanation for attempt in state["history"]]
+
+        async def request(is_short: bool) -> list[str | LLMError]:
+            return await self._candidates(llm, state, replace(situation, is_short=is_short), runtime)
+
+        readable, _ = succeeded(await self._asking(llm, request), self.role)
+        return {"proposals": {state["mode"].representative: distinct(readable, known)}}
+
+    async def _candidates(
+        self, llm: BaseChatModel, state: ProposalState, situation: Situation, runtime: HasContext
+    ) -> list[str | LLMError]:
+        """All candidates that could be had, and why others cannot be read."""
+        config, known = runtime.context.config, [attempt.explanation for attempt in state["history"]]
         candidates: list[str] = []
         if config.n_candidates > 1 and config.prompts != "paper":
-            together = await self._together(llm, state, errors, runtime)
+            together = await self._together(llm, state, situation, runtime)
             candidates = distinct(together, known)[: config.n_candidates]
         missing = config.n_candidates - len(candidates)
-        singles = await self._singles(llm, state, errors, missing, runtime) if missing else []
-        readable, _ = succeeded([*candidates, *singles], self.role)
-        return {"proposals": {state["mode"].representative: distinct(readable, known)}}
+        singles = await self._singles(llm, state, situation, missing, runtime) if missing else []
+        return [*candidates, *singles]
 
     async def probe(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Write texts that should and should not activate the neuron, as a call of `capture_activations`.
@@ -103,12 +113,29 @@ class RefinementAgent(LLMRole):
             written = await read_apart(read_written, answer, self.role)
         return AIMessage("", tool_calls=[ToolCall(name=CAPTURE, args=written._asdict(), id=uuid4().hex)])
 
+    async def _situation(self, state: ProposalState, runtime: HasContext) -> Situation:
+        """What the prompt shows beside the history, as the settings have it."""
+        context, config, mode = runtime.context, runtime.context.config, state["mode"]
+        is_shown = config.feedback == "errors" and mode.best is not None
+        known = Situation(errors=mode.best.errors if is_shown and mode.best is not None else (), probes=mode.probes)
+        ids = state.get("exemplars")
+        if config.prompts == "paper" or ids is None:
+            return known
+        neuron, siblings = state["neuron"], state["siblings"]
+        evidence, feedback = await context.evidence.of(neuron, ids), None
+        if is_shown and mode.val_score is not None:
+            measured = [one for one in siblings if one.val_score is not None] if config.objective == "joint" else []
+            siblings = [*measured, *(one for one in siblings if one not in measured)]
+            others = [one.explanation for one in measured]
+            feedback = await feedback_of(mode.explanation, others, neuron, ids, context.scorer)
+        return replace(known, mode=mode, siblings=siblings, evidence=evidence, feedback=feedback)
+
     async def _together(
-        self, llm: BaseChatModel, state: ProposalState, errors: Sequence[PredictionError], runtime: HasContext
+        self, llm: BaseChatModel, state: ProposalState, situation: Situation, runtime: HasContext
     ) -> list[str]:
         """All candidates of one request; none if the answer cannot be read."""
         n, usage = runtime.context.config.n_candidates, runtime.context.usage
-        messages, schema = _messages(state, n, errors), sentences_schema("explanations", n)
+        messages, schema = refinement_messages(state["history"], n, situation), sentences_schema("explanations", n)
         answer = await ask(llm, messages, self.role, schema=schema, usage=usage, sample=state.get("iteration", 0))
         try:
             return await read_apart(read_sentences, answer, self.role)
@@ -119,7 +146,7 @@ class RefinementAgent(LLMRole):
         self,
         llm: BaseChatModel,
         state: ProposalState,
-        errors: Sequence[PredictionError],
+        situation: Situation,
         n: int,
         runtime: HasContext,
     ) -> list[str | LLMError]:
@@ -128,16 +155,12 @@ class RefinementAgent(LLMRole):
         A round that added nothing to the history is followed by one with the same prompt: it draws other samples.
         """
         if runtime.context.config.prompts == "paper":
-            messages = paper_prompts.refinement_messages(state["history"], errors, state["mode"].probes)
+            messages = paper_prompts.refinement_messages(state["history"], situation.errors, situation.probes)
         else:
-            messages = _messages(state, 1, errors)
+            messages = refinement_messages(state["history"], 1, situation)
         first = state.get("iteration", 0) * runtime.context.config.n_candidates
         answers = await ask_many(llm, messages, self.role, n, usage=runtime.context.usage, sample=first)
         return [await read_apart(_read, answer, self.role) for answer in answers]
-
-
-def _messages(state: ProposalState, n: int, errors: Sequence[PredictionError]) -> list[BaseMessage]:
-    return refinement_messages(state["history"], n, errors, state["mode"].probes)
 
 
 def _read(answer: AIMessage, role: str) -> str | LLMError:

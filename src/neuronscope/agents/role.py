@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from neuronscope.errors import LLMError
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
     from neuronscope.state import HasContext
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_TOO_LONG = re.compile(
+    r"context.{0,20}(?:length|size|window)|(?:length|size|window).{0,20}context|(?:prompt|input) (?:is )?too long",
+    re.IGNORECASE,
+)
+"""How servers say that a prompt does not fit."""
 
 
 class LLMRole:
@@ -32,6 +42,30 @@ class LLMRole:
     def __init__(self, llm: BaseChatModel | str | None = None) -> None:
         self._llm = llm
         self._resolved: AnyLLM | None = None
+        self._short_for: set[int] = set()
+
+    async def _asking(self, llm: BaseChatModel, request: Callable[[bool], Awaitable[T]]) -> T:
+        """Make a request, and once more with a short prompt where the model's context has no room for the whole one.
+
+        Args:
+            llm: the model; of one that needed short prompts no others are asked.
+            request: makes it; whether short.
+
+        Raises:
+            LLMError: the request failed, the short one too.
+        """
+        if id(llm) in self._short_for:
+            return await request(True)
+        try:
+            return await request(False)
+        except LLMError as error:
+            if not _TOO_LONG.search(str(error)):
+                raise
+            logger.warning(
+                "The %s prompt is longer than the model's context: a short one is sent. %s", self.role, error
+            )
+        self._short_for.add(id(llm))
+        return await request(True)
 
     def _model(self, runtime: HasContext) -> AnyLLM:
         """The chat model, or "offline"."""

@@ -94,20 +94,21 @@ class WithoutFeedback:
         return await RefinementAgent()(blank, runtime)
 
     async def _offline(self, state: ProposalState, runtime: HasContext) -> RefinementState:
-        """The representative, each time with other conditions that train supports, drawn at random."""
-        from neuronscope.offline.agents import ADDITIONS, collect_features
-        from neuronscope.offline.english import append, read, write
+        """The representative, each time with other words: some of its own, and some that train supports, at random."""
+        from neuronscope.offline.agents import collect_features
+        from neuronscope.offline.sentences import QUOTES, conditions_in, name_in, sentence
 
         config, mode = runtime.context.config, state["mode"]
-        parse = read(mode.representative)
-        given = [parse.conditions, *(read(each.representative).conditions for each in state["siblings"])]
+        own, name = conditions_in(mode.representative), name_in(mode.representative)
+        given = [own, *(conditions_in(each.representative) for each in state["siblings"])]
         features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
         pool = [each.condition for each in features.matching_pursuit(POOL, None, given)]
         draw = random.Random(f"{config.seed}/{state['neuron']}/{mode.representative}/{state['iteration']}")
         candidates = []
         for _ in range(config.n_candidates if pool else 0):
-            new = draw.sample(pool, min(draw.choice(ADDITIONS), len(pool)))
-            candidates.append(append(mode.representative, new) if parse.topic else write([*parse.conditions, *new]))
+            retained = own[: draw.randint(0, len(own))]
+            new = draw.sample(pool, min(QUOTES, len(pool)))
+            candidates.append(sentence([*retained, *new], name if retained else None))
         return {"proposals": {mode.representative: distinct(candidates)}}
 
 

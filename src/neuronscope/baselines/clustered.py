@@ -97,17 +97,17 @@ async def _offline(
     groups: Sequence[Sequence[Exemplar]], neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments
 ) -> list[str]:
     """For each group a sentence of the conditions that explain most in it, compared with random sequences."""
-    from neuronscope.offline.agents import RANDOM_EXEMPLARS, SENTENCE_CONDITIONS
-    from neuronscope.offline.english import write
+    from neuronscope.offline.agents import HYPOTHESIS_CONDITIONS, RANDOM_EXEMPLARS
     from neuronscope.offline.features import Features
+    from neuronscope.offline.sentences import sentence
 
     store, seed = instruments.store, instruments.config.seed
     others = await asyncio.to_thread(store.random_sequences, neuron, "train", RANDOM_EXEMPLARS, seed)
 
     def describe(group: Sequence[Exemplar]) -> str:
         features = Features.of([*group[:SHOWN], *others], exemplars.maximum)
-        selected = features.matching_pursuit(SENTENCE_CONDITIONS, None, [])
-        return write([each.condition for each in selected]) if selected else ""
+        selected = features.matching_pursuit(HYPOTHESIS_CONDITIONS, None, [])
+        return sentence([each.condition for each in selected]) if selected else ""
 
     sentences = [await asyncio.to_thread(describe, group) for group in groups]
     return distinct(list(filter(None, sentences)))

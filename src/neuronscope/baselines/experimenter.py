@@ -24,7 +24,8 @@ from langchain_core.messages import AIMessage, ToolCall, ToolMessage
 from neuronscope.agents import RefinementAgent
 from neuronscope.agents.highlighting import without_marks
 from neuronscope.agents.parsing import read_sentence, read_sentences
-from neuronscope.agents.prompts import refinement_messages, sentences_schema
+from neuronscope.agents.prompts import sentences_schema
+from neuronscope.agents.refinement_prompts import Situation, refinement_messages
 from neuronscope.agents.role import succeeded
 from neuronscope.arguments import integer
 from neuronscope.baselines.registry import baseline
@@ -241,7 +242,7 @@ class LLMWriter:
 
     async def refined(self, hypothesis: str, probes: Sequence[Probe]) -> str:
         """One request with the tests so far; an answer that cannot be read is no version."""
-        messages = refinement_messages([Attempt(0, hypothesis, None)], 1, (), probes)
+        messages = refinement_messages([Attempt(0, hypothesis, None)], 1, Situation(probes=probes))
         usage, sample = self._instruments.usage, len(probes)
         answer = await ask(self._llm, messages, "experimenter", usage=usage, sample=sample)
         try:

@@ -13,7 +13,8 @@ from langchain_core.messages import AIMessage, ToolCall
 from neuronscope.agents.prober import CAPTURE, MOST_TEXTS
 from neuronscope.baselines.single_pass import AgentRuntime
 from neuronscope.offline.conditions import Condition
-from neuronscope.offline.english import read, write
+from neuronscope.offline.sentences import conditions_in, name_in, sentence
+from neuronscope.text import distinct
 
 if TYPE_CHECKING:
     from neuronscope.results import Probe
@@ -41,7 +42,7 @@ class OfflineWriter:
         runtime = AgentRuntime(self._instruments)
         state = await LexicalHypothesis()({"neuron": self._neuron, "exemplars": self._exemplars}, runtime)
         atoms = (await LexicalDecomposition()({"hypotheses": state["hypotheses"]}, runtime))["atoms"]
-        return atoms[:n]
+        return distinct(atoms)[:n]
 
     async def texts(self, hypothesis: str, probes: Sequence[Probe]) -> AIMessage:
         """A text for each of the strongest conditions that no test had yet, and the same text without its words."""
@@ -60,9 +61,9 @@ class OfflineWriter:
     async def refined(self, hypothesis: str, probes: Sequence[Probe]) -> str:
         """The hypothesis without the conditions whose texts did not activate the neuron."""
         failed = [text.text for probe in probes for text in probe.texts if text.expected and not text.activated]
-        conditions = read(hypothesis).conditions
+        conditions = conditions_in(hypothesis)
         left = [each for each in conditions if not any(text.endswith(f" {_written(each)}") for text in failed)]
-        return write(left) if left and len(left) < len(conditions) else ""
+        return sentence(left, name_in(hypothesis)) if left and len(left) < len(conditions) else ""
 
     async def _carriers(self, name: str) -> list[str]:
         """Beginnings of train sequences drawn at random."""
@@ -76,9 +77,7 @@ class OfflineWriter:
 
 def _words_of(hypothesis: str) -> list[Condition]:
     """The conditions that a word of a text can fulfil, strongest first."""
-    conditions = [
-        each for each in read(hypothesis).conditions if each.strength > 0 and each.text and each.form == "word"
-    ]
+    conditions = [each for each in conditions_in(hypothesis) if each.strength > 0 and each.text and each.form == "word"]
     return sorted(conditions, key=lambda each: -each.strength)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -148,17 +148,15 @@ class AgentRuntime:
 
 
 async def _offline(n: int, neuron: Neuron, exemplars: ExemplarIds, instruments: Instruments) -> list[str]:
-    """The offline hypotheses, each written as one sentence of its strongest conditions."""
-    from neuronscope.offline.agents import SENTENCE_CONDITIONS, LexicalDecomposition, LexicalHypothesis
-    from neuronscope.offline.english import read, write
+    """The conditions that explain most, as one sentence; each but the first looks less at another part of the text."""
+    from neuronscope.offline.agents import HYPOTHESIS_CONDITIONS, collect_features, weights_of
+    from neuronscope.offline.sentences import sentence
 
-    config = instruments.config.model_copy(update={"n_hypotheses": n})
-    runtime = AgentRuntime(replace(instruments, config=config))
-    state = await LexicalHypothesis()({"neuron": neuron, "exemplars": exemplars}, runtime)
+    features = await collect_features(neuron, exemplars.maximum, AgentRuntime(instruments))
     sentences = []
-    for hypothesis in state["hypotheses"]:
-        parts = await LexicalDecomposition()({"hypotheses": [hypothesis]}, runtime)
-        conditions = [condition for part in parts["atoms"] for condition in read(part).conditions]
-        strongest = sorted(conditions, key=lambda condition: -condition.strength)[:SENTENCE_CONDITIONS]
-        sentences.append(write(strongest))
-    return distinct(sentences)[:n]
+    for number in range(n):
+        weights = weights_of(features, number - 1, n) if number else None
+        selected = await asyncio.to_thread(features.matching_pursuit, HYPOTHESIS_CONDITIONS, weights)
+        if selected:
+            sentences.append(sentence([each.condition for each in selected]))
+    return distinct(sentences)

@@ -10,6 +10,7 @@ damaged, or cannot be written, costs another forward pass and nothing else.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from neuronscope.digests import digest
 from neuronscope.errors import ConfigurationError
 from neuronscope.interfaces import Subject
 from neuronscope.io import write_atomically
+from neuronscope.locks import Lock
 from neuronscope.stopping import check_stopped
 from neuronscope.types import HookPoint, Neuron
 
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 Activations = dict[int, NDArray[np.float32]]
 """Per-token activations by sequence id."""
 
+IN_MEMORY = 2**26
+"""Activations that are held in memory, 256 MB of them; of neurons not asked about for long they are read again."""
 BATCH_TOKENS = 2048
 """Tokens of a batch, padding included: enough to keep a processor busy, little enough for its memory."""
 
@@ -106,24 +110,45 @@ def batches(sequences: Mapping[int, Sequence[int]], n_tokens: int) -> Iterator[l
 
 
 class ActivationCache:
-    """The activations computed so far, in memory and on disk."""
+    """The activations computed so far: on disk, and in memory those of the neurons that were asked about last.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where they are written.
+        capacity: how many are held in memory, unless they cannot be written.
+    """
+
+    def __init__(self, folder: Path, capacity: int = IN_MEMORY) -> None:
         self._folder = folder
-        self._known: dict[Neuron, Activations] = {}
+        self._capacity = capacity
+        self._known: OrderedDict[Neuron, Activations] = OrderedDict()
+        self._sizes: dict[Neuron, int] = {}
         self._can_be_written = True
+        self._one_at_a_time = Lock()
 
     def get(self, neuron: Neuron) -> Activations:
         """What is known of a neuron, by sequence id."""
-        if neuron not in self._known:
-            self._known[neuron] = self._read(neuron)
-        return self._known[neuron]
+        with self._one_at_a_time:
+            if (known := self._known.get(neuron)) is None:
+                known = self._read(neuron)
+                self._hold(neuron, known)
+            self._known.move_to_end(neuron)
+            return known
 
     def add(self, neuron: Neuron, found: Activations) -> None:
         """Add to a neuron's cached activations, and to what other processes have added in the meantime."""
-        known = self.get(neuron)
-        known.update(self._read(neuron))
-        known.update(found)
+        with self._one_at_a_time:
+            known = self.get(neuron) | self._read(neuron) | found
+            self._write(neuron, known)
+            self._hold(neuron, known)
+
+    def _hold(self, neuron: Neuron, known: Activations) -> None:
+        self._known[neuron] = known
+        self._known.move_to_end(neuron)
+        self._sizes[neuron] = sum(map(len, known.values()))
+        while self._can_be_written and len(self._known) > 1 and sum(self._sizes.values()) > self._capacity:
+            del self._sizes[self._known.popitem(last=False)[0]]
+
+    def _write(self, neuron: Neuron, known: Activations) -> None:
         ids = sorted(known)
         arrays: dict[str, NDArray[np.generic]] = {
             "ids": np.array(ids, np.int32),

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from neuronscope.experiments.concept_reading import ConceptScore
 from neuronscope.experiments.concepts import KINDS, WORDINGS
 from neuronscope.experiments.cost import Cost
-from neuronscope.experiments.planted import PlantedScore
 from neuronscope.experiments.readings import ReadingScore, kendall
 from neuronscope.io import write_atomically
 from neuronscope.metrics.bootstrap import Estimate, Resampling, estimate
@@ -27,7 +27,7 @@ NONE = "–"
 class Measured:
     """What one simulator was measured at."""
 
-    planted: list[PlantedScore]
+    planted: list[ConceptScore]
     readings: list[ReadingScore]
     rankings: list[list[float]]
     """For each neuron of the readings, the score of each explanation that is ranked."""
@@ -67,7 +67,7 @@ class Comparison:
         ]
         return "\n\n".join(part for part in parts if part)
 
-    def _planted(self, title: str, counts: Callable[[PlantedScore], bool]) -> str:
+    def _planted(self, title: str, counts: Callable[[ConceptScore], bool]) -> str:
         rows = []
         for name, found in self.measured.items():
             for wording in WORDINGS:

@@ -85,8 +85,9 @@ class Concept(BaseModel):
             return values
         if mentions and not _is_enough(mentions):
             return np.full_like(values, np.nan)
-        ends = np.cumsum([len(token) for token in tokens])
-        for match in self._target.finditer(text):
+        matches = list(self._target.finditer(text))
+        ends = np.cumsum([len(token) for token in tokens]) if matches or mentions else np.zeros(0, dtype=np.int64)
+        for match in matches:
             begin, end = match.span(min(1, self._target.groups))
             if begin < end:
                 # The tokens that have a character of the target: from the first that ends behind its beginning.

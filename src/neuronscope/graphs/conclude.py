@@ -63,7 +63,7 @@ async def conclude(state: NeuronState, runtime: Runtime[Instruments]) -> NeuronS
         usage=usage_of(neuron, instruments),
         provenance=provenance(instruments),
     )
-    scorer.forget(neuron)
+    instruments.forget(neuron)
     update: NeuronState = {"explanation": explanation}
     return {**update, "failures": new} if new else update
 

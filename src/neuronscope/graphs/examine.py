@@ -21,6 +21,8 @@ from neuronscope.metrics.joint import joint_prediction
 from neuronscope.metrics.nulls import other_explanations
 from neuronscope.metrics.separation import contexts_of, likeness, separation
 from neuronscope.metrics.support import SUPPORTING, number_interval, own_active_sequences
+from neuronscope.offline.english import phrase
+from neuronscope.offline.sentences import conditions_in
 from neuronscope.results import Excerpt, Failure, Mode
 from neuronscope.state import Instruments
 from neuronscope.types import Exemplar, ExemplarIds, Neuron, normalise
@@ -157,6 +159,7 @@ def _score(modes: Sequence[Mode], predicted: dict[int, Rows], test: _Test) -> tu
         scored[number] = replace(
             modes[number],
             strength=round(test.strengths[number], 2),
+            conditions=[phrase(each) for each in conditions_in(modes[number].explanation)],
             score=whole.value,
             interval=whole.interval,
             constant=whole.value is not None and pearson(pooled[0], truth).constant,

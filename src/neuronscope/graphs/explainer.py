@@ -128,7 +128,7 @@ def _scored(
     counted = usage_of(neuron, instruments) if explanation is None else explanation.usage
     if found.earlier_usage is not None:
         counted = found.earlier_usage + counted
-    instruments.scorer.forget(neuron)
+    instruments.forget(neuron)
     return Scored(
         explainer=explainer.name,
         neuron=neuron,

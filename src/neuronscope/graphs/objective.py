@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError
+from neuronscope.metrics import feedback
 from neuronscope.metrics.correlation import Correlation, pearson_rows
 from neuronscope.metrics.halving import successive_halving
-from neuronscope.metrics.joint import LEAST_SEEN, fit_strengths
 from neuronscope.metrics.scorer import Predictions
 from neuronscope.results import Measured, Mode
 from neuronscope.state import Instruments, RefinementState
-from neuronscope.types import SCALE, ExemplarIds, Neuron, normalise
+from neuronscope.types import SCALE, ExemplarIds, Neuron
 
 Floats = NDArray[np.floating[Any]]
 
@@ -206,21 +206,8 @@ def own_sequences(top: list[int], random: list[int], belongs: NDArray[np.bool_])
 async def strengths_of(
     explanations: Sequence[str], neuron: Neuron, ids: ExemplarIds, instruments: Instruments
 ) -> list[float]:
-    """The strength of each mode's explanation together with the others, fitted on train text (see `metrics.joint`).
-
-    An explanation that applies nowhere in that text keeps the simulator's own scale.
-
-    Raises:
-        NeuronScopeError: the simulator or the store failed.
-    """
-    sequences = ids.of("train")
-    if not sequences or not explanations:
-        return [SCALE] * len(explanations)
-    predicted = await pooled(explanations, neuron, sequences, instruments)
-    actual = await instruments.scorer.ground_truth(neuron, sequences)
-    fitted = fit_strengths(predicted, normalise(actual, ids.maximum))
-    seen = predicted.max(axis=1) >= LEAST_SEEN
-    return [strength if is_seen else SCALE for strength, is_seen in zip(fitted, seen, strict=True)]
+    """The strength of each mode's explanation together with the others: see `metrics.feedback.strengths_of`."""
+    return await feedback.strengths_of(explanations, neuron, ids, instruments.scorer)
 
 
 async def strength_alone(explanation: str, state: RefinementState, instruments: Instruments) -> float:

@@ -22,7 +22,7 @@ NO_TRAIN_EXEMPLAR = (
 
 
 RANKED = 400
-"""Train sequences below the top that others are taken from."""
+"""Sequences below the top that others are taken from."""
 
 
 @runtime_checkable
@@ -76,6 +76,7 @@ def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig)
         feedback_random=_random(store, neuron, "feedback", config, feedback),
         validation=validation,
         validation_random=_random(store, neuron, "validation", config, validation),
+        validation_others=_spread(store, neuron, "validation", config, validation),
         test=test,
         test_random=_random(store, neuron, "test", config, test),
         test_strata=strata_of_test(store, neuron, config) if train and test else [],
@@ -84,9 +85,14 @@ def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig)
 
 def _others(store: ExemplarSource, neuron: Neuron, config: ExplainConfig, top: list[int]) -> list[int]:
     """Train sequences of all ranks below the top, and random ones: a dominant meaning may have the top for itself."""
-    ranked = _top(store, neuron, "train", RANKED)[len(top) :]
-    spread = ranked[:: max(1, len(ranked) // config.heldout_top)][: config.heldout_top]
+    spread = _spread(store, neuron, "train", config, top)
     return [*spread, *(one for one in _random(store, neuron, "train", config, top) if one not in spread)]
+
+
+def _spread(store: ExemplarSource, neuron: Neuron, split: Split, config: ExplainConfig, top: list[int]) -> list[int]:
+    """Sequences of all ranks below the top."""
+    ranked = _top(store, neuron, split, RANKED)[len(top) :]
+    return ranked[:: max(1, len(ranked) // config.heldout_top)][: config.heldout_top]
 
 
 def _top(store: ExemplarSource, neuron: Neuron, split: Split, n: int) -> list[int]:

@@ -32,6 +32,11 @@ from neuronscope.types import normalise
 SAME_PREDICTION = 0.95
 """Modes whose predictions on validation text correlate more than this say the same."""
 
+LEAST_CONTRIBUTION = 0.001
+"""A mode without which the others' joint validation score falls by less adds nothing."""
+LEAST_STRENGTH = 0.5
+"""Of 10: a mode that beside the others stands for less activation than this explains nothing."""
+
 Floats = NDArray[np.float64]
 
 
@@ -156,7 +161,8 @@ async def _improve_together(
     modes: list[Mode], candidates: Sequence[Sequence[Measured]], state: RefinementState, instruments: Instruments
 ) -> list[Mode]:
     """Give each mode, one after another, the candidate that adds most to the prediction of all modes together."""
-    sequences = state["exemplars"].of("validation")
+    ids = state["exemplars"]
+    sequences = [*ids.of("validation"), *ids.validation_others]
     measured = [index for index, own in enumerate(candidates) if own]
     if not sequences or not measured:
         return modes
@@ -186,7 +192,14 @@ async def _improve_together(
         together = correlations(np.maximum(scaled(predicted, [strength] * len(own)), others), truth)
         best = max(range(len(own)), key=lambda number: sortable(together[number]))
         gain = _difference(together[best] or 0.0, reached or 0.0)
-        attempt = Attempt(iteration, own[best].explanation, own[best].score, joint_score=together[best], gain=gain)
+        attempt = Attempt(
+            iteration,
+            own[best].explanation,
+            own[best].score,
+            joint_score=together[best],
+            gain=gain,
+            needed=instruments.config.min_improvement,
+        )
         improved[index] = _with_attempt(mode, attempt)
         if attempt.accepted:
             rows[index] = scaled(predicted[best][None], [strength])[0]
@@ -216,11 +229,20 @@ async def _merge(modes: list[Mode], state: RefinementState, instruments: Instrum
 
 
 async def _drop_superfluous(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
-    """Drop, one by one, the mode that contributes least, as long as they predict no worse without it."""
-    sequences = state["exemplars"].of("validation")
+    """Drop, one by one, the mode that contributes least, as long as they predict hardly worse without it.
+
+    Before that go those that stand for hardly any activation.
+    """
+    ids = state["exemplars"]
+    sequences = [*ids.of("validation"), *ids.validation_others]
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
     truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
+
+    texts = [mode.explanation for mode in modes]
+    fitted = await strengths_of(texts, state["neuron"], ids, instruments)
+    strong = [mode for mode, strength in zip(modes, fitted, strict=True) if strength >= LEAST_STRENGTH]
+    modes = strong or modes
 
     async def reached(some: Sequence[Mode]) -> float:
         texts = [mode.explanation for mode in some]
@@ -232,7 +254,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     while len(modes) > 1:
         without = [await reached([*modes[:index], *modes[index + 1 :]]) for index in range(len(modes))]
         index = max(range(len(modes)), key=without.__getitem__)
-        if without[index] < now:
+        if without[index] < now - LEAST_CONTRIBUTION:
             break
         modes, now = [*modes[:index], *modes[index + 1 :]], without[index]
     return modes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from neuronscope.arguments import did_you_mean
 from neuronscope.errors import ConfigurationError, LLMError, NeuronScopeError, described
 from neuronscope.llm.backends import request_loop
-from neuronscope.llm.minilm import MiniLM
+from neuronscope.llm.minilm import shared_minilm
 from neuronscope.locks import lock_of
 
 OPENAI_EMBEDDINGS = "openai:text-embedding-3-small"
@@ -46,7 +46,7 @@ def resolve_embeddings(spec: str | Embeddings, llm: Any = None) -> Embeddings:
         )
     if spec == "auto":
         spec = OPENAI_EMBEDDINGS if _is_served_by_openai(llm) else "minilm"
-    return MiniLM() if spec == "minilm" else _initialise(spec)
+    return shared_minilm() if spec == "minilm" else _initialise(spec)
 
 
 def embed(embeddings: Embeddings, texts: Sequence[str], agent: str) -> NDArray[np.float64]:

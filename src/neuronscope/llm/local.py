@@ -16,7 +16,7 @@ from neuronscope.locks import Lock, in_forked_child
 SLOTS = 4
 """Requests that are answered at the same time; further ones wait."""
 
-CONTEXT = 16_384
+CONTEXT = 32_768
 """Tokens of context, which the requests under way share."""
 
 LONGEST_ANSWER = 2048

@@ -43,9 +43,9 @@ class MiniLM(Embeddings):
     to the last bit whatever it is embedded with.
     """
 
-    def __init__(self, capacity: int = 4096) -> None:
+    def __init__(self, capacity: int = 32_768) -> None:
         self._capacity = capacity
-        self._vectors: OrderedDict[str, list[float]] = OrderedDict()
+        self._vectors: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._lock = Lock()
 
     @property
@@ -72,7 +72,8 @@ class MiniLM(Embeddings):
                 self._vectors.move_to_end(text)
             while len(self._vectors) > self._capacity:
                 self._vectors.popitem(last=False)
-        return [known[text] for text in texts]
+        rows: list[list[float]] = [known[text].tolist() for text in texts]
+        return rows
 
     def embed_packed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed many short texts in half the time or less, `(n_texts, WIDTH)`; nothing is remembered.
@@ -88,7 +89,13 @@ class MiniLM(Embeddings):
         return self.embed_documents([text])[0]
 
 
-def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, list[float]]:
+@cache
+def shared_minilm() -> MiniLM:
+    """The one that is meant by name: what it remembers serves every session of the process."""
+    return MiniLM()
+
+
+def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Embed distinct texts in batches of fixed shapes.
 
     The shape of a batch decides in which order a processor adds up, so in batches that are as long as their longest
@@ -100,7 +107,7 @@ def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, list[
     by_length: dict[int, list[tuple[str, list[int]]]] = {}
     for text, ids in zip(texts, tokenized["input_ids"], strict=True):
         by_length.setdefault(-len(ids) // LENGTH_STEP * -LENGTH_STEP, []).append((text, ids))
-    vectors: dict[str, list[float]] = {}
+    vectors: dict[str, NDArray[np.float32]] = {}
     for length, members in sorted(by_length.items()):
         for start in range(0, len(members), BATCH_TEXTS):
             batch = members[start : start + BATCH_TEXTS]
@@ -112,8 +119,8 @@ def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, list[
                 mask[row, : len(ids)] = 1
             with torch.inference_mode():
                 output = model({"input_ids": input_ids, "attention_mask": mask})["sentence_embedding"]
-                rows = torch.nn.functional.normalize(output, dim=1).tolist()
-            vectors.update((text, vector) for (text, _), vector in zip(batch, rows, strict=False))
+                rows = torch.nn.functional.normalize(output, dim=1).numpy()
+            vectors.update((text, vector.copy()) for (text, _), vector in zip(batch, rows, strict=False))
     return vectors
 
 

@@ -26,6 +26,7 @@ class _NeuronCache:
 
     exemplars: dict[int, Exemplar] = field(default_factory=dict)
     predictions: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
     simulated_tokens: int = 0
     started: float = field(default_factory=time.perf_counter)
 
@@ -137,6 +138,10 @@ class Scorer:
         predictions = await self.predict(neuron, explanations, sequence_ids)
         exemplars = await self.exemplars(neuron, sequence_ids)
         return assign_exemplars(predictions, [exemplar.activations for exemplar in exemplars])
+
+    def notes(self, neuron: Neuron) -> dict[str, object]:
+        """What agents keep of this neuron until `forget`, each under a name that says what it depends on."""
+        return self._cache_of(neuron).notes
 
     def simulated_tokens(self, neuron: Neuron) -> int:
         """Explanation-token pairs that the simulator has predicted for this neuron."""

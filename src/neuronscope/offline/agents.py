@@ -16,8 +16,10 @@ import numpy as np
 
 from neuronscope.offline.clusters import cluster_conditions, nearest_cluster
 from neuronscope.offline.conditions import Condition
-from neuronscope.offline.english import append, read, write
-from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Selected, conditions_at
+from neuronscope.offline.english import quotable, read
+from neuronscope.offline.features import MINIMUM_STRENGTH, Features, Floats, Selected, conditions_at
+from neuronscope.offline.naming import Name, nearest_names
+from neuronscope.offline.sentences import EXCEPTIONS, QUOTES, conditions_in, is_example, name_in, sentence
 from neuronscope.offline.tokens import content_of, token_features
 from neuronscope.results import Attempt, PredictionError
 from neuronscope.text import distinct
@@ -28,20 +30,20 @@ if TYPE_CHECKING:
     from neuronscope.state import HasContext, NeuronState, ProposalState, RefinementState
     from neuronscope.types import Neuron
 
-TOP_EXEMPLARS, RANDOM_EXEMPLARS = 100, 100
+TOP_EXEMPLARS, RANDOM_EXEMPLARS = 400, 100
 """Train sequences that the statistics are taken from: the strongest, and random ones that show where it is inactive."""
 HYPOTHESIS_CONDITIONS = 48
 """Conditions that are selected for one hypothesis, over all its sentences."""
 REDUCED_WEIGHT = 0.5
 """What an exemplar counts in the hypothesis that looks less at it."""
-SENTENCE_CONDITIONS = 24
-"""Conditions that one sentence of a hypothesis has: those that explain most."""
-MAX_CONDITIONS = 40
-"""A sentence of more conditions than this is no sentence anybody reads."""
+NAMES = 2
+"""Names of categories that a sentence is tried with, beside the one without a name."""
 SEARCHED = 48
 """New conditions that are looked for in one iteration, before those of other modes are set aside."""
-ADDITIONS = (8, 16, 32)
-"""How many new conditions the candidates of one iteration try."""
+ADDED = (QUOTES, QUOTES // 2, 1)
+"""How many new conditions are added to a sentence in somebody else's words."""
+NAMED_BY = 12
+"""Words, those that explain most, that a name is looked for."""
 
 _LAST_WORD = re.compile(r"(\w+|[^\w\s])\s*$")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
@@ -59,7 +61,7 @@ class LexicalHypothesis:
         """Write the hypotheses."""
         unexplained = state.get("unexplained", [])
         earlier = state.get("hypotheses", []) if unexplained else []
-        given = [read(mode.explanation).conditions for mode in state.get("modes", [])] if unexplained else []
+        given = [conditions_in(mode.explanation) for mode in state.get("modes", [])] if unexplained else []
         features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
         n_hypotheses = runtime.context.config.n_hypotheses
         everything = features.matching_pursuit(HYPOTHESIS_CONDITIONS, None, given)
@@ -67,23 +69,28 @@ class LexicalHypothesis:
             return {"hypotheses": earlier}
         explained = features.explained(given) if given else None
         clusters = await cluster_conditions(everything, runtime.context.embeddings, explained)
+        names = await _names_of(everything, clusters, runtime.context.embeddings)
         hypotheses = []
         for number in range(n_hypotheses):
-            less_seen = features.exemplar_index % n_hypotheses == number
-            weights = np.where(less_seen, REDUCED_WEIGHT, 1.0) if n_hypotheses > 2 else None
+            weights = weights_of(features, number, n_hypotheses) if n_hypotheses > 2 else None
             selected = features.matching_pursuit(HYPOTHESIS_CONDITIONS, weights, given)
-            by_cluster = _by_cluster(selected, clusters, None if given else 0)
-            hypotheses.append(" ".join(map(write, by_cluster)))
-        return {"hypotheses": distinct([*earlier, *filter(None, hypotheses)])}
+            by_cluster = _by_cluster(selected, clusters)
+            hypotheses.append(
+                " ".join(sentence(members, _variant(names[at], number)) for at, members in by_cluster.items())
+            )
+        return {"hypotheses": [*earlier, *filter(None, hypotheses)]}
 
 
 class LexicalDecomposition:
-    """Reads `hypotheses`; writes `atoms`: their sentences, each once, each with the neuron as its subject."""
+    """Reads `hypotheses`; writes `atoms`: their sentences, each with the neuron as its subject.
+
+    Those on which hypotheses agree stay as often as they are said: an atom of its own would count as noise.
+    """
 
     async def __call__(self, state: NeuronState, runtime: HasContext) -> NeuronState:
         """Split the hypotheses."""
         sentences = [part.strip() for hypothesis in state["hypotheses"] for part in _SENTENCE_END.split(hypothesis)]
-        return {"atoms": distinct([_standalone(sentence) for sentence in sentences if sentence])}
+        return {"atoms": [_standalone(one) for one in sentences if one]}
 
 
 class LexicalRefinement:
@@ -97,39 +104,69 @@ class LexicalRefinement:
         """Propose candidates."""
         history, mode = state["history"], state["mode"]
         best = mode.best or Attempt(0, mode.explanation, None)
-        parse = read(best.explanation)
-        clusters = [read(each.representative).conditions for each in [mode, *state["siblings"]]]
+        said = conditions_in(best.explanation)
+        clusters = [conditions_in(each.representative) for each in [mode, *state["siblings"]]]
         features = await collect_features(state["neuron"], state["exemplars"].maximum, runtime)
-        selected = await asyncio.to_thread(features.matching_pursuit, SEARCHED, None, [parse.conditions, *clusters[1:]])
-        false_negatives = await asyncio.to_thread(_false_negatives, best.errors, parse.conditions, features)
+        selected = await asyncio.to_thread(features.matching_pursuit, SEARCHED, None, clusters[1:])
+        false_negatives = await asyncio.to_thread(_false_negatives, best.errors, said, features)
         embeddings = runtime.context.embeddings
-        new = await _assigned_to_first([each.condition for each in selected], clusters, embeddings)
+        found = await _assigned_to_first([each.condition for each in selected], clusters, embeddings)
         false_negatives = await _assigned_to_first(false_negatives, clusters, embeddings)
-        edits = await asyncio.to_thread(_edits, parse.conditions, best.errors, new, false_negatives, features)
-        topical = best.explanation if parse.topic else None
-        candidates = [_sentence(edit, parse.conditions, topical) for edit in edits]
+        names = await nearest_names(_words([*said, *found][:NAMED_BY]), embeddings, NAMES, "refinement")
+        name = name_in(best.explanation)
+        if read(best.explanation).topic and name is None and not any(each.form == "kind" for each in said):
+            candidates = _additions(best.explanation, [*false_negatives, *found])
+        else:
+            candidates = _edits(said, name, best.errors, found, false_negatives, names)
         known = [attempt.explanation for attempt in history]
         return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
 
 
 async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) -> Features:
-    """Those of the neuron's train exemplars, strongest and random ones."""
+    """Those of the neuron's train exemplars, strongest and random ones; gathered once a neuron."""
     store, seed = runtime.context.store, runtime.context.config.seed
+    notes, name = runtime.context.scorer.notes(neuron), f"features of train text, maximum {maximum}, seed {seed}"
+    if isinstance(known := notes.get(name), Features):
+        return known
     top = await asyncio.to_thread(store.exemplars, neuron, "train", TOP_EXEMPLARS)
     drawn = await asyncio.to_thread(store.random_sequences, neuron, "train", RANDOM_EXEMPLARS, seed)
-    return await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
+    notes[name] = found = await asyncio.to_thread(Features.of, [*top, *drawn], maximum)
+    return found
 
 
-def _by_cluster(
-    selected: Sequence[Selected], clusters: dict[Condition, int], rest: int | None
-) -> list[list[Condition]]:
-    """The conditions of each cluster that explain most; those that are in none join `rest`, or are left out."""
+def weights_of(features: Features, number: int, n: int) -> Floats:
+    """What each token counts in the draft of a number, of n: each looks less at another part of the exemplars."""
+    return np.where(features.exemplar_index % n == number, REDUCED_WEIGHT, 1.0)
+
+
+def _by_cluster(selected: Sequence[Selected], clusters: dict[Condition, int]) -> dict[int, list[Condition]]:
+    """The conditions of each cluster, those that explain most first; what is in none is left out."""
     found: dict[int, list[Condition]] = {}
     for each in selected:
-        cluster = clusters.get(each.condition.pattern, rest)
+        cluster = clusters.get(each.condition.pattern)
         if cluster is not None:
             found.setdefault(cluster, []).append(each.condition)
-    return [found[cluster][:SENTENCE_CONDITIONS] for cluster in sorted(found)]
+    return dict(sorted(found.items()))
+
+
+async def _names_of(
+    selected: Sequence[Selected], clusters: dict[Condition, int], embeddings: Embeddings
+) -> dict[int, list[Name]]:
+    """What the words of each cluster have in common."""
+    return {
+        at: await nearest_names(_words(members), embeddings, NAMES, "hypothesis")
+        for at, members in _by_cluster(selected, clusters).items()
+    }
+
+
+def _words(conditions: Sequence[Condition]) -> list[str]:
+    return [each.text for each in conditions if is_example(each)]
+
+
+def _variant(names: Sequence[Name], number: int) -> Name | None:
+    """The name that a draft uses: each another one, the second none."""
+    variants = [*names[:1], None, *names[1:]]
+    return variants[number % len(variants)]
 
 
 def _standalone(sentence: str) -> str:
@@ -149,49 +186,52 @@ async def _assigned_to_first(
     return [condition for condition, cluster in zip(conditions, assignment, strict=True) if cluster == 0]
 
 
+def _additions(explanation: str, new: Sequence[Condition]) -> list[str]:
+    """A sentence in its own words, with new conditions at its end."""
+    opening = f"{explanation.rstrip(' .')}; it also activates on"
+    return [sentence(new[:count], None, opening) for count in ADDED if new]
+
+
 def _edits(
-    current: Sequence[Condition],
+    said: Sequence[Condition],
+    name: Name | None,
     errors: Sequence[PredictionError],
-    new: Sequence[Condition],
+    found: Sequence[Condition],
     false_negatives: Sequence[Condition],
-    features: Features,
-) -> list[list[Condition]]:
-    """Changes of the current conditions, the most promising first."""
-    false_positives = {content_of(error.token) for error in errors if error.predicted > error.actual}
+    names: Sequence[Name],
+) -> list[str]:
+    """Other sentences for a mode, the most promising first.
+
+    Args:
+        said: the conditions of its sentence now.
+        name: what that says its words have in common.
+        errors: of its best attempt.
+        found: conditions that train supports and no other mode has, those that explain most first.
+        false_negatives: those where its best attempt predicts too little.
+        names: what its words may have in common.
+    """
+    current = [condition for condition in said if condition.strength > 0]
+    false_positives = list(dict.fromkeys(content_of(one.token) for one in errors if one.predicted > one.actual))
     retained = [condition for condition in current if condition.text not in false_positives]
-    estimated = _estimated_anew(current, features)
-    few, some, many = (new[:count] for count in ADDITIONS)
-    edits = [
-        [*current, *some],
-        [*current, *some, *false_negatives],
-        [*estimated, *some],
-        [*retained, *some, *false_negatives],
-        [*current, *many],
-        [*current, *false_negatives],
-        [*current, *few],
-        [*estimated, *many, *false_negatives],
-        [*retained, *few],
-        [*retained],
+    room = max(len(current) - len(false_negatives), QUOTES // 2)
+    corrected = [*current[:room], *false_negatives]
+    quoted = {condition.text for condition in current}
+    excepted = [condition for condition in said if condition.strength == 0]
+    new = [Condition(text, (), 0.0) for text in false_positives if text not in quoted and quotable(text)]
+    edits: list[tuple[Sequence[Condition], Name | None]] = [
+        *((current, other) for other in names),
+        (found, None),
+        *((found, other) for other in names[:1]),
+        (current, None),
+        (corrected, name),
+        (retained, name),
+        ([*current, *new[:EXCEPTIONS]], name),
+        ([*retained, *found], None),
+        ([*retained, *found], name),
+        (current[: QUOTES // 2], name),
+        *((found[: QUOTES // 2], other) for other in names),
     ]
-    return [edit for edit in edits if edit]
-
-
-def _sentence(edit: Sequence[Condition], current: Sequence[Condition], topical: str | None) -> str:
-    """An edit in English; a sentence about a topic keeps its words and gets the new conditions at its end."""
-    unique = {condition.pattern: condition for condition in edit}
-    strongest = sorted(unique.values(), key=lambda condition: -condition.strength)[:MAX_CONDITIONS]
-    if topical is None:
-        return write(strongest)
-    new = [condition for condition in strongest if condition not in current]
-    return append(topical, new) if new else topical
-
-
-def _estimated_anew(conditions: Sequence[Condition], features: Features) -> list[Condition]:
-    """The same conditions with the strengths that the train exemplars show; exceptions stay."""
-    return [
-        replace(condition, strength=features.estimate(condition)) if condition.strength > 0 else condition
-        for condition in conditions
-    ]
+    return [sentence([*excepted, *conditions], common) for conditions, common in edits if conditions]
 
 
 def _false_negatives(

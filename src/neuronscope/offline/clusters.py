@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuronscope.llm.embeddings import aembed
 from neuronscope.offline.conditions import Condition
 from neuronscope.offline.features import Selected
+from neuronscope.offline.naming import nearest_names, word_vectors
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
-MAX_DISTANCE = 0.62
+MAX_DISTANCE = 0.9
 """Words join a cluster while the average cosine distance to its members stays below this."""
-MINIMUM_SHARE = 0.4
-"""A cluster that explains less than this share of what all conditions explain joins the largest, ..."""
-COHERENT_SHARE, COHERENT_WORDS = 0.12, 3
-"""... unless it is a cluster by meaning: then this share and this many words are enough."""
+MINIMUM_SHARE = 0.1
+"""A cluster that explains less than this share of what all conditions explain is divided among the others, ..."""
+COHERENT_SHARE, COHERENT_WORDS = 0.05, 3
+"""... unless it is one by meaning, or by what many words share: then this share and this many words are enough."""
 NEAREST = 3
 """A word is compared with the nearest few members of a cluster."""
+NAMES_COMPARED = 3
+"""Clusters of words are joined if the name that fits the one best is among so many that fit the other."""
+LEAST_NEAR = 0.1
+"""A condition that no cluster is nearer to joins none."""
 MAX_CLUSTERS = 8
 """More clusters than this are not told apart."""
 
@@ -29,7 +33,7 @@ MAX_CLUSTERS = 8
 async def cluster_conditions(
     selected: Sequence[Selected], embeddings: Embeddings, explained: float | None = None, agent: str = "hypothesis"
 ) -> dict[Condition, int]:
-    """Cluster conditions; the cluster that explains most is 0, and what is too small for a cluster joins it.
+    """Cluster conditions; the cluster that explains most is 0, and what is too small for one joins the nearest.
 
     Args:
         selected: the conditions.
@@ -44,26 +48,59 @@ async def cluster_conditions(
         LLMError: the embeddings cannot be used.
     """
     labels = await _labels([each.condition for each in selected], embeddings, agent)
+    labels = await _of_one_name(labels, selected, embeddings, agent)
     gains: dict[str, float] = {}
     for label, each in zip(labels, selected, strict=True):
         gains[label] = gains.get(label, 0.0) + each.gain
     total = sum(gains.values()) + (explained or 0.0)
     ordered = sorted(gains, key=lambda label: -gains[label])
     large = [label for label in ordered if gains[label] >= _needed(label, labels) * total][:MAX_CLUSTERS]
-    if explained is None:
-        clusters = large or ordered[:1]
-        indices = {label: clusters.index(label) if label in clusters else 0 for label in ordered}
-    else:
-        indices = {label: index for index, label in enumerate(large)}
-    return {
+    indices = {label: index for index, label in enumerate(large)}
+    found = {
         each.condition.pattern: indices[label] for label, each in zip(labels, selected, strict=True) if label in indices
     }
+    rest = [each for label, each in zip(labels, selected, strict=True) if label not in indices]
+    clusters = [[each.condition for label, each in zip(labels, selected, strict=True) if label == one] for one in large]
+    near = await _near(rest, clusters, embeddings, agent) if explained is None and clusters else [-1] * len(rest)
+    found |= {each.condition.pattern: index for each, index in zip(rest, near, strict=True) if index >= 0}
+    strays = [each for each, index in zip(rest, near, strict=True) if index < 0]
+    if explained is None and (not large or sum(each.gain for each in strays) >= COHERENT_SHARE * total):
+        found |= {each.condition.pattern: len(large) for each in strays}
+    return found
+
+
+async def _of_one_name(
+    labels: list[str], selected: Sequence[Selected], embeddings: Embeddings, agent: str
+) -> list[str]:
+    """The labels, with clusters of words joined that one name fits best."""
+    names: dict[str, list[str]] = {}
+    joined: dict[str, str] = {}
+    for label in dict.fromkeys(labels):
+        members = [each.condition.text for one, each in zip(labels, selected, strict=True) if one == label]
+        if label.startswith("word "):
+            names[label] = [name.text for name in await nearest_names(members, embeddings, NAMES_COMPARED, agent)]
+            same = (
+                other
+                for other, known in names.items()
+                if names[label] and known and (known[0] in names[label] or names[label][0] in known)
+            )
+            joined[label] = next((joined[other] for other in same if other in joined), label)
+    return [joined.get(label, label) for label in labels]
+
+
+async def _near(
+    rest: Sequence[Selected], clusters: Sequence[Sequence[Condition]], embeddings: Embeddings, agent: str
+) -> list[int]:
+    """The cluster that each condition is near to; -1 for none."""
+    nearness = await _nearness([each.condition for each in rest], clusters, embeddings, agent)
+    return [max(range(len(row)), key=row.__getitem__) if max(row) >= LEAST_NEAR else -1 for row in nearness]
 
 
 def _needed(label: str, labels: Sequence[str]) -> float:
     """The share of the whole that a cluster must explain to stand alone."""
+    is_shared = label.startswith(("kind ", "ending ", "beginning "))
     coherent = label.startswith("word ") and labels.count(label) >= COHERENT_WORDS
-    return COHERENT_SHARE if coherent else MINIMUM_SHARE
+    return COHERENT_SHARE if is_shared or coherent else MINIMUM_SHARE
 
 
 async def nearest_cluster(
@@ -77,9 +114,17 @@ async def nearest_cluster(
     Raises:
         LLMError: the embeddings cannot be used.
     """
+    nearness = await _nearness(conditions, clusters, embeddings, agent)
+    return [max(range(len(row)), key=row.__getitem__) for row in nearness]
+
+
+async def _nearness(
+    conditions: Sequence[Condition], clusters: Sequence[Sequence[Condition]], embeddings: Embeddings, agent: str
+) -> list[list[float]]:
+    """How near each condition is to each cluster: by meaning, 1 for words of one form without a meaning, else 0."""
     members = [[member for member in cluster if _form(member) == "word"] for cluster in clusters]
     texts = [condition.text for group in [conditions, *members] for condition in group]
-    vectors = dict(zip(texts, await aembed(embeddings, texts, agent), strict=True))
+    vectors = dict(zip(texts, await word_vectors(texts, embeddings, agent), strict=True)) if texts else {}
     forms = [{_form(member) for member in cluster} for cluster in clusters]
 
     def nearness(condition: Condition, index: int) -> float:
@@ -90,7 +135,7 @@ async def nearest_cluster(
         )
         return float(np.mean(cosines[:NEAREST])) if cosines else 0.0
 
-    return [max(range(len(clusters)), key=lambda index: nearness(condition, index)) for condition in conditions]
+    return [[nearness(condition, index) for index in range(len(clusters))] for condition in conditions]
 
 
 async def _labels(conditions: Sequence[Condition], embeddings: Embeddings, agent: str) -> list[str]:
@@ -99,7 +144,7 @@ async def _labels(conditions: Sequence[Condition], embeddings: Embeddings, agent
     if len(words) > 1:
         from sklearn.cluster import AgglomerativeClustering
 
-        vectors = await aembed(embeddings, [conditions[index].text for index in words], agent)
+        vectors = await word_vectors([conditions[index].text for index in words], embeddings, agent)
         clustering = AgglomerativeClustering(
             n_clusters=None, distance_threshold=MAX_DISTANCE, metric="cosine", linkage="average"
         )
@@ -111,6 +156,8 @@ async def _labels(conditions: Sequence[Condition], embeddings: Embeddings, agent
 def _form(condition: Condition) -> str:
     """The cluster of what has no meaning of its own to compare."""
     text = condition.text
+    if condition.form in ("ending", "beginning", "kind"):
+        return f"{condition.form} {text}"
     if condition.form == "part":
         return "parts"
     if not text:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from neuronscope.offline.tokens import TokenFeatures
 
 Array = NDArray[np.float32]
-Form = Literal["word", "part", "ending", "beginning"]
+Form = Literal["word", "part", "ending", "beginning", "kind"]
 
 STRENGTH_LEVELS = (10.0, 6.0, 3.6, 2.2, 1.3, 0.8)
 """The strengths, on the scale 0-10, that a sentence can express; each is 0.6 of the one before."""
@@ -37,7 +37,8 @@ class Condition:
     strength: float = DEFAULT_STRENGTH
     """On the scale 0-10; 0 for an exception."""
     form: Form = "word"
-    """A whole token or word, a part that continues a word, or a word's ending or beginning."""
+    """A whole token or word, a part that continues a word, or a word's ending or beginning; or a kind of tokens, whose
+    phrase the text is (`kinds.PHRASES`), which is told from its place and not from its text."""
 
     @property
     def specificity(self) -> int:
@@ -63,6 +64,8 @@ def predict(conditions: Iterable[Condition], tokens: TokenFeatures) -> Array:
     values = np.full(len(tokens.contents), np.nan, dtype=np.float32)
     rank = np.full(len(tokens.contents), -1, dtype=np.int64)
     for condition in conditions:
+        if not _can_match(condition, tokens.text):
+            continue
         specific = condition.specificity
         for position, share in _matches(condition, tokens):
             if condition.after and not any(tokens.preceded_by(position, before) for before in condition.after):
@@ -73,10 +76,19 @@ def predict(conditions: Iterable[Condition], tokens: TokenFeatures) -> Array:
     return values
 
 
+def _can_match(condition: Condition, text: str) -> bool:
+    """Whether a text has the letters of a condition at all: most have not, and that is quickly seen."""
+    if condition.text not in text:
+        return False
+    return not condition.after or any(before in text or before[1:] in text for before in condition.after)
+
+
 def _matches(condition: Condition, tokens: TokenFeatures) -> list[tuple[int, float]]:
     """Where a condition's text stands, and the share of its strength that counts there."""
     if not condition.text:
         return [(position, 1.0) for position in range(len(tokens.contents))]
+    if condition.form == "kind":
+        return []
     if condition.form in ("ending", "beginning"):
         return _words_with(condition, tokens)
     positions = tokens.positions.get(condition.text, [])

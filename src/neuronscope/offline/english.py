@@ -165,7 +165,7 @@ def write(conditions: Iterable[Condition], opening: str = "This neuron activates
     ordered = sorted(conditions, key=lambda condition: -_written_strength(condition))
     parts = []
     for strength, members in groupby(ordered, key=_written_strength):
-        phrases = [_phrase(member) for member in sorted(members, key=lambda member: member.form in _AFFIXES)]
+        phrases = [phrase(member) for member in sorted(members, key=lambda member: member.form in _AFFIXES)]
         if strength:
             parts.append(f"{nearest_strength(strength)[0]} on {_join(phrases)}")
         else:
@@ -265,8 +265,10 @@ def _written_strength(condition: Condition) -> float:
     return nearest_strength(condition.strength)[1] if condition.strength > 0 else 0.0
 
 
-def _phrase(condition: Condition) -> str:
+def phrase(condition: Condition) -> str:
     """One condition in words; the texts that come before are joined by "or", since a comma begins the next one."""
+    if condition.form == "kind":
+        return condition.text
     after = f" after {' or '.join(_quote(_escaped(text)) for text in condition.after)}" if condition.after else ""
     if not condition.text:
         return f"any token{after}"

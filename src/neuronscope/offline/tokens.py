@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ CONTEXT_WORDS = 12
 CONTEXT_STRIDE = 4
 """Left contexts are embedded at every fourth word: they change slowly, and embedding is what costs."""
 
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+"""A word within a text."""
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]|\n+")
 
 
@@ -94,7 +97,12 @@ def is_of_kind(name: str, content: str, is_capitalised: bool) -> bool:
 
 
 def token_features(tokens: Sequence[str]) -> TokenFeatures:
-    """The features of a sequence of tokens."""
+    """The features of a sequence of tokens, those of the latest texts remembered: the neurons of a layer share text."""
+    return _features_of(tuple(tokens))
+
+
+@lru_cache(maxsize=4096)
+def _features_of(tokens: tuple[str, ...]) -> TokenFeatures:
     folded = [token.casefold() for token in tokens]
     ends = np.cumsum([len(token) for token in folded]).tolist()
     starts = [0, *ends[:-1]]

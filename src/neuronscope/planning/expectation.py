@@ -31,6 +31,12 @@ EXPLANATION_TOKENS = 35
 """Generated tokens of one explanation."""
 HYPOTHESIS_TOKENS = 250
 """Generated tokens of one hypothesis."""
+EVIDENCE_TOKENS = 3700
+"""Of a neuron's evidence but for the excerpts, from sequences of 64 tokens; estimated from a few prompts."""
+SHOWN_EXCERPTS = 16
+"""Excerpts that a hypothesis is written from."""
+FEEDBACK_TOKENS = 2200
+"""Of seventy-five cases on feedback text."""
 
 
 class Shape(NamedTuple):
@@ -145,7 +151,8 @@ def tokens_per_request(config: ExplainConfig, seq_len: float) -> dict[str, Token
     """
     shown = (1 + 0.75 * (config.n_hypotheses - 1)) / config.n_hypotheses  # all but the first see fewer
     excerpts = config.n_train_exemplars * seq_len * shown
-    errors = 330 if config.feedback == "errors" else 0
+    long = min(1.0, seq_len / 64)  # contexts are no longer than the sequences
+    errors, feedback = (330, FEEDBACK_TOKENS * long) if config.feedback == "errors" else (0, 0)
     history = 28 * (1 + EXPECTED_ROUNDS / 2)
     candidates = Tokens(0, EXPLANATION_TOKENS * config.n_candidates)
     if is_papers(config):
@@ -155,9 +162,9 @@ def tokens_per_request(config: ExplainConfig, seq_len: float) -> dict[str, Token
             "refinement": Tokens(90 + history + errors, candidates.output),
         }
     return {
-        "hypothesis": Tokens(670 + 1.4 * excerpts, HYPOTHESIS_TOKENS),
+        "hypothesis": Tokens(1500 + EVIDENCE_TOKENS * long + 1.1 * shown * SHOWN_EXCERPTS * seq_len, HYPOTHESIS_TOKENS),
         "decomposition": Tokens(320 + HYPOTHESIS_TOKENS, HYPOTHESIS_TOKENS),
-        "refinement": Tokens(400 + history + errors, candidates.output + 20),
+        "refinement": Tokens(1200 + EVIDENCE_TOKENS * long * 0.7 + history + feedback, candidates.output + 20),
     }
 
 
@@ -186,9 +193,9 @@ def most_simulated(config: ExplainConfig) -> float | None:
 
 
 def sequences(config: ExplainConfig, *, offline: bool) -> int:
-    """Sequences of a neuron on which the subject runs: the top ones of each split, and those of the statistics."""
+    """Sequences of a neuron on which the subject runs: the top ones of each split, and those of its evidence."""
     drawn = config.n_train_exemplars + 4 * config.heldout_top + 4 * config.heldout_random + _in_strata(config)
-    return drawn + (TOP_EXEMPLARS + RANDOM_EXEMPLARS if offline else 0)
+    return drawn + (0 if is_papers(config) and not offline else TOP_EXEMPLARS + RANDOM_EXEMPLARS)
 
 
 def _in_strata(config: ExplainConfig) -> int:

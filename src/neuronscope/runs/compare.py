@@ -126,7 +126,7 @@ async def _score(explainer: Explainer, neuron: Neuron, instruments: Instruments)
     except NeuronScopeError as error:
         logger.warning("%s has no score for %s: %s", explainer.name, neuron, error)
         spent = usage_of(neuron, instruments)
-        instruments.scorer.forget(neuron)
+        instruments.forget(neuron)
         failures = [Failure(explainer.name, str(error))]
         return MethodScore(neuron=neuron, method=explainer.name, usage=spent, failures=failures)
     explanation = scored.explanation

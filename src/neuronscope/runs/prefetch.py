@@ -6,11 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from neuronscope.graphs.observe import ListsIds, draw_exemplars
+from neuronscope.interfaces import ExemplarSource
 from neuronscope.state import Instruments
 from neuronscope.types import Neuron
 
-GROUP = 256
-"""Neurons whose activations are computed together; those of the next group, while the agents work on this one."""
+GROUP, WHOLE_LAYER = 256, 2048
+"""Neurons whose activations are computed together, those of the next group while the agents work on this one; and as
+many where the text is so short that they use all of it: then every group is a pass over the corpus."""
+SHORT = 32_768
+"""Sequences of such a text, at most: two million tokens."""
 
 
 @runtime_checkable
@@ -21,12 +25,18 @@ class Prefetches(ListsIds, Protocol):
         """Compute the activations of these sequences."""
 
 
-def groups(neurons: Sequence[Neuron], first: int) -> Iterator[Sequence[Neuron]]:
-    """The neurons in order: first a few, so that work begins soon, then `GROUP` at a time."""
+def group_size(store: ExemplarSource) -> int:
+    """How many neurons' activations are computed together."""
+    info = getattr(store, "info", {})
+    return WHOLE_LAYER if "n_sequences" in info and sum(info["n_sequences"].values()) <= SHORT else GROUP
+
+
+def groups(neurons: Sequence[Neuron], first: int, then: int) -> Iterator[Sequence[Neuron]]:
+    """The neurons in order: first a few, so that work begins soon, then more at a time."""
     start, size = 0, first
     while start < len(neurons):
         yield neurons[start : start + size]
-        start, size = start + size, GROUP
+        start, size = start + size, then
 
 
 def prefetch(neurons: Sequence[Neuron], instruments: Instruments) -> None:

@@ -21,10 +21,11 @@ import neuronscope as ns
 from neuronscope.cli.output import prepare
 from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.experiments.comparison import Comparison, Measured
+from neuronscope.experiments.concept_reading import EACH, ConceptSample, read_concepts, sample_concepts
 from neuronscope.experiments.concepts import KINDS, Concept, load_concepts
 from neuronscope.experiments.cost import TEXTS, measure_cost
-from neuronscope.experiments.planted import EACH, Planted, plant, read_planted
-from neuronscope.experiments.readings import ReadNeuron, blank_exemplar, load_readings, read_neurons
+from neuronscope.experiments.readings import ReadNeuron, load_readings, read_neurons
+from neuronscope.experiments.texts import load_tokenizer_of, read_split
 from neuronscope.interfaces import Simulator
 from neuronscope.llm.models import resolve_llm
 from neuronscope.simulators.registry import check_simulator, resolve_simulator
@@ -73,8 +74,8 @@ def simulators(
         prepare(out / "simulators.json")
     chosen = _drawn(load_concepts(concepts, wordings), per_kind, seed)
     read = [] if readings is None else load_readings(readings, neurons, texts, seed)
-    exemplars = load_test_split(subject, corpus)
-    planted = list(plant(chosen, exemplars, seed, sequences))
+    exemplars = read_split(load_tokenizer_of(subject), corpus, "test", SEQ_LEN)
+    planted = list(sample_concepts(chosen, exemplars, seed, sequences))
     used = {exemplar.sequence_id for each in planted for exemplar in each.exemplars}
     unused = [each for each in exemplars if each.sequence_id not in used and len(each.tokens) == SEQ_LEN]
     fresh = unused[: min(texts or TEXTS, TEXTS) + 1]
@@ -111,31 +112,17 @@ def simulators(
 
 
 def measure(
-    simulator: Simulator, planted: Sequence[Planted], read: Sequence[ReadNeuron], fresh: Sequence[ns.Exemplar]
+    simulator: Simulator, planted: Sequence[ConceptSample], read: Sequence[ReadNeuron], fresh: Sequence[ns.Exemplar]
 ) -> Measured:
     """Measure one simulator: what it costs first, while all is new to it."""
     cost = measure_cost(simulator, fresh) if len(fresh) > 1 else None
     found = list(read_neurons(simulator, read))
     return Measured(
-        planted=list(read_planted(simulator, planted)),
+        planted=list(read_concepts(simulator, planted)),
         readings=[score for scores, _ in found for score in scores],
         rankings=[ranking for _, ranking in found],
         cost=cost,
     )
-
-
-def load_test_split(subject: str, corpus: str) -> list[ns.Exemplar]:
-    """All test sequences of a corpus in a model's tokens, without activations."""
-    from neuronscope.corpus.sources import open_corpus
-    from neuronscope.corpus.windows import windows
-    from neuronscope.subject.tokens import token_strings
-
-    tokenizer = ns.load_subject(subject, device="cpu").tokenizer
-    return [
-        blank_exemplar(token_strings(tokenizer, window.token_ids), window.sequence_id, window.source)
-        for window in windows(open_corpus(corpus), tokenizer, SEQ_LEN)
-        if window.split == "test"
-    ]
 
 
 def _drawn(concepts: Sequence[Concept], per_kind: int | None, seed: int) -> list[Concept]:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.offline.tokens import ends_with, is_of_kind
-from neuronscope.simulators.reader.kinds import KINDS
-from neuronscope.simulators.reader.sentence import PROBES, WORD, stem
-from neuronscope.simulators.reader.text import Text
+from neuronscope.offline.kinds import KINDS
+from neuronscope.offline.text import Text
+from neuronscope.offline.tokens import WORD, ends_with, is_of_kind
+from neuronscope.simulators.reader.sentence import PROBES, stem
 from neuronscope.simulators.reader.vectors import Vectors
 
 Array = NDArray[np.float32]

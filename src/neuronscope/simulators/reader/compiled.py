@@ -12,9 +12,9 @@ from functools import partial
 
 import numpy as np
 
+from neuronscope.offline.kinds import COLUMN
 from neuronscope.simulators.reader.batch import Array, Batch
 from neuronscope.simulators.reader.clauses import Clause, clauses_of
-from neuronscope.simulators.reader.kinds import COLUMN
 from neuronscope.simulators.reader.slots import Slot
 from neuronscope.simulators.reader.vectors import Vectors
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronscope.offline.english import LONGEST_QUOTE, Parse, read
-from neuronscope.offline.tokens import content_of
+from neuronscope.offline.tokens import WORD, content_of
 
 Array = NDArray[np.float32]
 
@@ -22,7 +22,6 @@ PROBES = (
     "matter", "changing", "acting", "text", "idea", "quality", "state", "act",
 )  # fmt: skip
 """What is told of a token by linear probes on SmolLM2's states: part of speech and broad meaning in its context."""
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _QUOTE = re.compile(
     rf"\"([^\"\n]{{1,{LONGEST_QUOTE}}})\"|“([^”\n]{{1,{LONGEST_QUOTE}}})”|`([^`\n]{{1,{LONGEST_QUOTE}}})`"
 )

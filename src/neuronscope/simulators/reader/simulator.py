@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from neuronscope.errors import NeuronScopeError, SimulatorError
 from neuronscope.llm.minilm import check_minilm
 from neuronscope.locks import Lock
+from neuronscope.offline.text import Text, text_of
 from neuronscope.simulators.reader.batch import Batch, batch_of
 from neuronscope.simulators.reader.features import EXCEPTED, features, words_of
 from neuronscope.simulators.reader.literal import exact, words_of_exact
 from neuronscope.simulators.reader.model import ReaderNetwork
 from neuronscope.simulators.reader.sentence import sentence_of
 from neuronscope.simulators.reader.states import encode
-from neuronscope.simulators.reader.text import Text, text_of
 from neuronscope.simulators.reader.tokens import Pieces
 from neuronscope.simulators.reader.vectors import Vectors
 from neuronscope.stopping import check_stopped

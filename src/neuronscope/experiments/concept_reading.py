@@ -1,4 +1,4 @@
-"""Planted concepts on real text, and how well a simulator reads sentences about them."""
+"""How well a simulator reads sentences about concepts whose tokens in real text are known exactly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEWEST = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Planted:
+class ConceptSample:
     """A concept with the sequences that it is measured on."""
 
     concept: Concept
@@ -34,7 +34,7 @@ class Planted:
 
 
 @dataclass(frozen=True, slots=True)
-class PlantedScore:
+class ConceptScore:
     """How well a simulator reads one concept in one wording."""
 
     concept: str
@@ -47,7 +47,9 @@ class PlantedScore:
     """One for each sentence."""
 
 
-def plant(concepts: Iterable[Concept], exemplars: Sequence[Exemplar], seed: int, each: int = EACH) -> Iterator[Planted]:
+def sample_concepts(
+    concepts: Iterable[Concept], exemplars: Sequence[Exemplar], seed: int, each: int = EACH
+) -> Iterator[ConceptSample]:
     """Draw sequences with each concept, and as many without it; a concept that too few have is left out."""
     for concept in concepts:
         order = np.random.default_rng([seed, *concept.name.encode()]).permutation(len(exemplars))
@@ -64,12 +66,12 @@ def plant(concepts: Iterable[Concept], exemplars: Sequence[Exemplar], seed: int,
                 break
         if len(having) >= min(FEWEST, each):
             chosen = having[:each] + lacking[:each]
-            yield Planted(concept, [exemplar for exemplar, _ in chosen], [truth for _, truth in chosen])
+            yield ConceptSample(concept, [exemplar for exemplar, _ in chosen], [truth for _, truth in chosen])
 
 
-def read_planted(simulator: Simulator, planted: Iterable[Planted]) -> Iterator[PlantedScore]:
+def read_concepts(simulator: Simulator, samples: Iterable[ConceptSample]) -> Iterator[ConceptScore]:
     """Measure each concept in each wording that it has, in one call a concept."""
-    for one in planted:
+    for one in samples:
         wordings = [(wording, sentence) for wording in WORDINGS for sentence in one.concept.sentences(wording)]
         predictions = simulator.simulate([sentence for _, sentence in wordings], one.exemplars)
         truth = np.concatenate(one.ground_truth)
@@ -80,4 +82,4 @@ def read_planted(simulator: Simulator, planted: Iterable[Planted]) -> Iterator[P
             if scores:
                 concept = one.concept
                 mean = float(np.mean(scores))
-                yield PlantedScore(concept.name, concept.kind, concept.held_out, wording, mean, tuple(scores))
+                yield ConceptScore(concept.name, concept.kind, concept.held_out, wording, mean, tuple(scores))

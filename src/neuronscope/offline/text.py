@@ -11,9 +11,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.offline.tokens import content_of
-from neuronscope.simulators.reader.kinds import kinds_of
-from neuronscope.simulators.reader.sentence import WORD
+from neuronscope.offline.kinds import kinds_of
+from neuronscope.offline.tokens import WORD, content_of
 
 LEFT = 100
 """Characters of the text before a token that are looked at."""
