@@ -172,7 +172,7 @@ class Setup(Settings):
     """The folder of exemplars that were collected before; without it they are collected, or found where an equal call
     has left them. In Python also an `ExemplarSource`, such as a store."""
     llm: LLMs = "auto"
-    """A language model such as openai:gpt-4o or llamacpp:model.gguf; batch:openai:gpt-4o asks in batches, at half of the
+    """A language model such as openai:gpt-4o or llamacpp:model.gguf; batch:openai:gpt-4o asks in batches, at half the
     price and within 24 hours; offline for none; auto is openai:gpt-4o if an OpenAI key is set, else offline. In Python
     also a chat model of LangChain's, or a mapping from agent to model."""
     base_url: str | None = None
