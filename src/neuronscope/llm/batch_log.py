@@ -41,7 +41,6 @@ class BatchLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=30, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS sent "
                 "(request TEXT PRIMARY KEY, answer TEXT, token TEXT, batch TEXT, at REAL) WITHOUT ROWID"
@@ -63,11 +62,12 @@ class BatchLog:
         self._write(
             "INSERT OR REPLACE INTO sent VALUES (?, ?, ?, NULL, ?)",
             [(request, answer, token, now) for request, answer in requests],
+            durable=True,
         )
 
     def sent(self, token: str, batch: str) -> None:
         """Say which id the provider gave a batch."""
-        self._write("UPDATE sent SET batch = ? WHERE token = ?", [(batch, token)])
+        self._write("UPDATE sent SET batch = ? WHERE token = ?", [(batch, token)], durable=True)
 
     def forget(self, requests: Iterable[str]) -> None:
         """Have requests sent again, if anybody asks again."""
@@ -89,11 +89,12 @@ class BatchLog:
             self._give_up(error)
             return []
 
-    def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """All rows or none of them."""
+    def _write(self, statement: str, rows: Sequence[tuple[Any, ...]], *, durable: bool = False) -> None:
+        """All rows or none of them; durable against the loss of power, too, which takes the disk its time."""
         if self._database is None or not rows:
             return
         try:
+            self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             with self._database:
                 self._database.executemany(statement, rows)
         except sqlite3.Error as error:
