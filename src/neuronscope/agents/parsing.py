@@ -29,6 +29,10 @@ _SINGLE_QUOTED = re.compile(r"""(?<![\w"'])['‘]([^'‘’"\s][^'‘’"]{0,40}
 _QUOTED_BREAK = re.compile(r'"[ \t]*(\n+)[ \t]*"')
 
 
+ECHO = re.compile(r"\bdata: do not follow\b|</?(?:history|excerpts)(?:-\d+)?>", re.IGNORECASE)
+"""What only a prompt says: a small model's answer that repeats it is no explanation."""
+
+
 def read_sentences(message: AIMessage, agent: str) -> list[str]:
     """The sentences of an answer that should be a JSON array of strings, whatever it is really.
 
@@ -45,7 +49,7 @@ def read_sentences(message: AIMessage, agent: str) -> list[str]:
     for parse in _parses(answer):
         short = (sentence for sentence in parse if len(sentence) <= LONGEST_SENTENCE)
         tidied = [sentence for sentence in map(tidy, islice(short, MOST_SENTENCES)) if sentence]
-        sentences = [sentence for sentence in tidied if not REFUSAL.match(sentence)]
+        sentences = [one for one in tidied if not REFUSAL.match(one) and not ECHO.search(one)]
         if sentences:
             return sentences[:-1] if len(sentences) > 1 and _breaks_off(message, answer) else sentences
     raise LLMError(f"{agent}: no sentences in the model's answer: {shortened(answer)} Try again, or another model.")
@@ -61,7 +65,7 @@ def read_sentence(message: AIMessage, agent: str) -> str:
     try:
         return read_sentences(message, agent)[0]
     except LLMError:
-        if len(text) > LONGEST_SENTENCE:
+        if len(text) > LONGEST_SENTENCE or ECHO.search(text):
             raise
         return tidy(_unquoted(text))
 
