@@ -282,6 +282,14 @@ async def test_exceptions_stay_exceptions():
         assert [found.strength for found in read(text).conditions if found.text == "house"] == [0.0]
 
 
+async def test_no_candidate_has_nothing_but_exceptions():
+    errors = [PredictionError("a", " red", 9.0, 0.0), PredictionError("the", " bread", 9.0, 0.0)]
+    silent = running(store=Recorder(TwoMeanings(), []))
+    step = refining(('This neuron activates on "red"; but not "house".', 0.5, errors))
+    (candidates,) = (await LexicalRefinement()(step, silent))["proposals"].values()
+    assert all(any(found.strength > 0 for found in read(text).conditions) for text in candidates)
+
+
 async def test_a_sentence_about_a_topic_keeps_its_words():
     explanation = "This neuron activates weakly on words for colours."
     candidates = await candidates_of(refining((explanation, 0.5, [])))

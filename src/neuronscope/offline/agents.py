@@ -231,7 +231,11 @@ def _edits(
         (current[: QUOTES // 2], name),
         *((found[: QUOTES // 2], other) for other in names),
     ]
-    return [sentence([*excepted, *conditions], common) for conditions, common in edits if conditions]
+    return [
+        sentence([*excepted, *conditions], common)
+        for conditions, common in edits
+        if any(condition.strength > 0 for condition in conditions)
+    ]
 
 
 def _false_negatives(
