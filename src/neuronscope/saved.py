@@ -15,8 +15,8 @@ from neuronscope.text import shortened
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 4
-"""Version of every saved form; a file of another one is refused. 0.1 wrote form 1; 2 and 3 were never released."""
+SCHEMA_VERSION = 5
+"""Version of every saved form; a file of another one is refused. 0.1 wrote form 1; 2 to 4 were never released."""
 MAX_DEPTH = 64
 """How deeply lists and objects may be nested: what is saved has no more than ten levels."""
 MAX_DIGITS = 40
