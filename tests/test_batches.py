@@ -364,7 +364,7 @@ def test_a_run_that_is_ended_while_it_waits_goes_on_with_the_same_batches(how: i
             time.sleep(0.05)
         time.sleep(0.5)  # until it waits
         first.send_signal(how)
-        first.communicate(timeout=60)
+        first.communicate(timeout=300)
         assert first.returncode != 0
         asked = [json.dumps(request) for batch in server.requests for request in batch]
         server.held.set()

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from neuronscope.subject import LoadedSubject
 
 LAYER, NEURONS = 5, 24
-ERROR = re.compile(r'^- "(.+?)"(?: after "(.+)")?: expected (\d+), really (\d+)$', re.MULTILINE)
-BEST = re.compile(r"^Score  Explanation\n *-?[\d.]+ +(This neuron activates on .*)$", re.MULTILINE)
-MARKED = re.compile(r'^- ("[^"]+") \(\d+\)', re.MULTILINE)
+MARKS = re.compile(r"the token that is meant stands between (\S+) and (\S+);")
+CASE = re.compile(r"^(\d+\.\d) \| (\d+\.\d) \| (.*)$", re.MULTILINE)
+BEST = re.compile(r"^HISTORY\. Score  Explanation\n *-?[\d.]+ +(This neuron activates on .*)$", re.MULTILINE)
+MARKED = re.compile(r'^("[^"]+") \| \d+ of \d+ \|', re.MULTILINE)
 HYPOTHESIS = re.compile(r"^This neuron activates on .*$", re.MULTILINE)
 QUOTED = re.compile(r'"[^"]+"(?: after "[^"]+")?')
 
@@ -42,18 +43,30 @@ def memoriser(messages: list[BaseMessage]) -> str:
     """Quotes what it is shown: marked tokens as a hypothesis, and as candidates the best one with all its errors."""
     prompt = text_of(messages)
     if best := BEST.search(prompt):
-        return json.dumps([sentence(words) for words in candidates(best[1], ERROR.findall(prompt))][:8])
+        return json.dumps([sentence(words) for words in candidates(best[1], errors_in(prompt))][:8])
     if marked := MARKED.findall(prompt):
-        return sentence(marked)
+        return sentence([f'"{word[1:-1].strip()}"' for word in marked[:20]])
     return json.dumps([sentence(QUOTED.findall(HYPOTHESIS.findall(prompt)[-1]))])
 
 
-def candidates(best: str, errors: list[tuple[str, str, str, str]]) -> Iterator[list[str]]:
+def errors_in(prompt: str) -> list[tuple[str, str, float, float]]:
+    """The cases on feedback text: token, what stands before it, predicted, actual."""
+    marks = MARKS.search(prompt)
+    assert marks, "the prompt says how a token is marked"
+    marked = re.compile(f"(.*){re.escape(marks[1])}(.*?){re.escape(marks[2])}")
+    cases = [(marked.search(context), predicted, actual) for predicted, actual, context in CASE.findall(prompt)]
+    found = [(case, float(predicted), float(actual)) for case, predicted, actual in cases if case]
+    return [
+        (case[2].strip(), case[1].strip(), predicted, actual) for case, predicted, actual in found if case[2].strip()
+    ]
+
+
+def candidates(best: str, errors: list[tuple[str, str, float, float]]) -> Iterator[list[str]]:
     """The best explanation's words with all that it missed, without what it predicts too high; and in parts."""
     known = QUOTED.findall(best)
-    missed = [f'"{token}"' for token, _, expected, actual in errors if int(actual) > int(expected)]
-    after = [f'"{token}" after "{before.split()[-1]}"' for token, before, e, a in errors if int(a) > int(e) and before]
-    wrong = [f'"{token}"' for token, _, expected, actual in errors if int(actual) < int(expected)]
+    missed = [f'"{token}"' for token, _, expected, actual in errors if actual > expected]
+    after = [f'"{token}" after "{before.split()[-1]}"' for token, before, e, a in errors if a > e and before]
+    wrong = [f'"{token}"' for token, _, expected, actual in errors if actual < expected]
     without = [word for word in known if word not in wrong]
     yield known + missed
     yield without + missed
@@ -81,7 +94,7 @@ def test_who_learns_the_errors_by_heart_gains_no_more_on_validation_than_on_test
                 gains.append((x.neuron.index, on_validation, mode.score - mode.unrefined_score, len(mode.history)))
             if len({index for index, *_ in gains}) == NEURONS:
                 break
-    assert any(ERROR.search(prompt) for prompt in llm.prompts), "errors are shown"
+    assert any(CASE.search(prompt) for prompt in llm.prompts), "errors are shown"
     assert max(gain for _, gain, *_ in gains) > 0.1, "and learnt by heart"
     by_neuron = {
         index: np.mean([row[1:3] for row in gains if row[0] == index], axis=0) for index in {row[0] for row in gains}

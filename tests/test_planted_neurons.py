@@ -47,10 +47,17 @@ from neuronscope.experiments.planted.neurons import FADING, WEAKEST
 from neuronscope.experiments.planted.units import ClearUnit, UnitWorld
 from neuronscope.experiments.planted.worlds import ConceptWorld
 from neuronscope.experiments.texts import read_split
+from neuronscope.subject import sites
 from planted import FILLER, WordSimulator
 from small_world import write_small_world
 
 GROUPS = {"colours": ["red", "green", "blue"], "animals": ["cat", "dog"], "trees": ["oak", "elm", "ash"]}
+
+
+@pytest.fixture(autouse=True)
+def only_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(sites, "registered", {name: sites.site_named(name) for name in sites.site_names()})
 
 
 def concept(name: str, *words: str, held_out: bool = False) -> Concept:
