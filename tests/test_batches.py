@@ -337,7 +337,9 @@ def test_neurons_of_a_run_share_batches_and_it_finds_what_it_would_without(tmp_p
 
 
 SCRIPT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
 import neuronscope as ns
 from many import AGENTS, CONFIG, arguments
 from neuronscope.llm import batches
@@ -364,7 +366,7 @@ def test_a_run_that_is_ended_while_it_waits_goes_on_with_the_same_batches(how: i
             time.sleep(0.05)
         time.sleep(0.5)  # until it waits
         first.send_signal(how)
-        first.communicate(timeout=300)
+        first.communicate(timeout=60)
         assert first.returncode != 0
         asked = [json.dumps(request) for batch in server.requests for request in batch]
         server.held.set()
