@@ -6,12 +6,12 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from fake_openai import Reply, completion
+from fake_openai import JsonHandler, Reply, completion
 
 Answer = Callable[[dict[str, Any], int], Reply]
 
@@ -131,22 +131,20 @@ def fake_batches(
     reply = answer if isinstance(answer, Reply) else Reply()
     always: Answer = lambda request, number: reply  # noqa: E731 - shorter than a function with a name
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(JsonHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             with fake.lock:
                 if found := re.fullmatch(r"/v1/files/(.+)/content", path):
-                    self.reply(200, fake.files[found[1]].encode())
+                    self.send_json(200, fake.files[found[1]].encode())
                 elif found := re.fullmatch(r"/v1/batches/(.+)", path):
                     status = fake.trouble.pop(0) if fake.trouble else 200
                     batch = fake.look(found[1]) if status == 200 else {"error": {"message": "not now"}}
                     none = {"error": {"message": "No such batch."}}
-                    self.reply(404 if batch is None else status, json.dumps(batch or none).encode())
+                    self.send_json(404 if batch is None else status, json.dumps(batch or none).encode())
                 else:
                     page = {"object": "list", "data": list(fake.batches.values()), "has_more": False}
-                    self.reply(200, json.dumps(page).encode())
+                    self.send_json(200, json.dumps(page).encode())
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -156,28 +154,14 @@ def fake_batches(
                     name = f"file-{len(fake.files)}"
                     fake.files[name] = uploaded(body, self.headers["Content-Type"])
                     file = {"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "f.jsonl"}
-                    self.reply(200, json.dumps(file | {"purpose": "batch", "status": "processed"}).encode())
+                    self.send_json(200, json.dumps(file | {"purpose": "batch", "status": "processed"}).encode())
                 elif self.path == "/v1/batches":
-                    self.reply(200, json.dumps(fake.create(json.loads(body))).encode())
+                    self.send_json(200, json.dumps(fake.create(json.loads(body))).encode())
                 else:
                     request = json.loads(body)
                     fake.direct.append(request)
                     answered = fake.answer(request, len(fake.direct))
-                    self.reply(200, (answered.body or json.dumps(completion(answered, request))).encode())
-
-        def reply(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def handle(self) -> None:
-            with suppress(ConnectionError):  # clients may be killed
-                super().handle()
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
+                    self.send_json(200, (answered.body or json.dumps(completion(answered, request))).encode())
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +54,27 @@ class FakeOpenAI:
         return ChatOpenAI(**(defaults | settings), http_async_client=DefaultAsyncHttpxClient())
 
 
+class JsonHandler(BaseHTTPRequestHandler):
+    """Answers with JSON and says nothing; its clients may be killed."""
+
+    protocol_version = "HTTP/1.1"
+
+    def send_json(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):
+            super().handle()
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
 @contextmanager
 def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | Reply) -> Iterator[FakeOpenAI]:
     """Serve one reply always, one after the other, or what a function makes of a request and its number."""
@@ -64,9 +85,7 @@ def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | R
         script = answer
         answer = lambda request, number: script[number]  # noqa: E731
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(JsonHandler, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if not body:  # the client died in the middle of its request
@@ -90,19 +109,7 @@ def fake_openai(answer: Callable[[dict[str, Any], int], Reply] | list[Reply] | R
                 fake.closing.wait(30)
                 return
             body = (reply.body if reply.body is not None else json.dumps(completion(reply, request))).encode()
-            self.send_response(reply.status)
-            for name, value in {"Content-Type": "application/json", **reply.headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def handle(self) -> None:
-            with suppress(ConnectionError):  # clients may be killed
-                super().handle()
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
+            self.send_json(reply.status, body, reply.headers)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -224,6 +224,16 @@ async def test_the_same_request_twice_is_sent_once() -> None:
 # A kill loses nothing
 
 
+async def killed_while_waiting(server: FakeBatches, asked: Coroutine[Any, Any, Any]) -> None:
+    """A process that has sent a batch ends before there are answers; the next one begins."""
+    server.held.clear()
+    asking = asyncio.create_task(asked)
+    await waiting(server, 1)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    new_process()
+
+
 async def waiting(server: FakeBatches, n: int) -> None:
     async def until() -> None:
         while len(server.batches) < n or not waiting_for_batches():  # noqa: ASYNC110 - the server is other threads
@@ -264,12 +274,7 @@ async def test_independent_answers_to_one_prompt_stay_apart_over_a_kill() -> Non
         return [answer.text for answer in answers]
 
     with fake_batches(numbered) as server:
-        server.held.clear()
-        asking = asyncio.create_task(three())
-        await waiting(server, 1)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        new_process()
+        await killed_while_waiting(server, three())
         server.held.set()
         assert sorted(await three()) == ["Answer 0.", "Answer 1.", "Answer 2."]
         assert [len(batch) for batch in server.requests] == [3]
@@ -277,12 +282,7 @@ async def test_independent_answers_to_one_prompt_stay_apart_over_a_kill() -> Non
 
 async def test_a_kill_before_the_batchs_id_was_written_down_finds_it_by_its_mark() -> None:
     with fake_batches(echo) as server:
-        server.held.clear()
-        asking = asyncio.create_task(ask_all(model(server), tracker()))
-        await waiting(server, 1)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        new_process()
+        await killed_while_waiting(server, ask_all(model(server), tracker()))
         with closing(sqlite3.connect(cache_folder("answers") / "batches.sqlite")) as log:
             log.execute("UPDATE sent SET batch = NULL")
             log.commit()
@@ -294,12 +294,7 @@ async def test_a_kill_before_the_batchs_id_was_written_down_finds_it_by_its_mark
 
 async def test_a_batch_that_the_provider_has_forgotten_is_sent_again() -> None:
     with fake_batches(echo) as server:
-        server.held.clear()
-        asking = asyncio.create_task(ask_all(model(server), tracker()))
-        await waiting(server, 1)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        new_process()
+        await killed_while_waiting(server, ask_all(model(server), tracker()))
         server.held.set()
         server.batches["forgotten"] = server.batches.pop("batch_0")
         assert {type(answer).__name__ for answer in await ask_all(model(server), tracker())} == {"AIMessage"}

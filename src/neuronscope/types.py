@@ -170,7 +170,7 @@ class ExemplarIds:
     validation_random: list[int] = field(default_factory=list)
     """Validation sequences drawn without regard to activation."""
     validation_others: list[int] = field(default_factory=list)
-    """Validation sequences of all ranks below the top: whether a mode explains something is measured on these, too."""
+    """Validation sequences of all ranks below the top, where modes are chosen together: on these, too."""
     test: list[int] = field(default_factory=list)
     """The top test sequences."""
     test_random: list[int] = field(default_factory=list)

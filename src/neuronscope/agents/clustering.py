@@ -74,7 +74,9 @@ class ClusteringAgent:
         if config.clustering == "evidence" and exemplars is not None and exemplars.of("train"):
             evidence = await _Evidence.of(atoms, state, runtime)
             cosines = (await self._cosines(atoms, embeddings) + evidence.agreement()) / 2
-            labels = await asyncio.to_thread(_density_labels, cosines, config.min_samples, config.few_atoms, True)
+            labels = await asyncio.to_thread(
+                _density_labels, cosines, config.min_samples, config.few_atoms, are_cosines=True
+            )
             if labels is None:
                 labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_MEANING)
             labels = evidence.without_noise(labels, config.min_improvement)
@@ -195,7 +197,7 @@ def principal_points(units: NDArray[np.float64]) -> list[tuple[float, float]]:
 
 
 def _density_labels(
-    units: NDArray[np.float64], min_samples: int | None, few_atoms: int, are_cosines: bool = False
+    units: NDArray[np.float64], min_samples: int | None, few_atoms: int, *, are_cosines: bool = False
 ) -> NDArray[np.int64] | None:
     """HDBSCAN's cluster number for each atom, -1 for noise; None if there are few, or everything is noise.
 

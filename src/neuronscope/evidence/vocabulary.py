@@ -137,7 +137,7 @@ class _Summary:
         self._width = width
         self._stride = stride
         self._n = 0
-        self._sample: list[NDArray[np.float16]] = []
+        self._sample: list[NDArray[np.float32]] = []
         self._best: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def add(self, ids: Sequence[int], activations: torch.Tensor) -> None:

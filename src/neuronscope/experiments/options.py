@@ -88,12 +88,7 @@ def with_experiment(command: Callable[..., Report | None]) -> Callable[..., None
             return
         if (report := command(folder, **others)) is None:
             return
-        report.save(folder.path)
-        if context.meta.get("as_json"):
-            print_json(dict(report.data))
-        else:
-            typer.echo(report.markdown)
-        typer.echo(f"Saved {folder.path / report.name}.md", err=True)
+        save_and_print(report, folder.path, context)
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
@@ -104,6 +99,16 @@ def with_experiment(command: Callable[..., Report | None]) -> Callable[..., None
         parameters=[*fixed, *own, *rest]
     )
     return with_setup(run)
+
+
+def save_and_print(report: Report, folder: Path, context: typer.Context) -> None:
+    """What every experiment's command ends with: its files, and its tables, or with --json its numbers."""
+    report.save(folder)
+    if context.meta.get("as_json"):
+        print_json(dict(report.data))
+    else:
+        typer.echo(report.markdown)
+    typer.echo(f"Saved {folder / report.name}.md", err=True)
 
 
 def spec_from(

@@ -69,6 +69,7 @@ def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig)
     feedback = _top(store, neuron, "feedback", config.heldout_top)
     validation = _top(store, neuron, "validation", config.heldout_top)
     test = _top(store, neuron, "test", config.heldout_top)
+    others = _spread(store, neuron, "validation", config, validation) if config.objective == "joint" else []
     return ExemplarIds(
         train=train,
         train_others=_others(store, neuron, config, train),
@@ -76,7 +77,7 @@ def draw_exemplars(store: ExemplarSource, neuron: Neuron, config: ExplainConfig)
         feedback_random=_random(store, neuron, "feedback", config, feedback),
         validation=validation,
         validation_random=_random(store, neuron, "validation", config, validation),
-        validation_others=_spread(store, neuron, "validation", config, validation),
+        validation_others=others,
         test=test,
         test_random=_random(store, neuron, "test", config, test),
         test_strata=strata_of_test(store, neuron, config) if train and test else [],

@@ -27,7 +27,7 @@ from neuronscope.metrics.correlation import largest_errors
 from neuronscope.metrics.joint import joint_prediction, scaled
 from neuronscope.results import Attempt, Failure, Measured, Mode, PredictionError, sortable
 from neuronscope.state import Instruments, RefinementState
-from neuronscope.types import normalise
+from neuronscope.types import ExemplarIds, normalise
 
 SAME_PREDICTION = 0.95
 """Modes whose predictions on validation text correlate more than this say the same."""
@@ -162,7 +162,7 @@ async def _improve_together(
 ) -> list[Mode]:
     """Give each mode, one after another, the candidate that adds most to the prediction of all modes together."""
     ids = state["exemplars"]
-    sequences = [*ids.of("validation"), *ids.validation_others]
+    sequences = _selecting(ids)
     measured = [index for index, own in enumerate(candidates) if own]
     if not sequences or not measured:
         return modes
@@ -170,9 +170,7 @@ async def _improve_together(
     present = [index for index, mode in enumerate(modes) if index in measured or mode.val_score is not None]
     texts = [modes[index].explanation for index in present]
     strengths = [0.0] * len(modes)
-    for index, strength in zip(
-        present, await strengths_of(texts, neuron, state["exemplars"], instruments), strict=True
-    ):
+    for index, strength in zip(present, await strengths_of(texts, neuron, ids, instruments), strict=True):
         strengths[index] = strength
     predicted = await pooled(texts, neuron, sequences, instruments)
     rows = np.zeros((len(modes), predicted.shape[1]))
@@ -207,6 +205,11 @@ async def _improve_together(
     return improved
 
 
+def _selecting(ids: ExemplarIds) -> list[int]:
+    """The validation sequences on which modes are chosen together: top, random, and those of all other ranks."""
+    return [*ids.of("validation"), *ids.validation_others]
+
+
 async def _merge(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
     """Make one of modes whose predictions have become one; the better keeps its name and takes the other's atoms."""
     sequences = state["exemplars"].of("validation")
@@ -234,7 +237,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     Before that go those that stand for hardly any activation.
     """
     ids = state["exemplars"]
-    sequences = [*ids.of("validation"), *ids.validation_others]
+    sequences = _selecting(ids)
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
     truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
@@ -246,7 +249,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
 
     async def reached(some: Sequence[Mode]) -> float:
         texts = [mode.explanation for mode in some]
-        strengths = await strengths_of(texts, state["neuron"], state["exemplars"], instruments)
+        strengths = await strengths_of(texts, state["neuron"], ids, instruments)
         together = joint_prediction(await pooled(texts, state["neuron"], sequences, instruments), strengths)
         return sortable(correlations(together[None], truth)[0])
 

@@ -96,8 +96,8 @@ class LexicalDecomposition:
 class LexicalRefinement:
     """Reads `mode`, `siblings` and `history`; writes `proposals`: edits of the best sentence so far.
 
-    Conditions are added that the train exemplars support and no mode has yet, among them false negatives of the best
-    attempt on feedback text; false positives are dropped, strengths are estimated anew.
+    Conditions are added that the train exemplars support and no other mode has, among them false negatives of the best
+    attempt on feedback text; false positives are dropped or excepted, and other names for its words are tried.
     """
 
     async def __call__(self, state: ProposalState, runtime: HasContext) -> RefinementState:

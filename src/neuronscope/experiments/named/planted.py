@@ -15,9 +15,10 @@ from typing import Annotated, Any
 import typer
 
 import neuronscope as ns
-from neuronscope.cli.output import DebugFlag, JsonFlag, prepare, print_json
+from neuronscope.cli.output import DebugFlag, JsonFlag, prepare
 from neuronscope.cli.settings import config_from, setup_from, with_setup
 from neuronscope.errors import ConfigurationError
+from neuronscope.experiments.options import save_and_print
 from neuronscope.experiments.planted.comparison import METHODS, compare, report
 from neuronscope.experiments.planted.worlds import TOKENS_OF, World, plant, plant_pairs
 from neuronscope.io import write_atomically
@@ -71,9 +72,4 @@ def planted(
         world = plant(neurons, _range(meanings), held_out=True if held_out else None, tokens_of=name, **same)
     write_atomically(out / "neurons.json", json.dumps(world.describe(), ensure_ascii=False, indent=1))
     made = report(compare(world, setup, methods, out, parallel), config.seed)
-    made.save(out)
-    if context.meta.get("as_json"):
-        print_json(dict(made.data))
-    else:
-        typer.echo(made.markdown)
-    typer.echo(f"Saved {out / made.name}.md", err=True)
+    save_and_print(made, out, context)

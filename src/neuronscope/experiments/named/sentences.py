@@ -17,11 +17,12 @@ import typer
 import neuronscope as ns
 from neuronscope.baselines import WrittenSentences, resolve_baselines
 from neuronscope.baselines.written import WrittenMode, load_written
-from neuronscope.cli.output import DebugFlag, JsonFlag, prepare, print_json
+from neuronscope.cli.output import DebugFlag, JsonFlag, prepare
 from neuronscope.cli.settings import config_from, setup_from, with_setup
 from neuronscope.digests import name_of
 from neuronscope.errors import ConfigurationError
 from neuronscope.experiments.folder import versions
+from neuronscope.experiments.options import save_and_print
 from neuronscope.experiments.readings import ReadingScore, load_readings, read_neurons
 from neuronscope.experiments.sentence_tables import AFTER, BEFORE, METHODS, NULL, Forms, SentenceScores, tables
 from neuronscope.types import Neuron
@@ -71,12 +72,7 @@ def sentences(
         measured: list[ReadingScore] = [each for found, _ in read_neurons(lab.simulator, read) for each in found]
     default = "" if readings is None else readings.stem
     report = _report(SentenceScores(forms, ns.Comparison(rows), measured, default, config.seed), setup)
-    report.save(out)
-    if context.meta.get("as_json"):
-        print_json(dict(report.data))
-    else:
-        typer.echo(report.markdown)
-    typer.echo(f"Saved {out / report.name}.md", err=True)
+    save_and_print(report, out, context)
 
 
 def forms_of(files: Iterable[Mapping[str, Mapping[Neuron, Sequence[WrittenMode]]]]) -> Forms:
