@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from neuronscope.agents.parsing import MOST_SENTENCES
 from neuronscope.config import ExplainConfig
 from neuronscope.metrics.halving import FEWEST_SEQUENCES, RUNGS
 from neuronscope.offline.agents import RANDOM_EXEMPLARS, TOP_EXEMPLARS
@@ -17,14 +18,17 @@ from neuronscope.results import NeuronExplanation
 
 EXPECTED_MODES = 3.2
 """Modes of a neuron that a language model explains: the mean Number of the paper's table 1."""
-EXPECTED_MODES_OFFLINE = 1.25
-"""The same without one: 21 random neurons of SmolLM2's layer 9."""
-EXPECTED_ROUNDS = 2.0
-"""Rounds after which a mode has converged with a patience of 1: the same 21 neurons. More patience adds as many."""
+EXPECTED_MODES_OFFLINE = 7.5
+"""Modes that are begun without one, of which half remain: the 20 random neurons of docs/results/offline.md."""
+EXPECTED_ROUNDS, EXPECTED_ROUNDS_OFFLINE = 2.0, 1.3
+"""Rounds after which a mode has converged with a patience of 1: 21 random neurons of SmolLM2's layer 9; without a
+language model the same 20. More patience adds as many."""
+EXPECTED_ATOMS = 8
+"""Conditions of one hypothesis: the same 20, and as many as `HYPOTHESIS_TOKENS` have room for."""
 EXPECTED_SECOND = 0.3
 """The share of neurons from which is with a second hypothesis."""
 ACCEPTED = 0.6
-"""The share of rounds whose best candidate becomes the explanation: the same 21 neurons."""
+"""The share of rounds whose best candidate becomes the explanation: those 21 neurons."""
 REQUESTS_PER_ROUND = 1.25
 """Of the Refinement Agent for one mode: now and then candidates are missing, and asked for once more."""
 EXPLANATION_TOKENS = 35
@@ -68,7 +72,8 @@ def expected_shape(config: ExplainConfig, *, offline: bool, known: Sequence[Shap
     modes = EXPECTED_MODES_OFFLINE if offline else EXPECTED_MODES
     if config.max_modes is not None:
         modes = min(modes, config.max_modes)
-    patience = config.max_iterations if config.patience is None else EXPECTED_ROUNDS + config.patience - 1
+    rounds = EXPECTED_ROUNDS_OFFLINE if offline else EXPECTED_ROUNDS
+    patience = config.max_iterations if config.patience is None else rounds + config.patience - 1
     second = EXPECTED_SECOND if _has_second_hypothesis(config) and not offline else 0.0
     constants = Shape(modes, modes * min(config.max_iterations, patience), second)
     return Shape(*(sum(values) / (1 + len(known)) for values in zip(constants, *known, strict=True)))
@@ -174,10 +179,13 @@ def simulated(shape: Shape, config: ExplainConfig) -> float:
     fitted = config.n_train_exemplars + heldout if config.objective == "joint" else 0
     shown = heldout if config.feedback == "errors" else 0
     concluded = heldout + (0 if config.objective == "joint" else config.n_train_exemplars + heldout)
-    mode = heldout + fitted + shown + (1 + ACCEPTED) * concluded + _in_strata(config)
+    begun = heldout + _of_all_ranks(config) + shown + (0 if _clustered_on(config) else fitted)  # it is one of the atoms
+    mode = begun + (1 + ACCEPTED) * concluded + _in_strata(config)
     of_candidates = _compared(config.n_candidates, heldout, config.halving)
+    of_candidates += _finishing(config) * _of_all_ranks(config)
+    clustered = config.n_hypotheses * EXPECTED_ATOMS * (1 + shape.second) * _clustered_on(config)
     nulls = config.null_explanations * heldout if shape.modes else 0
-    return shape.modes * mode + shape.rounds * (of_candidates + ACCEPTED * (fitted + shown)) + nulls
+    return clustered + shape.modes * mode + shape.rounds * (of_candidates + ACCEPTED * (fitted + shown)) + nulls
 
 
 def most_simulated(config: ExplainConfig) -> float | None:
@@ -186,10 +194,11 @@ def most_simulated(config: ExplainConfig) -> float | None:
     if shape is None:
         return None
     heldout = config.heldout_top + config.heldout_random
-    everywhere = 3 * heldout + config.n_train_exemplars + heldout
-    each_round = config.n_candidates * heldout + everywhere - 2 * heldout
+    everywhere = 3 * heldout + _of_all_ranks(config) + config.n_train_exemplars + heldout
+    each_round = config.n_candidates * (heldout + _of_all_ranks(config)) + everywhere - 2 * heldout
     nulls = config.null_explanations * heldout
-    return shape.modes * (everywhere + 2 * heldout + _in_strata(config)) + shape.rounds * each_round + nulls
+    clustered = config.n_hypotheses * MOST_SENTENCES * (1 + shape.second) * _clustered_on(config)
+    return clustered + shape.modes * (everywhere + 2 * heldout + _in_strata(config)) + shape.rounds * each_round + nulls
 
 
 def sequences(config: ExplainConfig, *, offline: bool) -> int:
@@ -207,6 +216,22 @@ def _in_strata(config: ExplainConfig) -> int:
 
 def _has_second_hypothesis(config: ExplainConfig) -> bool:
     return config.second_hypothesis and config.objective == "joint"
+
+
+def _of_all_ranks(config: ExplainConfig) -> int:
+    """Further validation sequences on which modes are chosen together."""
+    return config.heldout_top if config.objective == "joint" else 0
+
+
+def _clustered_on(config: ExplainConfig) -> int:
+    """Train sequences on which atoms are compared."""
+    everywhere = config.n_train_exemplars + config.heldout_top + config.heldout_random
+    return everywhere if config.clustering == "evidence" else 0
+
+
+def _finishing(config: ExplainConfig) -> float:
+    """Candidates of a round that are scored on all sequences."""
+    return max(1.0, config.n_candidates * RUNGS[-1].survivors) if config.halving else config.n_candidates
 
 
 def _compared(candidates: int, heldout: int, halving: bool) -> float:
