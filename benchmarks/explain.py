@@ -162,7 +162,7 @@ def main() -> None:
     stages = counted_stages()
     with tempfile.TemporaryDirectory() as folder:
         given = ns.open_store(options.store) if options.store else None
-        store = given or ns.collect_exemplars(SUBJECT, "builtin", [options.layer], n_tokens=250_000)
+        store = given or ns.collect_exemplars(ns.load_subject(SUBJECT), "builtin", [options.layer], n_tokens=250_000)
         copied = Path(folder, "store")
         shutil.copytree(store.path, copied, ignore=shutil.ignore_patterns("activations"))
         setup = ns.Setup(

@@ -69,11 +69,11 @@ class ClusteringAgent:
             return {"clusters": []}
         config = runtime.context.config
         embeddings = runtime.context.embeddings if self._embeddings is None else self._embeddings
-        units = await aembed(embeddings, atoms, self.role)
         exemplars = state.get("exemplars")
         if config.clustering == "evidence" and exemplars is not None and exemplars.of("train"):
             evidence = await _Evidence.of(atoms, state, runtime)
-            cosines = (await self._cosines(atoms, embeddings) + evidence.agreement()) / 2
+            units = await aembed(embeddings, informative_words(atoms), self.role)
+            cosines = (units @ units.T + evidence.agreement()) / 2
             labels = await asyncio.to_thread(
                 _density_labels, cosines, config.min_samples, config.few_atoms, are_cosines=True
             )
@@ -81,6 +81,7 @@ class ClusteringAgent:
                 labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_MEANING)
             labels = evidence.without_noise(labels, config.min_improvement)
             return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise, evidence.scores)}
+        units = await aembed(embeddings, atoms, self.role)
         labels = await asyncio.to_thread(_density_labels, units, config.min_samples, config.few_atoms)
         if labels is None:
             cosines = await self._cosines(atoms, embeddings)

@@ -47,7 +47,8 @@ FORM = f"""\
 category has an edge: a reader can decide of any word whether it belongs. "Rare names" has none.
 - Where it is one word, it quotes exactly this word. A part of a word is quoted with the word: "ators" in "animators".
 - Where the context decides, it says what stands before, as exactly as the evidence does: "on" after "went".
-- Where look-alikes or the same token elsewhere are inactive, it says so: not "defined", not in dates.
+- Where look-alikes or the same token elsewhere are inactive again and again, it says so, once: not "defined", not in \
+dates. An exception that was seen once costs more than it saves.
 - It has no adverbs of strength, such as strongly or weakly: how strong an activation is gets measured, and stands as \
 a number beside the sentence. What differs clearly in strength is two sentences."""
 """What an explanation looks like."""
@@ -72,7 +73,10 @@ How to go about it
 you write has to be false there.
 2. Group the tokens that belong together by meaning, form, grammar, or their place in a word; then look for what their \
 strong contexts share and their weak ones lack.
-3. Keep unrelated meanings apart, never force them into one theme, and keep those that only weaker excerpts show. The \
+3. Take the widest rule that the evidence bears: what counts is texts with other words than these, so one sentence on \
+the pieces of words after a hyphen is worth more than five on its instances. What a single text shows is a sentence \
+only if it is among the strongest.
+4. Keep unrelated meanings apart, never force them into one theme, and keep those that only weaker excerpts show. The \
 tokens at the top of the list matter most.
 
 What a sentence looks like
@@ -80,7 +84,7 @@ What a sentence looks like
 
 _HYPOTHESIS_REQUEST = """\
 Describe everything that makes this neuron active: one sentence for each group of tokens that belong together, usually \
-two to eight, those that explain most of the activation first. Only the sentences, one per line, each different."""
+one to five, those that explain most of the activation first. Only the sentences, one per line, each different."""
 
 _MORE_REQUEST = """\
 The KNOWN SENTENCES do not cover the excerpts above them. Describe what they leave out: \

@@ -3,12 +3,13 @@
 With `objective="joint"` a candidate counts by what it adds to the prediction of all modes together. The modes take
 their turns, the one with the best score of its own first, and each turn sees what the turns before it have changed.
 Modes whose predictions have become one are merged; when refinement ends, a mode without which the others predict no
-worse is dropped. With `"neuron"` and `"mode"` nothing happens but the choice of each mode's best candidate.
+worse is dropped, unless a language model wrote it and it predicts something by itself. With `"neuron"` and `"mode"`
+nothing happens but the choice of each mode's best candidate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,10 +33,13 @@ from neuronscope.types import ExemplarIds, normalise
 SAME_PREDICTION = 0.95
 """Modes whose predictions on validation text correlate more than this say the same."""
 
-LEAST_CONTRIBUTION = 0.001
+LEAST_CONTRIBUTION = 0.004
 """A mode without which the others' joint validation score falls by less adds nothing."""
 LEAST_STRENGTH = 0.5
 """Of 10: a mode that beside the others stands for less activation than this explains nothing."""
+SCORE_OF_ITS_OWN = 0.1
+"""A language model may say more than the simulator reads, so that two meanings look like one: a mode of its words stays
+if it reaches this validation score by itself."""
 
 Floats = NDArray[np.float64]
 
@@ -242,9 +246,16 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
         return modes
     truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
 
+    models = instruments.llm.values() if isinstance(instruments.llm, Mapping) else [instruments.llm]
+    written = any(model != "offline" for model in models)
+    stays = {mode.representative: written and sortable(mode.val_score) >= SCORE_OF_ITS_OWN for mode in modes}
     texts = [mode.explanation for mode in modes]
     fitted = await strengths_of(texts, state["neuron"], ids, instruments)
-    strong = [mode for mode, strength in zip(modes, fitted, strict=True) if strength >= LEAST_STRENGTH]
+    strong = [
+        mode
+        for mode, strength in zip(modes, fitted, strict=True)
+        if strength >= LEAST_STRENGTH or stays[mode.representative]
+    ]
     modes = strong or modes
 
     async def reached(some: Sequence[Mode]) -> float:
@@ -254,9 +265,13 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
         return sortable(correlations(together[None], truth)[0])
 
     now = await reached(modes)
-    while len(modes) > 1:
-        without = [await reached([*modes[:index], *modes[index + 1 :]]) for index in range(len(modes))]
-        index = max(range(len(modes)), key=without.__getitem__)
+    while len(modes) > 1 and not all(stays[mode.representative] for mode in modes):
+        without = {
+            index: await reached([*modes[:index], *modes[index + 1 :]])
+            for index, mode in enumerate(modes)
+            if not stays[mode.representative]
+        }
+        index = max(without, key=without.__getitem__)
         if without[index] < now - LEAST_CONTRIBUTION:
             break
         modes, now = [*modes[:index], *modes[index + 1 :]], without[index]

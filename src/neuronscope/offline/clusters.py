@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +31,11 @@ MAX_CLUSTERS = 8
 
 
 async def cluster_conditions(
-    selected: Sequence[Selected], embeddings: Embeddings, explained: float | None = None, agent: str = "hypothesis"
+    selected: Sequence[Selected],
+    embeddings: Embeddings,
+    explained: float | None = None,
+    pieces: Collection[str] = (),
+    agent: str = "hypothesis",
 ) -> dict[Condition, int]:
     """Cluster conditions; the cluster that explains most is 0, and what is too small for one joins the nearest.
 
@@ -39,6 +43,7 @@ async def cluster_conditions(
         selected: the conditions.
         embeddings: what compares their meanings.
         explained: what modes explain already. Then a cluster that is too small compared with that, too, is left out.
+        pieces: texts that begin longer words, and so have no meaning to compare.
         agent: who asks, for errors.
 
     Returns:
@@ -47,7 +52,7 @@ async def cluster_conditions(
     Raises:
         LLMError: the embeddings cannot be used.
     """
-    labels = await _labels([each.condition for each in selected], embeddings, agent)
+    labels = await _labels([each.condition for each in selected], pieces, embeddings, agent)
     labels = await _of_one_name(labels, selected, embeddings, agent)
     gains: dict[str, float] = {}
     for label, each in zip(labels, selected, strict=True):
@@ -138,8 +143,10 @@ async def _nearness(
     return [[nearness(condition, index) for index in range(len(clusters))] for condition in conditions]
 
 
-async def _labels(conditions: Sequence[Condition], embeddings: Embeddings, agent: str) -> list[str]:
-    labels = [_form(condition) for condition in conditions]
+async def _labels(
+    conditions: Sequence[Condition], pieces: Collection[str], embeddings: Embeddings, agent: str
+) -> list[str]:
+    labels = ["begun words" if each.text in pieces and _form(each) == "word" else _form(each) for each in conditions]
     words = [index for index, label in enumerate(labels) if label == "word"]
     if len(words) > 1:
         from sklearn.cluster import AgglomerativeClustering

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,8 @@ SHRINKAGE = 1.0
 """Inactive occurrences added to every condition: what was seen once is believed half."""
 MINIMUM_COUNT = {"token": 1, "pair": 2, "after": 6, "named": 6}
 """How often a kind of condition must occur before it may be selected."""
+NAMED = ("kind", "ending", "beginning")
+"""Forms of conditions that are told from a token's place."""
 MINIMUM_WORDS = 4
 """On so many different words the neuron must be active before something that they share may be selected."""
 AFFIXES = (2, 3, 4)
@@ -28,12 +33,15 @@ KEPT = 4096
 """Sequences whose conditions are kept in memory."""
 AFFIX_WORD = 3
 """Letters that a word has beside its ending or beginning, at least."""
+BEGUN_SHARE = 0.5
+"""A token that a longer word goes on from in more than this share of its occurrences is a piece."""
 MINIMUM_STRENGTH = 0.6
 """Weaker conditions are not worth a word."""
 _RANK = {"after": 0, "named": 1, "token": 2, "pair": 3}
 """More specific conditions override less specific ones, here as in the simulator."""
 
 Floats = NDArray[np.float64]
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,25 @@ class Selected:
     """The strength is the shrunken mean activation, on the scale 0-10."""
     gain: float
     """The squared error that it removes from the prediction."""
+
+
+@dataclass(slots=True, eq=False)
+class _Tokens:
+    """The tokens that fulfil each candidate of a kind."""
+
+    tokens: NDArray[np.int64]
+    """Those of the first candidate, in the order of the text, then those of the second, ..."""
+    starts: NDArray[np.int64]
+    """Shape `(candidates + 1,)`: where each candidate's begin."""
+    is_shared: NDArray[np.bool_]
+    """Shape `(candidates,)`: which may be selected."""
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int64], size: int) -> _Tokens:
+        flat = codes.ravel()
+        places = np.argsort(flat, kind="stable")[int((flat < 0).sum()) :]
+        starts = np.searchsorted(flat[places], np.arange(size + 1))
+        return cls(places // max(codes.shape[1], 1), starts, np.ones(size, np.bool_))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,30 +89,28 @@ class Features:
     """By kind, shape `(tokens, n)`: the indices of the up to n candidates that each token fulfils; -1 for none."""
     words: NDArray[np.int64]
     """Shape `(tokens,)`: the number of the token's content among those that differ."""
+    tokens: dict[str, _Tokens]
+    """By kind: the tokens that fulfil each candidate."""
 
     @classmethod
     def of(cls, exemplars: Sequence[Exemplar], maximum: float) -> Features:
         """Those of some exemplars, with `maximum` as 10 on the scale."""
         read = [_read(tuple(exemplar.tokens)) for exemplar in exemplars]
-        sequences = [tokens for tokens, _ in read]
         pooled = _pooled([exemplar.activations for exemplar in exemplars])
         lengths = [len(exemplar.activations) for exemplar in exemplars]
-        indices: dict[str, dict[Condition, int]] = {kind: {} for kind in _RANK}
-        codes: dict[str, list[list[int]]] = {kind: [] for kind in _RANK}
-        for _, rows in read:
-            for fulfilled in rows:
-                for kind, known in indices.items():
-                    found = fulfilled.get(kind, ())
-                    codes[kind].append([known.setdefault(condition, len(known)) for condition in found])
-        contents: dict[str, int] = {}
-        words = [contents.setdefault(each, len(contents)) for tokens in sequences for each in tokens.contents]
+        numbered = {kind: _numbered([each.codes[kind] for each in read], _KNOWN[kind].listed) for kind in _RANK}
+        tokens = {kind: _Tokens.of(codes, len(found)) for kind, (found, codes) in numbered.items()}
+        activations = normalise(pooled, maximum)
+        _, words = _numbered([each.words for each in read], _CONTENTS.listed)
+        tokens["named"].is_shared &= _is_shared(tokens["named"], activations, words.ravel())
         return cls(
-            sequences=sequences,
-            activations=normalise(pooled, maximum),
+            sequences=[each.tokens for each in read],
+            activations=activations,
             exemplar_index=np.repeat(np.arange(len(exemplars)), lengths),
-            candidates={kind: list(known) for kind, known in indices.items()},
-            codes={kind: _filled(rows) for kind, rows in codes.items()},
-            words=np.asarray(words, dtype=np.int64),
+            candidates={kind: found for kind, (found, _) in numbered.items()},
+            codes={kind: codes for kind, (_, codes) in numbered.items()},
+            words=words.ravel(),
+            tokens=tokens,
         )
 
     def predict(self, sets: Sequence[Sequence[Condition]]) -> tuple[Floats, NDArray[np.int64]]:
@@ -93,22 +118,35 @@ class Features:
         values = np.zeros(len(self.activations))
         ranks = np.full(len(self.activations), -1)
         for conditions in sets:
-            predicted = _pooled([predict(conditions, tokens) for tokens in self.sequences])
-            for condition in conditions:
-                if condition.form == "kind":
-                    here = self._is_named(condition)
-                    predicted[here] = np.fmax(predicted[here], condition.strength)
+            named = [condition for condition in conditions if condition.form in NAMED]
+            others = [condition for condition in conditions if condition.form not in NAMED]
+            predicted = _pooled([predict(others, tokens) for tokens in self.sequences])
+            for condition in named:
+                here = self._is_named(condition) & (predicted != 0)
+                predicted[here] = np.fmax(predicted[here], condition.strength)
             values = np.fmax(values, predicted)
             ranks = np.where(np.isnan(predicted), ranks, _RANK["token"])
         return values, ranks
 
-    def _is_named(self, kind: Condition) -> NDArray[np.bool_]:
-        """Shape `(tokens,)`: which tokens are of a kind."""
-        pattern = kind.pattern
-        if pattern not in self.candidates["named"]:
-            return np.zeros(len(self.activations), dtype=np.bool_)
-        found: NDArray[np.bool_] = (self.codes["named"] == self.candidates["named"].index(pattern)).any(axis=1)
+    def _is_named(self, condition: Condition) -> NDArray[np.bool_]:
+        """Shape `(tokens,)`: which tokens are of a kind, or have an ending or beginning."""
+        found = np.zeros(len(self.activations), dtype=np.bool_)
+        with suppress(ValueError):  # none has
+            tokens = self.tokens["named"]
+            index = self.candidates["named"].index(condition.pattern)
+            found[tokens.tokens[tokens.starts[index] : tokens.starts[index + 1]]] = True
         return found
+
+    def begun(self) -> frozenset[str]:
+        """Texts of tokens that mostly begin a longer word: what such a piece means, its letters do not tell."""
+        followed = np.concatenate(
+            [np.zeros(0, np.bool_), *(np.append(one.continues[1:], False) for one in self.sequences)]
+        )
+        tokens = self.tokens["token"]
+        owners = np.repeat(np.arange(len(tokens.starts) - 1), np.diff(tokens.starts))
+        counts = np.bincount(owners, weights=followed[tokens.tokens], minlength=len(tokens.starts) - 1)
+        found = np.flatnonzero(counts > BEGUN_SHARE * np.diff(tokens.starts))
+        return frozenset(self.candidates["token"][index].text for index in found)
 
     def explained(self, sets: Sequence[Sequence[Condition]]) -> float:
         """The squared error that sets of conditions remove from a prediction of 0."""
@@ -169,11 +207,8 @@ class _Gains:
         self._activations, self._codes = features.activations, features.codes[kind]
         self._weights, self._predicted, self._ranks = weights, predicted, ranks
         size = len(features.candidates[kind])
-        flat = self._codes.ravel()
-        places = np.argsort(flat, kind="stable")[int((flat < 0).sum()) :]
-        self._tokens = places // max(self._codes.shape[1], 1)
-        self._starts = np.searchsorted(flat[places], np.arange(size + 1))
-        self._shared = _is_shared(features, self._tokens, self._starts) if kind == "named" else np.ones(size, np.bool_)
+        tokens = features.tokens[kind]
+        self._tokens, self._starts, self._shared = tokens.tokens, tokens.starts, tokens.is_shared
         self.value = np.zeros(size)
         """Of each candidate the strength, 0-10."""
         self._gain = np.zeros(size)
@@ -221,32 +256,81 @@ class _Gains:
         self._gain[candidates] = np.where(allowed, error_before - error_after, 0.0)
 
 
-def _is_shared(features: Features, tokens: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _is_shared(of: _Tokens, activations: Floats, words: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Of each candidate, whether the neuron is active on enough different words of it."""
-    active = features.activations[tokens] >= MINIMUM_STRENGTH
-    owners = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    pairs = np.unique(np.stack([owners[active], features.words[tokens[active]]]), axis=1)
-    found: NDArray[np.bool_] = np.bincount(pairs[0], minlength=len(starts) - 1) >= MINIMUM_WORDS
+    active = activations[of.tokens] >= MINIMUM_STRENGTH
+    owners = np.repeat(np.arange(len(of.starts) - 1), np.diff(of.starts))[active]
+    numbers = np.unique(owners * (int(words.max(initial=0)) + 1) + words[of.tokens[active]])
+    different = np.bincount(numbers // (int(words.max(initial=0)) + 1), minlength=len(of.starts) - 1)
+    found: NDArray[np.bool_] = different >= MINIMUM_WORDS
     return found
 
 
-def _filled(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Rows of one length, filled up with -1."""
-    out = np.full((len(rows), max(map(len, rows), default=0)), -1, dtype=np.int64)
-    for row, codes in zip(out, rows, strict=True):
-        row[: len(codes)] = codes
-    return out
+class _Numbers(Generic[Each]):
+    """Numbers of what occurs in texts, each the same as long as the process lives."""
+
+    def __init__(self) -> None:
+        self.listed: list[Each] = []
+        self._numbers: dict[Each, int] = {}
+        self._lock = Lock()
+
+    def rows(self, found: Sequence[Sequence[Each]]) -> NDArray[np.int32]:
+        """The numbers of what each token has, one row a token, filled up with -1."""
+        out = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int32)
+        with self._lock:
+            for row, each in zip(out, found, strict=True):
+                row[: len(each)] = [self._number(one) for one in each]
+        return out
+
+    def _number(self, one: Each) -> int:
+        number = self._numbers.setdefault(one, len(self.listed))
+        if number == len(self.listed):
+            self.listed.append(one)
+        return number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """A sequence, and what each of its tokens fulfils."""
+
+    tokens: TokenFeatures
+    codes: dict[str, NDArray[np.int32]]
+    """By kind, shape `(tokens, n)`: the numbers of the conditions, -1 for none."""
+    words: NDArray[np.int32]
+    """Shape `(tokens, 1)`: the number of each token's content."""
+
+
+_KNOWN: dict[str, _Numbers[Condition]] = {kind: _Numbers() for kind in _RANK}
+_CONTENTS: _Numbers[str] = _Numbers()
 
 
 @lru_cache(maxsize=KEPT)
-def _read(tokens: tuple[str, ...]) -> tuple[TokenFeatures, list[dict[str, tuple[Condition, ...]]]]:
-    """A sequence, and the conditions that each of its tokens fulfils, by kind: neurons share their sequences."""
+def _read(tokens: tuple[str, ...]) -> _Read:
+    """What a sequence's tokens fulfil, read once: neurons share their sequences."""
     features = token_features(tokens)
-    rows = []
-    for position, named in enumerate(_named(tokens)):
-        fulfilled = {kind: (one,) for kind, one in conditions_at(features, position).items()}
-        rows.append({**fulfilled, "named": tuple(named)})
-    return features, rows
+    single = [conditions_at(features, position) for position in range(len(tokens))]
+    fulfilled: dict[str, list[Sequence[Condition]]] = {
+        kind: [(each[kind],) if kind in each else () for each in single] for kind in _RANK if kind != "named"
+    }
+    fulfilled["named"] = list(_named(tokens))
+    codes = {kind: _KNOWN[kind].rows(found) for kind, found in fulfilled.items()}
+    return _Read(features, codes, _CONTENTS.rows([(content,) for content in features.contents]))
+
+
+def _numbered(rows: Sequence[NDArray[np.int32]], known: Sequence[Each]) -> tuple[list[Each], NDArray[np.int64]]:
+    """What some sequences have, each once in the order of the text, and its place there of each token; -1 for none."""
+    width = max((each.shape[1] for each in rows), default=0)
+    wide = np.full((sum(map(len, rows)), width), -1, dtype=np.int32)
+    start = 0
+    for each in rows:
+        wide[start : start + len(each), : each.shape[1]] = each
+        start += len(each)
+    numbers, first, places = np.unique(wide, return_index=True, return_inverse=True)
+    order = np.argsort(np.where(numbers < 0, -1, first), kind="stable")
+    is_none = int((numbers < 0).any())
+    position = np.empty(len(numbers), dtype=np.int64)
+    position[order] = np.arange(len(numbers)) - is_none
+    return [known[number] for number in numbers[order[is_none:]]], position[places].reshape(wide.shape)
 
 
 def _named(tokens: Sequence[str]) -> list[list[Condition]]:
