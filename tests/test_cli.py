@@ -160,6 +160,13 @@ def test_every_setting_is_an_option_with_its_description(name: str) -> None:
     assert field.description.split(":")[0] in option.help
 
 
+def test_what_has_no_default_is_said_to_have_none() -> None:
+    command = cli.typer.main.get_command(cli.app).commands["explain"]
+    told = {parameter.name: parameter.help for parameter in command.params}
+    assert "(default" not in told["subject"]
+    assert told["corpus"].endswith("(default: builtin)")
+
+
 def test_settings_reach_the_library(asked: dict[str, Any]) -> None:
     result = run(*EXPLAIN, "--n-tokens", "150000", "--noise", "keep", "--patience", "none", "--min-improvement", "0.01")
     assert result.exit_code == 0, result.output

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
@@ -179,10 +180,10 @@ async def test_no_modes_is_a_result_too():
     assert x.atoms == [COLOUR_MODE, ANIMAL_MODE]
 
 
-async def test_noise_makes_no_mode_and_the_largest_clusters_come_first():
+async def test_noise_makes_no_mode_and_the_first_clusters_come_first():
     async def many(state, runtime):
         noise = Cluster(["a", "b", "c", "d"], "a", noise=True)
-        return {"clusters": [noise, Cluster([ANIMAL_MODE], ANIMAL_MODE), Cluster([COLOUR_MODE, "and"], COLOUR_MODE)]}
+        return {"clusters": [noise, Cluster([COLOUR_MODE], COLOUR_MODE), Cluster([ANIMAL_MODE, "and"], ANIMAL_MODE)]}
 
     x = await explain(clustering=many, context=instruments(config=ExplainConfig(max_modes=1)))
     assert [mode.history[0].explanation for mode in x.modes] == [COLOUR_MODE]
@@ -476,9 +477,9 @@ async def test_a_mode_that_fits_nothing_best_is_refined_on_everything():
 # Where the modes meet
 
 
-async def together(modes, proposals, config=None):
+async def together(modes, proposals, config=None, **changes):
     """One round over several modes, each with candidates given by its representative."""
-    context = instruments(config=config or ExplainConfig(max_iterations=1, halving=False))
+    context = instruments(config=config or ExplainConfig(max_iterations=1, halving=False), **changes)
     exemplars = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
 
     async def agent(state, runtime):
@@ -540,6 +541,15 @@ async def test_a_mode_without_which_the_others_predict_no_worse_is_dropped():
     assert [mode.explanation for mode in modes] == [BETTER_COLOURS, BETTER_ANIMALS]
     papers = ExplainConfig.paper().model_copy(update={"max_iterations": 0})
     assert len(await together([BETTER_COLOURS, BETTER_ANIMALS, on("the")], {}, papers)) == 3
+
+
+async def test_a_mode_that_predicts_something_stays_where_a_language_model_wrote_it():
+    """It may say what the simulator does not read; what predicts nothing by itself goes anyway."""
+    texts, once = [BETTER_COLOURS, BETTER_ANIMALS, on("red"), on("the")], ExplainConfig(max_iterations=0)
+    model = GenericFakeChatModel(messages=iter([]))
+    assert [mode.explanation for mode in await together(texts, {}, once)] == texts[:2]
+    assert [mode.explanation for mode in await together(texts, {}, once, llm=model)] == texts[:3]
+    assert [mode.explanation for mode in await together(texts, {}, once, llm={"judge": model})] == texts[:3]
 
 
 async def test_strengths_are_the_activations_that_explanations_stand_for():

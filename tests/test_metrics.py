@@ -9,6 +9,7 @@ from scipy.stats import pearsonr
 
 from neuronscope.metrics import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
 from neuronscope.metrics.correlation import varies
+from neuronscope.metrics.joint import fit_strengths, joint_prediction
 from neuronscope.types import Exemplar
 
 values = arrays(np.float64, 20, elements=st.floats(-1e3, 1e3, allow_subnormal=False))
@@ -133,3 +134,34 @@ def test_a_token_appears_once_among_the_errors_and_small_differences_do_not():
     shown = exemplar("a b b b c", [0, 8, 9, 10, 0.5])
     errors = largest_errors([np.zeros(5)], [shown], maximum=10.0)
     assert [(error.token, error.actual) for error in errors] == [(" b", 10.0)]
+
+
+rows_of_modes = arrays(np.float64, (3, 12), elements=st.sampled_from([0.0, 0.0, 2.0, 10.0]))
+truths = arrays(np.float64, 12, elements=st.sampled_from([0.0, 0.0, 1.0, 5.0, 10.0]))
+
+
+def weighted_error(predicted, strengths, actual):
+    weights = np.where(actual >= 1, 1.0, 0.25)
+    return float((weights * (joint_prediction(predicted, strengths) - actual) ** 2).sum())
+
+
+@given(rows_of_modes, truths)
+def test_strengths_predict_no_worse_together_than_least_squares_of_the_sum(predicted, actual):
+    from scipy.optimize import nnls
+
+    root = np.sqrt(np.where(actual >= 1, 1.0, 0.25))
+    of_sum = 10 * nnls((predicted * root).T, actual * root)[0]
+    fitted = fit_strengths(predicted, actual)
+    assert all(0 <= strength <= 10 for strength in fitted)
+    if of_sum.max() <= 10:
+        assert weighted_error(predicted, fitted, actual) <= weighted_error(predicted, list(of_sum), actual) + 1e-6
+
+
+def test_two_modes_that_speak_of_the_same_tokens_both_have_a_strength():
+    here = np.array([10.0, 10.0, 0.0, 0.0])
+    assert fit_strengths(np.stack([here, here]), here * 0.6) == pytest.approx([6.0, 6.0])
+
+
+def test_a_strength_is_the_activation_where_a_mode_applies_more_than_how_often_it_is_wrong():
+    predicted, actual = np.full((1, 4), 10.0), np.array([8.0, 8.0, 0.0, 0.0])
+    assert fit_strengths(predicted, actual) == pytest.approx([8 / 1.25])

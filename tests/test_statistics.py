@@ -241,3 +241,9 @@ def test_the_offline_package_imports_nothing_from_above():
 
 def test_without_exemplars_there_is_nothing_to_find():
     assert Features.of([], 10.0).matching_pursuit(5) == []
+
+
+def test_a_token_that_longer_words_go_on_from_is_a_piece():
+    many = [[(" al", 9), ("gae", 0), (" al", 9), ("ps", 0), (" al", 0), (" cat", 9)], [(" cat", 9), (" sea", 0)]]
+    assert features_of(many).begun() == {"al"}
+    assert features_of([]).begun() == frozenset()

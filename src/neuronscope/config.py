@@ -55,7 +55,8 @@ class ExplainConfig(Settings):
     """Explanations of other neurons that are scored on the neuron's test set, as the null of its joint score; 0 scores
     none."""
     max_modes: int | None = Field(8, ge=1)
-    """At most this many modes are refined, the largest clusters first; None refines as many as there are clusters."""
+    """At most this many modes are refined, those of the first clusters: as hypotheses name them, or with
+    `clustering="embeddings"` the largest; None refines as many as there are clusters."""
     noise: Literal["drop", "keep"] = "drop"
     """What becomes of atoms that HDBSCAN leaves without a cluster: dropped as in the paper, or each a mode."""
     second_hypothesis: bool = True

@@ -125,6 +125,12 @@ class Instruments:
         self.scorer.forget(neuron)
         self.evidence.forget(neuron)
 
+    @property
+    def asks_a_language_model(self) -> bool:
+        """Whether any agent is a language model."""
+        models = self.llm.values() if isinstance(self.llm, Mapping) else [self.llm]
+        return any(model != "offline" for model in models)
+
     def llm_for(self, agent: str) -> AnyLLM:
         """The model of one agent: in a mapping its own, or that of "default".
 

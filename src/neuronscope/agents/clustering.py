@@ -36,8 +36,9 @@ does on the other half. Other embeddings have other scales; OpenAI's lie lower.
 SAME_MEANING = 0.55
 """The same where what atoms predict is known: the mean of that cosine and of their predictions' correlation."""
 
-SAME_SCORE = 0.02
-"""Scores on train that differ by less count as equal: the first atom said represents the mode."""
+SAME_SCORE, SAME_SCORE_OF_WORDS = 0.02, 0.1
+"""Scores on train that differ by less count as equal: the first atom said represents the mode. Those of a language
+model's sentences differ by more, since a simulator reads them as well as it can."""
 
 SAME_SENTENCE_COSINE = 0.65
 """The same for whole sentences that begin alike, where only their own vectors are known; chosen in the same way."""
@@ -46,7 +47,7 @@ Noise = Literal["drop", "keep"]
 
 
 class ClusteringAgent:
-    """Reads `atoms`; writes `clusters`, the largest first and noise last.
+    """Reads `atoms`; writes `clusters`, as they were first said, or the largest first; noise last.
 
     Args:
         embeddings: a LangChain `Embeddings`; a string for `neuronscope.llm.embeddings.resolve_embeddings`; or None for
@@ -80,7 +81,7 @@ class ClusteringAgent:
             if labels is None:
                 labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_MEANING)
             labels = evidence.without_noise(labels, config.min_improvement)
-            return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise, evidence.scores)}
+            return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise, evidence)}
         units = await aembed(embeddings, atoms, self.role)
         labels = await asyncio.to_thread(_density_labels, units, config.min_samples, config.few_atoms)
         if labels is None:
@@ -106,6 +107,8 @@ class _Evidence:
     """Shape `(tokens,)`, on the same scale."""
     scores: NDArray[np.float64]
     """Pearson's r of each atom; 0 where it has none."""
+    same_score: float
+    """Scores that differ by less count as equal."""
 
     @classmethod
     async def of(cls, atoms: Sequence[str], state: NeuronState, runtime: HasContext) -> _Evidence:
@@ -114,7 +117,13 @@ class _Evidence:
         predicted = np.concatenate(rows, axis=1).astype(np.float64)
         truth = await scorer.ground_truth(neuron, ids.of("train"))
         scores = [one.value or 0.0 for one in pearson_rows(predicted, truth)]
-        return cls(predicted, normalise(truth, ids.maximum), np.array(scores))
+        same = SAME_SCORE_OF_WORDS if runtime.context.asks_a_language_model else SAME_SCORE
+        return cls(predicted, normalise(truth, ids.maximum), np.array(scores), same)
+
+    def representative(self, members: NDArray[np.int64]) -> int:
+        """The place of the first member whose score is as good as the best."""
+        scores = self.scores[members]
+        return int(np.flatnonzero(scores >= scores.max() - self.same_score)[0])
 
     def agreement(self) -> NDArray[np.float64]:
         """Pearson's r of each two predictions; 0 for those that are the same everywhere, 1 with themselves."""
@@ -128,7 +137,7 @@ class _Evidence:
     def without_noise(self, labels: NDArray[np.int64], least_gain: float) -> NDArray[np.int64]:
         """The labels, with a cluster of its own for noise that explains what no cluster's best atom explains."""
         labels = labels.copy()
-        chosen = [int(members[self.scores[members].argmax()]) for members in _members(labels)]
+        chosen = [int(members[self.representative(members)]) for members in _members(labels)]
         reached = self._together(chosen)
         for index in sorted(np.flatnonzero(labels < 0), key=lambda index: -self.scores[index]):
             with_it = self._together([*chosen, int(index)])
@@ -241,21 +250,23 @@ def _clusters(
     units: NDArray[np.float64],
     labels: NDArray[np.int64],
     noise: Noise,
-    scores: NDArray[np.float64] | None = None,
+    evidence: _Evidence | None = None,
 ) -> list[Cluster]:
-    """The groups as clusters, the largest first; noise last, or each of it a cluster.
+    """The groups as clusters; noise last, or each of it a cluster.
 
-    A group's representative is the atom with the best score, or where there are none the one nearest the centroid.
+    With evidence they come as they were first said, since hypotheses begin with what explains most, and a group's
+    representative is the atom with the best score. Else the largest comes first, and represented by what is nearest the
+    centroid.
     """
     points = principal_points(units)
     stray = np.flatnonzero(labels < 0)
     groups = _members(labels)
     if noise == "keep":
         groups += [np.array([index]) for index in stray]
-    groups.sort(key=lambda members: (-len(members), members[0]))
-    clusters = [_cluster(members, atoms, units, points, scores) for members in groups]
+    groups.sort(key=lambda members: (-len(members) if evidence is None else 0, members[0]))
+    clusters = [_cluster(members, atoms, units, points, evidence) for members in groups]
     if noise == "drop" and len(stray):
-        clusters.append(_cluster(stray, atoms, units, points, scores, noise=True))
+        clusters.append(_cluster(stray, atoms, units, points, evidence, noise=True))
     return clusters
 
 
@@ -264,14 +275,14 @@ def _cluster(
     atoms: Sequence[str],
     units: NDArray[np.float64],
     points: list[tuple[float, float]],
-    scores: NDArray[np.float64] | None,
+    evidence: _Evidence | None,
     noise: bool = False,
 ) -> Cluster:
-    if scores is None:
+    if evidence is None:
         closeness = np.round(units[members] @ units[members].sum(axis=0), 9)  # equal atoms tie, and the first wins
+        best = members[int(np.argmax(closeness))]
     else:
-        closeness = np.floor(scores[members] / SAME_SCORE)
-    best = members[int(np.argmax(closeness))]
+        best = members[evidence.representative(members)]
     return Cluster(
         atoms=[atoms[index] for index in members],
         representative=atoms[best],

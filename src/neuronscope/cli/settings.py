@@ -52,7 +52,7 @@ def _setting(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _option_of_setup(name: str, field: FieldInfo) -> inspect.Parameter:
-    default = "" if field.default is None else f" (default: {field.default})"
+    default = "" if field.is_required() or field.default is None else f" (default: {field.default})"
     return _option(name, option_help(name) + default, metavar="TEXT")
 
 

@@ -9,7 +9,7 @@ nothing happens but the choice of each mode's best candidate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -246,8 +246,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
         return modes
     truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
 
-    models = instruments.llm.values() if isinstance(instruments.llm, Mapping) else [instruments.llm]
-    written = any(model != "offline" for model in models)
+    written = instruments.asks_a_language_model
     stays = {mode.representative: written and sortable(mode.val_score) >= SCORE_OF_ITS_OWN for mode in modes}
     texts = [mode.explanation for mode in modes]
     fitted = await strengths_of(texts, state["neuron"], ids, instruments)

@@ -58,14 +58,13 @@ class RefinementOutput(TypedDict, total=False):
 
 
 async def begin(state: RefinementState, runtime: Runtime[Instruments]) -> RefinementState:
-    """Make a mode of what is new in every cluster, the largest clusters first.
+    """Make a mode of what is new in every cluster, in the order of the clusters.
 
     Modes that were refined before settle where there are new ones, or where new ones were looked for; else they are
     refined further.
     """
     known, is_second_hypothesis = state.get("modes", []), bool(state.get("unexplained"))
     clusters = [cluster for cluster in state.get("clusters", []) if not cluster.noise]
-    clusters.sort(key=lambda cluster: -len(cluster.atoms))
     new = [mode for cluster in clusters if (mode := _new_in(cluster, known))]
     modes = [*known, *new][: runtime.context.config.max_modes]
     is_further = all(mode.history for mode in modes) and not is_second_hypothesis

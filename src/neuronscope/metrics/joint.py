@@ -48,7 +48,7 @@ def fit_strengths(predicted: Floats, actual: Floats) -> list[float]:
     actual = np.asarray(actual, dtype=np.float64)
     weights = np.where(actual >= LEAST_SEEN, 1.0, INACTIVE_WEIGHT)
     rows, truth = np.asarray(predicted, dtype=np.float64) * weights, actual * weights
-    tried = [nnls(rows.T, truth)[0], np.array([_coefficient(row, truth, 0.0) for row in rows])]
+    tried = [np.array([_coefficient(row, truth, 0.0) for row in rows])]
     if len(rows) > 1:
         for _ in range(ROUNDS):
             owner = (tried[-1][:, None] * rows).argmax(axis=0)
@@ -58,6 +58,7 @@ def fit_strengths(predicted: Floats, actual: Floats) -> list[float]:
                 for row, its, before in zip(rows, own, tried[-1], strict=True)
             ]
             tried.append(np.array(fitted))
+    tried.append(nnls(rows.T, truth)[0])
     errors = [float((((one[:, None] * rows).max(axis=0) - truth) ** 2).sum()) for one in tried]
     best = tried[int(np.argmin(np.round(errors, 9)))]
     return [float(min(SCALE, SCALE * coefficient)) for coefficient in best]
