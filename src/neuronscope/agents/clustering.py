@@ -121,9 +121,8 @@ class _Evidence:
         return cls(predicted, normalise(truth, ids.maximum), np.array(scores), same)
 
     def representative(self, members: NDArray[np.int64]) -> int:
-        """The place of the first member whose score is as good as the best."""
-        scores = self.scores[members]
-        return int(np.flatnonzero(scores >= scores.max() - self.same_score)[0])
+        """The place of the first member whose score is as good as the best, in steps of `same_score`."""
+        return int(np.floor(self.scores[members] / self.same_score).argmax())
 
     def agreement(self) -> NDArray[np.float64]:
         """Pearson's r of each two predictions; 0 for those that are the same everywhere, 1 with themselves."""
@@ -137,7 +136,7 @@ class _Evidence:
     def without_noise(self, labels: NDArray[np.int64], least_gain: float) -> NDArray[np.int64]:
         """The labels, with a cluster of its own for noise that explains what no cluster's best atom explains."""
         labels = labels.copy()
-        chosen = [int(members[self.representative(members)]) for members in _members(labels)]
+        chosen = [int(members[self.scores[members].argmax()]) for members in _members(labels)]
         reached = self._together(chosen)
         for index in sorted(np.flatnonzero(labels < 0), key=lambda index: -self.scores[index]):
             with_it = self._together([*chosen, int(index)])
