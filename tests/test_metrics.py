@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr
 
 from neuronscope.metrics import Correlation, assign_exemplars, largest_errors, pearson, pearson_rows
-from neuronscope.metrics.correlation import varies
+from neuronscope.metrics.bootstrap import Resampling, draw_weights
+from neuronscope.metrics.correlation import deviation_of_gain, varies
 from neuronscope.metrics.joint import fit_strengths, joint_prediction
 from neuronscope.types import Exemplar
 
@@ -165,3 +166,25 @@ def test_two_modes_that_speak_of_the_same_tokens_both_have_a_strength():
 def test_a_strength_is_the_activation_where_a_mode_applies_more_than_how_often_it_is_wrong():
     predicted, actual = np.full((1, 4), 10.0), np.array([8.0, 8.0, 0.0, 0.0])
     assert fit_strengths(predicted, actual) == pytest.approx([8 / 1.25])
+
+
+@given(st.integers(0, 5))
+def test_the_deviation_of_a_gain_is_that_of_correlations_over_repeated_sequences(seed):
+    generator = np.random.default_rng(seed)
+    lengths, resampling = [3, 5, 4, 6], Resampling(20, seed)
+    truth, before, after = generator.normal(size=(3, sum(lengths)))
+    starts = np.cumsum([0, *lengths])
+    gains = []
+    for counts in draw_weights(np.zeros(4), resampling):
+        places = [
+            np.tile(np.arange(starts[index], starts[index + 1]), int(counts[index])) for index in range(len(lengths))
+        ]
+        drawn = np.concatenate(places)
+        gains.append(pearsonr(after[drawn], truth[drawn]).statistic - pearsonr(before[drawn], truth[drawn]).statistic)
+    assert deviation_of_gain(before, after, truth, lengths, resampling) == pytest.approx(np.std(gains))
+
+
+def test_the_deviation_of_no_gain_is_nothing():
+    truth = np.arange(6.0)
+    assert deviation_of_gain(truth, truth, truth, [3, 3], Resampling(20, 0)) == 0
+    assert deviation_of_gain(np.zeros(6), np.zeros(6), truth, [3, 3], Resampling(20, 0)) == 0

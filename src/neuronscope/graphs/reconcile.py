@@ -3,12 +3,13 @@
 With `objective="joint"` a candidate counts by what it adds to the prediction of all modes together. The modes take
 their turns, the one with the best score of its own first, and each turn sees what the turns before it have changed.
 Modes whose predictions have become one are merged; when refinement ends, a mode without which the others predict no
-worse is dropped, unless a language model wrote it and it predicts something by itself. With `"neuron"` and `"mode"`
-nothing happens but the choice of each mode's best candidate.
+worse is dropped; of a language model's, which may say more than the simulator reads, one that harms. With `"neuron"`
+and `"mode"` nothing happens but the choice of each mode's best candidate.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,7 +25,8 @@ from neuronscope.graphs.objective import correlations, pooled, strength_alone, s
 from neuronscope.graphs.probe import read_probes
 from neuronscope.graphs.tools import artifacts, score_explanations
 from neuronscope.graphs.unexplained import find_unexplained
-from neuronscope.metrics.correlation import largest_errors
+from neuronscope.metrics.bootstrap import Resampling
+from neuronscope.metrics.correlation import deviation_of_gain, largest_errors
 from neuronscope.metrics.joint import joint_prediction, scaled
 from neuronscope.results import Attempt, Failure, Measured, Mode, PredictionError, sortable
 from neuronscope.state import Instruments, RefinementState
@@ -34,12 +36,13 @@ SAME_PREDICTION = 0.95
 """Modes whose predictions on validation text correlate more than this say the same."""
 
 LEAST_CONTRIBUTION = 0.004
-"""A mode without which the others' joint validation score falls by less adds nothing."""
+"""A mode without which the others' joint validation score falls by less adds nothing; where it rises by more, the mode
+harms."""
 LEAST_STRENGTH = 0.5
 """Of 10: a mode that beside the others stands for less activation than this explains nothing."""
-SCORE_OF_ITS_OWN = 0.1
-"""A language model may say more than the simulator reads, so that two meanings look like one: a mode of its words stays
-if it reaches this validation score by itself."""
+DEVIATIONS, DRAWS = 2.0, 200
+"""A candidate of a language model gains so many standard deviations of the gain, over so many samples of the validation
+sequences: what is narrower than the meaning gains a little on them by chance."""
 
 Floats = NDArray[np.float64]
 
@@ -194,19 +197,33 @@ async def _improve_together(
         together = correlations(np.maximum(scaled(predicted, [strength] * len(own)), others), truth)
         best = max(range(len(own)), key=lambda number: sortable(together[number]))
         gain = _difference(together[best] or 0.0, reached or 0.0)
+        needed = instruments.config.min_improvement
+        if instruments.asks_a_language_model and gain >= needed:
+            pair = np.maximum(np.stack([rows[index], scaled(predicted[best][None], [strength])[0]]), others)
+            needed = max(needed, DEVIATIONS * await _deviation(pair, truth, sequences, state, instruments))
         attempt = Attempt(
             iteration,
             own[best].explanation,
             own[best].score,
             joint_score=together[best],
             gain=gain,
-            needed=instruments.config.min_improvement,
+            needed=needed,
         )
         improved[index] = _with_attempt(mode, attempt)
         if attempt.accepted:
             rows[index] = scaled(predicted[best][None], [strength])[0]
             reached = together[best]
     return improved
+
+
+async def _deviation(
+    pair: Floats, truth: NDArray[np.float32], sequences: Sequence[int], state: RefinementState, instruments: Instruments
+) -> float:
+    """How much the gain of the second of two predictions over the first varies between samples of the sequences."""
+    exemplars = await instruments.scorer.exemplars(state["neuron"], sequences)
+    lengths, resampling = [len(one.tokens) for one in exemplars], Resampling(DRAWS, instruments.config.seed)
+    before, after = pair
+    return await asyncio.to_thread(deviation_of_gain, before, after, truth.astype(np.float64), lengths, resampling)
 
 
 def _selecting(ids: ExemplarIds) -> list[int]:
@@ -247,15 +264,10 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
 
     written = instruments.asks_a_language_model
-    stays = {mode.representative: written and sortable(mode.val_score) >= SCORE_OF_ITS_OWN for mode in modes}
     texts = [mode.explanation for mode in modes]
     fitted = await strengths_of(texts, state["neuron"], ids, instruments)
-    strong = [
-        mode
-        for mode, strength in zip(modes, fitted, strict=True)
-        if strength >= LEAST_STRENGTH or stays[mode.representative]
-    ]
-    modes = strong or modes
+    strong = [mode for mode, strength in zip(modes, fitted, strict=True) if strength >= LEAST_STRENGTH]
+    modes = modes if written else strong or modes
 
     async def reached(some: Sequence[Mode]) -> float:
         texts = [mode.explanation for mode in some]
@@ -264,14 +276,10 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
         return sortable(correlations(together[None], truth)[0])
 
     now = await reached(modes)
-    while len(modes) > 1 and not all(stays[mode.representative] for mode in modes):
-        without = {
-            index: await reached([*modes[:index], *modes[index + 1 :]])
-            for index, mode in enumerate(modes)
-            if not stays[mode.representative]
-        }
-        index = max(without, key=without.__getitem__)
-        if without[index] < now - LEAST_CONTRIBUTION:
+    while len(modes) > 1:
+        without = [await reached([*modes[:index], *modes[index + 1 :]]) for index in range(len(modes))]
+        index = max(range(len(modes)), key=without.__getitem__)
+        if without[index] < now + (LEAST_CONTRIBUTION if written else -LEAST_CONTRIBUTION):
             break
         modes, now = [*modes[:index], *modes[index + 1 :]], without[index]
     return modes

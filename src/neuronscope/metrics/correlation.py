@@ -21,6 +21,7 @@ from neuronscope.metrics.bootstrap import (
     Resampling,
     Sizes,
     Statistic,
+    draw_weights,
     estimate,
     not_measured,
     ratio,
@@ -254,3 +255,38 @@ def _last_words(text: str) -> str:
     """The end of a left context: at most eight words."""
     words: list[str] = re.findall(r"\S+\s*", text)
     return "".join(words[-_CONTEXT_WORDS:])[-_CONTEXT_CHARACTERS:]
+
+
+def deviation_of_gain(
+    before: Floats, after: Floats, truth: Floats, lengths: Sequence[int], resampling: Resampling
+) -> float:
+    """How much the difference between two predictions' correlations varies between samples of sequences.
+
+    Args:
+        before: shape `(tokens,)`, of all sequences one after the other.
+        after: the other prediction.
+        truth: the activations.
+        lengths: of the sequences.
+        resampling: how sequences are drawn.
+
+    Returns:
+        The standard deviation over the draws for which both correlations are defined; 0 if there are none.
+    """
+    sequence_of = np.repeat(np.arange(len(lengths)), lengths)
+    weights = draw_weights(np.zeros(len(lengths)), resampling)
+
+    def totals(values: Floats) -> Floats:
+        found: Floats = weights @ np.bincount(sequence_of, weights=values, minlength=len(lengths))
+        return found
+
+    n, actual = totals(np.ones(len(truth))), totals(truth)
+    spread = totals(truth**2) - actual**2 / n
+
+    def correlations(values: Floats) -> Floats:
+        own = totals(values)
+        below = np.sqrt(np.clip((totals(values**2) - own**2 / n) * spread, 0.0, None))
+        return ratio(totals(values * truth) - own * actual / n, below)
+
+    gains = correlations(after) - correlations(before)
+    defined = gains[np.isfinite(gains)]
+    return float(defined.std()) if len(defined) else 0.0
