@@ -254,8 +254,8 @@ def _clusters(
     """The groups as clusters; noise last, or each of it a cluster.
 
     With evidence they come as they were first said, since hypotheses begin with what explains most, and a group's
-    representative is the atom with the best score. Else the largest comes first, and represented by what is nearest the
-    centroid.
+    representative is the atom with the best score. Else the largest comes first, and what is nearest the centroid
+    represents it.
     """
     points = principal_points(units)
     stray = np.flatnonzero(labels < 0)
