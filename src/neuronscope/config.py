@@ -81,8 +81,8 @@ class ExplainConfig(Settings):
     """Let the Refinement Agent test explanations on texts that it writes: on some the neuron should be active, on
     others inactive."""
     min_improvement: float = Field(0.005, ge=0)
-    """A smaller gain in validation score counts as none; with `objective="joint"` a language model's candidate has to gain
-    twice the standard deviation of its gain, too."""
+    """A smaller gain in validation score counts as none; with `objective="joint"` a language model's candidate has to
+    gain twice the standard deviation of its gain, too."""
     patience: int | None = Field(1, ge=1)
     """Iterations without improvement after which refinement stops; None never stops early."""
     clustering: Literal["evidence", "embeddings"] = "evidence"
