@@ -99,7 +99,9 @@ def test_planned_by_a_sample_of_one_it_is_near_what_twenty_neurons_take(server: 
     run = taken(list(lab.explain_many(NEURONS, out=out, progress=False)))
     rest = {name: amount - getattr(plan.spent, name) for name, amount in run.items()}
     assert not near(plan, rest)
-    assert not near(stated, {name: run[name] for name in ("requests", "input_tokens", "simulated_tokens")})
+    assert not near(stated, {name: run[name] for name in ("requests", "input_tokens")})
+    simulated = stated.simulated_tokens / run["simulated_tokens"]
+    assert 1 < simulated < 1.6, "these agents say fewer conditions than the eight of a hypothesis that are expected"
     assert all(getattr(stated.at_most, name) >= amount for name, amount in run.items())
     assert plan.spent.requests == asked
     assert len(server.requests) - asked == rest["requests"], "the sample is not paid for twice"
