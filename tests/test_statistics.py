@@ -247,3 +247,9 @@ def test_a_token_that_longer_words_go_on_from_is_a_piece():
     many = [[(" al", 9), ("gae", 0), (" al", 9), ("ps", 0), (" al", 0), (" cat", 9)], [(" cat", 9), (" sea", 0)]]
     assert features_of(many).begun() == {"al"}
     assert features_of([]).begun() == frozenset()
+
+
+def test_what_is_kept_of_texts_is_begun_anew_where_it_has_become_large(monkeypatch):
+    before = by_hand("the{ cat:9} sat", "a{ cat:9} ran").matching_pursuit(5)
+    monkeypatch.setattr("neuronscope.offline.features.MOST_NUMBERED", 1)
+    assert [by_hand("the{ cat:9} sat", "a{ cat:9} ran").matching_pursuit(5) for _ in range(2)] == [before, before]

@@ -31,6 +31,8 @@ AFFIXES = (2, 3, 4)
 """Letters of endings and beginnings of words."""
 KEPT = 4096
 """Sequences whose conditions are kept in memory."""
+MOST_NUMBERED = 1_000_000
+"""Conditions that are numbered: some hundred megabytes."""
 AFFIX_WORD = 3
 """Letters that a word has beside its ending or beginning, at least."""
 BEGUN_SHARE = 0.5
@@ -95,13 +97,14 @@ class Features:
     @classmethod
     def of(cls, exemplars: Sequence[Exemplar], maximum: float) -> Features:
         """Those of some exemplars, with `maximum` as 10 on the scale."""
-        read = [_read(tuple(exemplar.tokens)) for exemplar in exemplars]
+        known = _vocabulary()
+        read = [_read(tuple(exemplar.tokens), known) for exemplar in exemplars]
         pooled = _pooled([exemplar.activations for exemplar in exemplars])
         lengths = [len(exemplar.activations) for exemplar in exemplars]
-        numbered = {kind: _numbered([each.codes[kind] for each in read], _KNOWN[kind].listed) for kind in _RANK}
+        numbered = {kind: _numbered([each.codes[kind] for each in read], known.of[kind].listed) for kind in _RANK}
         tokens = {kind: _Tokens.of(codes, len(found)) for kind, (found, codes) in numbered.items()}
         activations = normalise(pooled, maximum)
-        _, words = _numbered([each.words for each in read], _CONTENTS.listed)
+        _, words = _numbered([each.words for each in read], known.contents.listed)
         tokens["named"].is_shared &= _is_shared(tokens["named"], activations, words.ravel())
         return cls(
             sequences=[each.tokens for each in read],
@@ -267,7 +270,7 @@ def _is_shared(of: _Tokens, activations: Floats, words: NDArray[np.int64]) -> ND
 
 
 class _Numbers(Generic[Each]):
-    """Numbers of what occurs in texts, each the same as long as the process lives."""
+    """Numbers of what occurs in texts."""
 
     def __init__(self) -> None:
         self.listed: list[Each] = []
@@ -300,12 +303,27 @@ class _Read:
     """Shape `(tokens, 1)`: the number of each token's content."""
 
 
-_KNOWN: dict[str, _Numbers[Condition]] = {kind: _Numbers() for kind in _RANK}
-_CONTENTS: _Numbers[str] = _Numbers()
+class _Vocabulary:
+    """The numbers of conditions, by kind, and of tokens' contents."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, _Numbers[Condition]] = {kind: _Numbers() for kind in _RANK}
+        self.contents: _Numbers[str] = _Numbers()
+
+
+_current = [_Vocabulary()]
+
+
+def _vocabulary() -> _Vocabulary:
+    """That of the latest sequences; begun anew where it has become large, as what was read by it is then forgotten."""
+    if sum(len(numbers.listed) for numbers in _current[0].of.values()) > MOST_NUMBERED:
+        _current[0] = _Vocabulary()
+        _read.cache_clear()
+    return _current[0]
 
 
 @lru_cache(maxsize=KEPT)
-def _read(tokens: tuple[str, ...]) -> _Read:
+def _read(tokens: tuple[str, ...], known: _Vocabulary) -> _Read:
     """What a sequence's tokens fulfil, read once: neurons share their sequences."""
     features = token_features(tokens)
     single = [conditions_at(features, position) for position in range(len(tokens))]
@@ -313,8 +331,8 @@ def _read(tokens: tuple[str, ...]) -> _Read:
         kind: [(each[kind],) if kind in each else () for each in single] for kind in _RANK if kind != "named"
     }
     fulfilled["named"] = list(_named(tokens))
-    codes = {kind: _KNOWN[kind].rows(found) for kind, found in fulfilled.items()}
-    return _Read(features, codes, _CONTENTS.rows([(content,) for content in features.contents]))
+    codes = {kind: known.of[kind].rows(found) for kind, found in fulfilled.items()}
+    return _Read(features, codes, known.contents.rows([(content,) for content in features.contents]))
 
 
 def _numbered(rows: Sequence[NDArray[np.int32]], known: Sequence[Each]) -> tuple[list[Each], NDArray[np.int64]]:
