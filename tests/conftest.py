@@ -32,8 +32,8 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> LoadedSubject:
         return ns.load_subject("smollm2-135m")
 
 
-@pytest.fixture(autouse=True)
-def few_validation_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def every_gain_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted texts are a dozen sequences, too few to tell a gain from chance; `test_graphs.py` looks at that."""
     monkeypatch.setattr(import_module("neuronscope.graphs.reconcile"), "DEVIATIONS", 0.0)
 

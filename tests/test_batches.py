@@ -314,6 +314,7 @@ async def test_what_nobody_waits_for_any_more_is_not_sent(monkeypatch: pytest.Mo
 # Runs
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 def test_neurons_of_a_run_share_batches_and_it_finds_what_it_would_without(tmp_path: Path) -> None:
     names = {agent: f"batch:openai:{agent}" for agent in AGENTS}
     with fake_batches(useful) as server, fake_openai(useful) as single:

@@ -62,6 +62,7 @@ async def test_a_vetoed_candidate_is_never_measured() -> None:
     assert VAGUE in simulated(without)
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 async def test_a_critic_with_a_chat_model_asks_it() -> None:
     llm = answering(lambda messages: "Vague." if "blue" in str(messages[-1].content) else "Specific.")
     context = instruments(llm=llm, config=ns.ExplainConfig(halving=False))

@@ -2,7 +2,6 @@
 
 import json
 import re
-from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 
@@ -553,9 +552,8 @@ async def test_a_mode_that_adds_nothing_stays_where_a_language_model_wrote_it():
     assert texts[2] in [mode.explanation for mode in await together(texts, {}, once, llm={"judge": model})]
 
 
-async def test_a_language_models_candidate_gains_more_than_chance_does(monkeypatch):
+async def test_a_language_models_candidate_gains_more_than_chance_does():
     """On so few sequences a tenth may be chance."""
-    monkeypatch.setattr(import_module("neuronscope.graphs.reconcile"), "DEVIATIONS", 2.0)
     candidates = {COLOUR_MODE: [BETTER_COLOURS]}
     model = GenericFakeChatModel(messages=iter([]))
     last = {}

@@ -78,6 +78,7 @@ def found(x: ns.NeuronExplanation) -> dict[str, Any]:
     return {**asdict(x), "usage": None}
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 def test_a_model_of_its_own_for_each_agent_at_an_address(server: FakeOpenAI) -> None:
     x = explain(server)
     assert (x.status, x.number) == ("explained", 2)
@@ -112,6 +113,7 @@ def test_a_model_that_never_answers_usefully_leaves_what_came_before_it(agent: s
     assert all(mode.score > 0 for mode in x.modes)
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 def test_the_same_again_asks_nothing_and_finds_the_same(server: FakeOpenAI) -> None:
     first, asked = explain(server), len(server.requests)
     again = explain(server)
@@ -129,6 +131,7 @@ def test_without_the_cache_everything_is_asked_again(server: FakeOpenAI) -> None
     assert len(server.requests) == 2 * asked
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 def test_a_budget_stops_cleanly_and_a_larger_one_goes_on_from_there(server: FakeOpenAI) -> None:
     short = explain(server, budget="300 tokens", config=CONFIG.model_copy(update={"max_concurrency": 1}))
     assert short.status == "partial"

@@ -296,6 +296,7 @@ async def test_offline_experiments_drop_what_does_not_activate_the_neuron() -> N
 # Refinement without feedback
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 async def test_without_feedback_the_agent_sees_no_score_and_nothing_of_earlier_rounds() -> None:
     drafts = iter(range(100))
     model = answering(

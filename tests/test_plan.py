@@ -88,6 +88,7 @@ def near(plan: ns.Plan, run: dict[str, float]) -> dict[str, float]:
     return {name: ratio for name, ratio in found.items() if not 1 / WITHIN < ratio < WITHIN}
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 def test_planned_by_a_sample_of_one_it_is_near_what_twenty_neurons_take(server: FakeOpenAI, tmp_path: Path) -> None:
     lab, out = opened(server), tmp_path / "run"
     stated = lab.plan(NEURONS, out=out)

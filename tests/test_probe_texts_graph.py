@@ -260,6 +260,7 @@ def answers(can_call):
     return answer
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 @pytest.mark.parametrize("can_call", [True, False], ids=["tools", "lists"])
 async def test_both_ways_of_writing_texts_lead_to_the_same_result(can_call):
     config = ON.model_copy(update={"n_candidates": 2, "max_iterations": 1, "halving": False})

@@ -36,6 +36,7 @@ def explain(server: FakeOpenAI, neurons: Any = NEURONS, **changes: Any) -> list[
     return list(ns.explain_neurons(neurons, **arguments(server.address, **changes)))
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 def test_every_neuron_is_explained_once_in_whatever_form_it_is_named(server: FakeOpenAI) -> None:
     results = explain(server, [(0, 0), "0/1", ns.Neuron(0, 2), (0, 3, 1), "0/0"])
     assert sorted(x.neuron.index for x in results) == [0, 1, 2, 3]
@@ -56,6 +57,7 @@ def _rest(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name != "subject"}
 
 
+@pytest.mark.usefixtures("every_gain_counts")
 def test_each_neuron_is_charged_for_what_it_asked(server: FakeOpenAI) -> None:
     results = explain(server)
     asked = sum((Counter(x.usage.requests) for x in results), Counter())

@@ -18,6 +18,6 @@ if __name__ == "__main__":
         embeddings=DeterministicFakeEmbedding(size=8),
         llm={agent: f"openai:{agent}" for agent in ("hypothesis", "decomposition", "refinement")},
         base_url=sys.argv[1],
-        config=ns.ExplainConfig(cache_answers=False, max_iterations=1, n_hypotheses=2),
+        config=ns.ExplainConfig(second_hypothesis=False, cache_answers=False, max_iterations=1, n_hypotheses=2),
     )
     print(x.status, x.number)
