@@ -197,9 +197,9 @@ async def _improve_together(
         together = correlations(np.maximum(scaled(predicted, [strength] * len(own)), others), truth)
         best = max(range(len(own)), key=lambda number: sortable(together[number]))
         gain = _difference(together[best] or 0.0, reached or 0.0)
-        needed = instruments.config.min_improvement
+        candidate, needed = scaled(predicted[best][None], [strength])[0], instruments.config.min_improvement
         if instruments.asks_a_language_model and gain >= needed:
-            pair = np.maximum(np.stack([rows[index], scaled(predicted[best][None], [strength])[0]]), others)
+            pair = np.maximum(np.stack([rows[index], candidate]), others)
             needed = max(needed, DEVIATIONS * await _deviation(pair, truth, sequences, state, instruments))
         attempt = Attempt(
             iteration,
@@ -211,7 +211,7 @@ async def _improve_together(
         )
         improved[index] = _with_attempt(mode, attempt)
         if attempt.accepted:
-            rows[index] = scaled(predicted[best][None], [strength])[0]
+            rows[index] = candidate
             reached = together[best]
     return improved
 

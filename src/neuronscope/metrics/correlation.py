@@ -272,21 +272,8 @@ def deviation_of_gain(
     Returns:
         The standard deviation over the draws for which both correlations are defined; 0 if there are none.
     """
-    sequence_of = np.repeat(np.arange(len(lengths)), lengths)
     weights = draw_weights(np.zeros(len(lengths)), resampling)
-
-    def totals(values: Floats) -> Floats:
-        found: Floats = weights @ np.bincount(sequence_of, weights=values, minlength=len(lengths))
-        return found
-
-    n, actual = totals(np.ones(len(truth))), totals(truth)
-    spread = totals(truth**2) - actual**2 / n
-
-    def correlations(values: Floats) -> Floats:
-        own = totals(values)
-        below = np.sqrt(np.clip((totals(values**2) - own**2 / n) * spread, 0.0, None))
-        return ratio(totals(values * truth) - own * actual / n, below)
-
-    gains = correlations(after) - correlations(before)
+    first, second, actual = (np.split(values, np.cumsum(lengths)[:-1]) for values in (before, after, truth))
+    gains = pearson_statistic(second, actual)(weights) - pearson_statistic(first, actual)(weights)
     defined = gains[np.isfinite(gains)]
     return float(defined.std()) if len(defined) else 0.0
