@@ -46,7 +46,7 @@ def batch(vectors: Vectors, *texts: str) -> Batch:
     """Texts, with probes that tell something by chance, and no correction of MiniLM."""
     tokens = [text.split("|") if text else [] for text in texts]
     probed = [np.random.default_rng(len(each)).random((len(each), len(PROBES)), dtype=np.float32) for each in tokens]
-    return batch_of([text_of(each) for each in tokens], probed, vectors, lambda words: words)
+    return batch_of([text_of(each) for each in tokens], probed, vectors, vectors.stack)
 
 
 def belongs(words: Array, phrases: Array) -> Array:
@@ -95,7 +95,7 @@ def test_features_of_a_prefix_are_the_prefix_of_the_features(vectors: Vectors, s
     for length in range(1, len(tokens)):
         both = batch(vectors, TEXTS[1])
         probed = [both.probed[:length]]
-        part = batch_of([text_of(tokens[:length])], probed, vectors, lambda words: words)
+        part = batch_of([text_of(tokens[:length])], probed, vectors, vectors.stack)
         np.testing.assert_allclose(features(sentence, part, vectors, belongs, named), whole[:length], atol=1e-5)
 
 

@@ -35,6 +35,15 @@ def by_hand(*marked):
     return Features.of([exemplar(text, number) for number, text in enumerate(marked)], 10.0)
 
 
+def fulfilled(features):
+    """Every condition that some token fulfils: its kind, its number, and itself; those that cannot be chosen, too."""
+    return [
+        (kind, number, features.vocabulary.of[kind].listed[number])
+        for kind, codes in features.codes.items()
+        for number in dict.fromkeys(codes[codes >= 0].tolist())
+    ]
+
+
 def gain(features, kind, number, weights):
     """How much squared error the first choice removes, said plainly; and its strength."""
     where = (features.codes[kind] == number).any(axis=1)
@@ -56,11 +65,7 @@ def is_shared(features, number):
 
 
 def best_gain(features, weights):
-    gains = [
-        gain(features, kind, number, weights)[0]
-        for kind, candidates in features.candidates.items()
-        for number in range(len(candidates))
-    ]
+    gains = [gain(features, kind, number, weights)[0] for kind, number, _ in fulfilled(features)]
     return max(gains, default=0.0)
 
 
@@ -90,7 +95,7 @@ def test_the_strength_is_the_shrunken_mean_in_words(many):
         condition = selected.condition
         kind = "token" if not condition.after else "pair" if condition.text else "after"
         kind = "named" if condition.form in ("kind", "ending", "beginning") else kind
-        number = features.candidates[kind].index(Condition(condition.text, condition.after, 0.0, condition.form))
+        number = features.vocabulary.of[kind].number(condition.pattern)
         assert condition.strength == gain(features, kind, number, np.ones(len(features.activations)))[1]
 
 
@@ -98,12 +103,12 @@ def best_gains(features, weights, patterns):
     """What the best choice removes before each of some choices, and after them, said plainly: every gain anew."""
     ranks_of = {"after": 0, "named": 1, "token": 2, "pair": 3}
     predicted, ranks = np.zeros(len(features.activations)), np.full(len(features.activations), -1)
-    best = []
+    best, everything = [], fulfilled(features)
     for chosen in [*patterns, None]:
         best.append(0.0)
         applied = None
         for kind in ranks_of:
-            for number, candidate in enumerate(features.candidates[kind]):
+            for number, candidate in [each[1:] for each in everything if each[0] == kind]:
                 where = (features.codes[kind] == number).any(axis=1) & (ranks < ranks_of[kind])
                 mass, actual, before = weights[where], features.activations[where], predicted[where]
                 shrunken = (mass * actual).sum() / (mass.sum() + SHRINKAGE)
@@ -163,13 +168,12 @@ def test_the_simulator_finds_every_condition_where_the_statistics_found_it(token
     assume(tokens)
     features = features_of([[(token, 0) for token in tokens]])
     seen = token_features(tokens)
-    for kind, candidates in features.candidates.items():
-        for number, condition in enumerate(candidates):
-            if kind == "named":  # told from its place, or where the word is complete
-                continue
-            sentence = write([Condition(condition.text, condition.after, 6.0, condition.form)])
-            fulfilled = predict(read(sentence).conditions, seen) > 0
-            assert fulfilled[(features.codes[kind] == number).any(axis=1)].all()
+    for kind, number, condition in fulfilled(features):
+        if kind == "named":  # told from its place, or where the word is complete
+            continue
+        sentence = write([Condition(condition.text, condition.after, 6.0, condition.form)])
+        found = predict(read(sentence).conditions, seen) > 0
+        assert found[(features.codes[kind] == number).any(axis=1)].all()
 
 
 def test_a_pair_says_more_than_its_token_and_overrides_it():
@@ -244,8 +248,8 @@ def test_without_exemplars_there_is_nothing_to_find():
 
 def test_a_token_that_longer_words_go_on_from_is_a_piece():
     many = [[(" al", 9), ("gae", 0), (" al", 9), ("ps", 0), (" al", 0), (" cat", 9)], [(" cat", 9), (" sea", 0)]]
-    assert features_of(many).begun() == {"al"}
-    assert features_of([]).begun() == frozenset()
+    assert features_of(many).begun == {"al"}
+    assert features_of([]).begun == frozenset()
 
 
 def test_what_is_kept_of_texts_is_begun_anew_where_it_has_become_large(monkeypatch):

@@ -78,7 +78,8 @@ def main(work: Path) -> None:
         for mode, sentence in enumerate(task["sentences"]):
             pairs = [pair for pair, (of, _) in enumerate(task["pairs"]) if of == mode]
             numbers = [task["texts"][task["pairs"][pair][1]] for pair in pairs]
-            batch = batch_of([texts[n] for n in numbers], [probed[n] for n in numbers], vectors, network.corrected)
+            its, told_of = [texts[n] for n in numbers], [probed[n] for n in numbers]
+            batch = batch_of(its, told_of, vectors, lambda words: network.corrected(vectors.stack(words)))
             told = torch.from_numpy(features(sentence, batch, vectors, network.belongs, network.named)).half()
             for pair, (start, end) in zip(pairs, batch.spans, strict=True):
                 task["told"][pair] = told[start:end].clone()

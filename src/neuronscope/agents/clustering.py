@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from neuronscope.agents.distinguishing import in_one_frame, informative_words
 from neuronscope.config import FEW_ATOMS
-from neuronscope.llm.embeddings import aembed, checked_vectors, resolve_embeddings
+from neuronscope.llm.embeddings import aembed, checked_vectors, resolve_embeddings, unit_length
 from neuronscope.metrics.correlation import pearson_rows
 from neuronscope.metrics.joint import fit_strengths, joint_prediction
 from neuronscope.results import Cluster
@@ -45,6 +46,8 @@ SAME_SENTENCE_COSINE = 0.65
 
 Noise = Literal["drop", "keep"]
 
+_WORD = re.compile(r'"[^"]*"|\S+')
+
 
 class ClusteringAgent:
     """Reads `atoms`; writes `clusters`, as they were first said, or the largest first; noise last.
@@ -73,7 +76,7 @@ class ClusteringAgent:
         exemplars = state.get("exemplars")
         if config.clustering == "evidence" and exemplars is not None and exemplars.of("train"):
             evidence = await _Evidence.of(atoms, state, runtime)
-            units = await aembed(embeddings, informative_words(atoms), self.role)
+            units = await self._meanings(atoms, embeddings, runtime)
             cosines = (units @ units.T + evidence.agreement()) / 2
             labels = await asyncio.to_thread(
                 _density_labels, cosines, config.min_samples, config.few_atoms, are_cosines=True
@@ -88,6 +91,20 @@ class ClusteringAgent:
             cosines = await self._cosines(atoms, embeddings)
             labels = await asyncio.to_thread(_linkage_labels, cosines, SAME_CONDITION_COSINE)
         return {"clusters": await asyncio.to_thread(_clusters, atoms, units, labels, config.noise)}
+
+    async def _meanings(self, atoms: Sequence[str], embeddings: Embeddings, runtime: HasContext) -> NDArray[np.float64]:
+        """A vector for the informative words of each atom.
+
+        What is written without a language model is a list of words: then it is the mean of theirs, which many atoms and
+        neurons share.
+        """
+        texts = informative_words(atoms)
+        if runtime.context.asks_a_language_model:
+            return await aembed(embeddings, texts, self.role)
+        words = [[word.strip('"') or word for word in _WORD.findall(text)] or [text] for text in texts]
+        distinct = list(dict.fromkeys(word for each in words for word in each))
+        vectors = dict(zip(distinct, await aembed(embeddings, distinct, self.role), strict=True))
+        return unit_length(np.stack([np.mean([vectors[word] for word in each], axis=0) for each in words]))
 
     async def _cosines(self, atoms: Sequence[str], embeddings: Embeddings) -> NDArray[np.float64]:
         """How like each other conditions are: the sentences in one frame, and their informative words."""

@@ -227,13 +227,15 @@ def largest_errors(
         return ()
     actual = [normalise(exemplar.activations, maximum) for exemplar in exemplars]
     differences = np.concatenate(predicted) - np.concatenate(actual)
-    tokens_of = [(index, position) for index, row in enumerate(actual) for position in range(len(row))]
+    starts = np.cumsum([0, *(len(row) for row in actual)])
     errors: list[PredictionError] = []
     for sign in (-1, 1):
         size = sign * differences
         worst = np.argsort(-size, kind="stable")
         seen: set[str] = set()
-        for index, position in (tokens_of[each] for each in worst if size[each] >= at_least):
+        for place in worst[size[worst] >= at_least]:
+            index = int(np.searchsorted(starts, place, side="right")) - 1
+            position = int(place - starts[index])
             tokens = exemplars[index].tokens
             if len(seen) == n:
                 break

@@ -77,6 +77,7 @@ class Scorer:
 
     def __init__(self, simulator: Simulator, store: ExemplarSource) -> None:
         self._simulator = simulator
+        self._is_batched = isinstance(simulator, BatchSimulator)
         self._store = store
         self._caches: dict[Neuron, _NeuronCache] = {}
         self._waiting: list[_Request] = []
@@ -166,7 +167,7 @@ class Scorer:
             self._waiting = []
             if not batch:
                 return
-            for group in [batch] if isinstance(self._simulator, BatchSimulator) else _by_neuron(batch):
+            for group in [batch] if self._is_batched else _by_neuron(batch):
                 await self._answer(group)
 
     async def _answer(self, requests: list[_Request]) -> None:
@@ -193,7 +194,7 @@ class Scorer:
             for group in _by_neuron(requests)
             for explanations, sequence_ids in _calls(group, group[0].cache.predictions.keys())
         ]
-        together = isinstance(self._simulator, BatchSimulator) and calls
+        together = self._is_batched and calls
         for group in [calls] if together else [[call] for call in calls]:
             predicted = await asyncio.to_thread(_checked_calls, self._simulator, [call.request() for call in group])
             for call, arrays in zip(group, predicted, strict=True):
@@ -254,19 +255,24 @@ def _checked_answer(name: str, request: _SimulatorRequest, returned: Sequence[An
             f"The simulator {name} answered {len(exemplars)} exemplars with {len(returned)} arrays; it must return one "
             "array per exemplar."
         )
-    return [
-        _checked(name, array, (len(explanations), len(exemplar.tokens)))
+    found = [
+        _shaped(name, array, (len(explanations), len(exemplar.tokens)))
         for array, exemplar in zip(returned, exemplars, strict=True)
     ]
+    if not found:
+        return []
+    pooled = np.concatenate(found, axis=1)
+    if not np.isfinite(pooled).all():
+        raise SimulatorError(f"The simulator {name} predicted values that are not finite; it must stay within 0-10.")
+    lengths = [array.shape[1] for array in found]
+    return np.split(np.clip(pooled, 0.0, SCALE), np.cumsum(lengths)[:-1], axis=1)
 
 
-def _checked(name: str, returned: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _shaped(name: str, returned: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
     array = np.asarray(returned, dtype=np.float32)
     if array.shape != shape:
         raise SimulatorError(
             f"The simulator {name} returned an array of shape {array.shape} where {shape} (explanations, tokens) was "
             "expected."
         )
-    if not np.isfinite(array).all():
-        raise SimulatorError(f"The simulator {name} predicted values that are not finite; it must stay within 0-10.")
-    return np.clip(array, 0.0, SCALE)
+    return array

@@ -68,7 +68,7 @@ class LexicalHypothesis:
         if not everything:
             return {"hypotheses": earlier}
         explained = features.explained(given) if given else None
-        pieces = features.begun()
+        pieces = features.begun
         clusters = await cluster_conditions(everything, runtime.context.embeddings, explained, pieces)
         names = await _names_of(everything, clusters, pieces, runtime.context.embeddings)
         hypotheses = []
@@ -113,7 +113,7 @@ class LexicalRefinement:
         embeddings = runtime.context.embeddings
         found = await _assigned_to_first([each.condition for each in selected], clusters, embeddings)
         false_negatives = await _assigned_to_first(false_negatives, clusters, embeddings)
-        words = _words([*said, *found][:NAMED_BY], features.begun())
+        words = _words([*said, *found][:NAMED_BY], features.begun)
         names = await nearest_names(words, embeddings, NAMES, "refinement")
         name = name_in(best.explanation)
         if read(best.explanation).topic and name is None and not any(each.form == "kind" for each in said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,20 +128,20 @@ async def _nearness(
     conditions: Sequence[Condition], clusters: Sequence[Sequence[Condition]], embeddings: Embeddings, agent: str
 ) -> list[list[float]]:
     """How near each condition is to each cluster: by meaning, 1 for words of one form without a meaning, else 0."""
-    members = [[member for member in cluster if _form(member) == "word"] for cluster in clusters]
-    texts = [condition.text for group in [conditions, *members] for condition in group]
-    vectors = dict(zip(texts, await word_vectors(texts, embeddings, agent), strict=True)) if texts else {}
+    members = [[member.text for member in cluster if _form(member) == "word"] for cluster in clusters]
     forms = [{_form(member) for member in cluster} for cluster in clusters]
-
-    def nearness(condition: Condition, index: int) -> float:
-        if _form(condition) != "word":
-            return float(_form(condition) in forms[index])
-        cosines = sorted(
-            (float(vectors[condition.text] @ vectors[other.text]) for other in members[index]), reverse=True
-        )
-        return float(np.mean(cosines[:NEAREST])) if cosines else 0.0
-
-    return [[nearness(condition, index) for index in range(len(clusters))] for condition in conditions]
+    nearness = [[float(_form(condition) in form) for form in forms] for condition in conditions]
+    words = [index for index, condition in enumerate(conditions) if _form(condition) == "word"]
+    texts = [*(conditions[index].text for index in words), *(text for group in members for text in group)]
+    if not words:
+        return nearness
+    vectors = await word_vectors(texts, embeddings, agent)
+    cosines = vectors[: len(words)] @ vectors[len(words) :].T
+    starts = np.cumsum([0, *map(len, members)])
+    for row, index in zip(cosines, words, strict=True):
+        groups = [row[start:end] for start, end in pairwise(starts)]
+        nearness[index] = [float(np.sort(group)[-NEAREST:].mean()) if len(group) else 0.0 for group in groups]
+    return nearness
 
 
 async def _labels(

@@ -64,16 +64,22 @@ def predict(conditions: Iterable[Condition], tokens: TokenFeatures) -> Array:
     values = np.full(len(tokens.contents), np.nan, dtype=np.float32)
     rank = np.full(len(tokens.contents), -1, dtype=np.int64)
     for condition in conditions:
-        if not _can_match(condition, tokens.text):
-            continue
         specific = condition.specificity
-        for position, share in _matches(condition, tokens):
-            if condition.after and not any(tokens.preceded_by(position, before) for before in condition.after):
-                continue
+        for position, share in matches(condition, tokens):
             value = condition.strength * share
             if specific > rank[position] or (specific == rank[position] and value > values[position]):
                 rank[position], values[position] = specific, value
     return values
+
+
+def matches(condition: Condition, tokens: TokenFeatures) -> list[tuple[int, float]]:
+    """Where a condition holds, and the share of its strength that counts there."""
+    if not _can_match(condition, tokens.text):
+        return []
+    found = _with_text(condition, tokens)
+    if condition.after:
+        found = [each for each in found if any(tokens.preceded_by(each[0], before) for before in condition.after)]
+    return found
 
 
 def _can_match(condition: Condition, text: str) -> bool:
@@ -83,7 +89,7 @@ def _can_match(condition: Condition, text: str) -> bool:
     return not condition.after or any(before in text or before[1:] in text for before in condition.after)
 
 
-def _matches(condition: Condition, tokens: TokenFeatures) -> list[tuple[int, float]]:
+def _with_text(condition: Condition, tokens: TokenFeatures) -> list[tuple[int, float]]:
     """Where a condition's text stands, and the share of its strength that counts there."""
     if not condition.text:
         return [(position, 1.0) for position in range(len(tokens.contents))]

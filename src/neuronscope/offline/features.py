@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronscope.offline.conditions import STRENGTH_LEVELS, Condition, Form, predict
+from neuronscope.offline.conditions import STRENGTH_LEVELS, Condition, Form, matches
 from neuronscope.offline.english import quotable
 from neuronscope.offline.kinds import AFTER_PHRASES, COLUMN, PHRASES
 from neuronscope.offline.text import text_of
 from neuronscope.offline.tokens import TokenFeatures, token_features
 from neuronscope.types import Exemplar, normalise
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SHRINKAGE = 1.0
 """Inactive occurrences added to every condition: what was seen once is believed half."""
@@ -56,25 +58,6 @@ class Selected:
     """The squared error that it removes from the prediction."""
 
 
-@dataclass(slots=True, eq=False)
-class _Tokens:
-    """The tokens that fulfil each candidate of a kind."""
-
-    tokens: NDArray[np.int64]
-    """Those of the first candidate, in the order of the text, then those of the second, ..."""
-    starts: NDArray[np.int64]
-    """Shape `(candidates + 1,)`: where each candidate's begin."""
-    is_shared: NDArray[np.bool_]
-    """Shape `(candidates,)`: which may be selected."""
-
-    @classmethod
-    def of(cls, codes: NDArray[np.int64], size: int) -> _Tokens:
-        flat = codes.ravel()
-        places = np.argsort(flat, kind="stable")[int((flat < 0).sum()) :]
-        starts = np.searchsorted(flat[places], np.arange(size + 1))
-        return cls(places // max(codes.shape[1], 1), starts, np.ones(size, np.bool_))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """The features that matching pursuit selects from, one row per token: which conditions each token fulfils."""
@@ -85,35 +68,40 @@ class Features:
     """Shape `(tokens,)`, on the scale 0-10."""
     exemplar_index: NDArray[np.int64]
     """Shape `(tokens,)`: which of the exemplars the token is in."""
-    candidates: dict[str, list[Condition]]
-    """By kind ("token", "pair", "after", "named"): the conditions that some token fulfils."""
-    codes: dict[str, NDArray[np.int64]]
-    """By kind, shape `(tokens, n)`: the indices of the up to n candidates that each token fulfils; -1 for none."""
-    words: NDArray[np.int64]
-    """Shape `(tokens,)`: the number of the token's content among those that differ."""
-    tokens: dict[str, _Tokens]
-    """By kind: the tokens that fulfil each candidate."""
+    codes: dict[str, NDArray[np.int32]]
+    """By kind ("token", "pair", "after", "named"), shape `(tokens, n)`: the numbers of the up to n conditions that each
+    token fulfils; -1 for none."""
+    words: NDArray[np.int32]
+    """Shape `(tokens,)`: the number of the token's content."""
+    vocabulary: _Vocabulary
+    """What the numbers stand for."""
+    candidates: _Candidates
+    """The conditions that may be selected."""
+    begun: frozenset[str]
+    """Texts of tokens that mostly begin a longer word: what such a piece means, its letters do not tell."""
+    matches: dict[Condition, tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=dict)
+    """By pattern, where conditions that were asked for hold, and the share of their strength that counts there."""
+    pursued: dict[object, list[Selected]] = field(default_factory=dict)
+    """What was selected before."""
 
     @classmethod
     def of(cls, exemplars: Sequence[Exemplar], maximum: float) -> Features:
         """Those of some exemplars, with `maximum` as 10 on the scale."""
         known = _vocabulary()
         read = [_read(tuple(exemplar.tokens), known) for exemplar in exemplars]
-        pooled = _pooled([exemplar.activations for exemplar in exemplars])
         lengths = [len(exemplar.activations) for exemplar in exemplars]
-        numbered = {kind: _numbered([each.codes[kind] for each in read], known.of[kind].listed) for kind in _RANK}
-        tokens = {kind: _Tokens.of(codes, len(found)) for kind, (found, codes) in numbered.items()}
-        activations = normalise(pooled, maximum)
-        _, words = _numbered([each.words for each in read], known.contents.listed)
-        tokens["named"].is_shared &= _is_shared(tokens["named"], activations, words.ravel())
+        activations = normalise(_pooled([exemplar.activations for exemplar in exemplars]), maximum)
+        codes = {kind: _stacked([each.codes[kind] for each in read]) for kind in _RANK}
+        words = _stacked([each.words for each in read]).ravel()
         return cls(
             sequences=[each.tokens for each in read],
             activations=activations,
             exemplar_index=np.repeat(np.arange(len(exemplars)), lengths),
-            candidates={kind: found for kind, (found, _) in numbered.items()},
-            codes={kind: codes for kind, (_, codes) in numbered.items()},
-            words=words.ravel(),
-            tokens=tokens,
+            codes=codes,
+            words=words,
+            vocabulary=known,
+            candidates=_Candidates.of(codes, words, activations),
+            begun=_begun(codes["token"].ravel(), _stacked([each.goes_on for each in read]).ravel(), known),
         )
 
     def predict(self, sets: Sequence[Sequence[Condition]]) -> tuple[Floats, NDArray[np.int64]]:
@@ -121,35 +109,50 @@ class Features:
         values = np.zeros(len(self.activations))
         ranks = np.full(len(self.activations), -1)
         for conditions in sets:
-            named = [condition for condition in conditions if condition.form in NAMED]
-            others = [condition for condition in conditions if condition.form not in NAMED]
-            predicted = _pooled([predict(others, tokens) for tokens in self.sequences])
-            for condition in named:
-                here = self._is_named(condition) & (predicted != 0)
-                predicted[here] = np.fmax(predicted[here], condition.strength)
+            predicted = self._predict([condition for condition in conditions if condition.form not in NAMED])
+            for condition in conditions:
+                if condition.form in NAMED:
+                    at, _ = self._where(condition)
+                    here = at[predicted[at] != 0]
+                    predicted[here] = np.fmax(predicted[here], condition.strength)
             values = np.fmax(values, predicted)
             ranks = np.where(np.isnan(predicted), ranks, _RANK["token"])
         return values, ranks
 
-    def _is_named(self, condition: Condition) -> NDArray[np.bool_]:
-        """Shape `(tokens,)`: which tokens are of a kind, or have an ending or beginning."""
-        found = np.zeros(len(self.activations), dtype=np.bool_)
-        with suppress(ValueError):  # none has
-            tokens = self.tokens["named"]
-            index = self.candidates["named"].index(condition.pattern)
-            found[tokens.tokens[tokens.starts[index] : tokens.starts[index + 1]]] = True
-        return found
+    def _predict(self, conditions: Sequence[Condition]) -> Floats:
+        """What one set predicts, as `conditions.predict` does of one text; NaN where nothing applies."""
+        values = np.full(len(self.activations), np.nan)
+        ranks = np.full(len(self.activations), -1)
+        for condition in conditions:
+            at, shares = self._where(condition)
+            found = condition.strength * shares
+            specific = condition.specificity
+            decides = (specific > ranks[at]) | ((specific == ranks[at]) & (found > values[at]))
+            values[at[decides]], ranks[at[decides]] = found[decides], specific
+        return values
 
-    def begun(self) -> frozenset[str]:
-        """Texts of tokens that mostly begin a longer word: what such a piece means, its letters do not tell."""
-        followed = np.concatenate(
-            [np.zeros(0, np.bool_), *(np.append(one.continues[1:], False) for one in self.sequences)]
-        )
-        tokens = self.tokens["token"]
-        owners = np.repeat(np.arange(len(tokens.starts) - 1), np.diff(tokens.starts))
-        counts = np.bincount(owners, weights=followed[tokens.tokens], minlength=len(tokens.starts) - 1)
-        found = np.flatnonzero(counts > BEGUN_SHARE * np.diff(tokens.starts))
-        return frozenset(self.candidates["token"][index].text for index in found)
+    def _where(self, condition: Condition) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The tokens where a condition holds, and the share of its strength that counts there."""
+        pattern = condition.pattern
+        if pattern not in self.matches:
+            self.matches[pattern] = self._named(pattern) if pattern.form in NAMED else self._matching(pattern)
+        return self.matches[pattern]
+
+    def _named(self, condition: Condition) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The tokens of a kind, or with an ending or beginning."""
+        number = self.vocabulary.of["named"].number(condition)
+        at = np.flatnonzero((self.codes["named"] == number).any(axis=1)) if number >= 0 else np.zeros(0, dtype=np.int64)
+        return at, np.ones(len(at), dtype=np.float32)
+
+    def _matching(self, condition: Condition) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The tokens where a simulator finds a condition."""
+        found: dict[int, float] = {}
+        start = 0
+        for tokens in self.sequences:
+            for position, share in matches(condition, tokens):
+                found[start + position] = max(share, found.get(start + position, 0.0))
+            start += len(tokens.contents)
+        return np.array(list(found), dtype=np.int64), np.array(list(found.values()), dtype=np.float32)
 
     def explained(self, sets: Sequence[Sequence[Condition]]) -> float:
         """The squared error that sets of conditions remove from a prediction of 0."""
@@ -166,106 +169,191 @@ class Features:
             weights: shape `(tokens,)`; how much each token counts (default: all alike).
             given: sets of conditions whose predictions are taken as given; only what they leave is looked for.
         """
-        weights = np.ones(len(self.activations)) if weights is None else weights
+        key = n, tuple(map(tuple, given)), None if weights is None else weights.tobytes()
+        if key not in self.pursued:
+            self.pursued[key] = self._pursue(n, np.ones(len(self.activations)) if weights is None else weights, given)
+        return list(self.pursued[key])
+
+    def _pursue(self, n: int, weights: Floats, given: Sequence[Sequence[Condition]]) -> list[Selected]:
         predicted, ranks = self.predict(given)
-        gains = [_Gains(self, kind, weights, predicted, ranks) for kind in _RANK]
+        gains = _Gains(self.candidates, self.activations, weights, predicted, ranks)
         selected: list[Selected] = []
         for _ in range(n):
-            best = max(gains, key=lambda each: each.best[0])
-            gain, index = best.best
+            gain, index = gains.best
             if gain <= 1e-6:
                 break
-            value, covered = float(best.value[index]), best.covered(index)
-            predicted[covered], ranks[covered] = value, _RANK[best.kind]
-            for each in gains:
-                each.update(covered)
-            selected.append(Selected(replace(self.candidates[best.kind][index], strength=value), gain))
+            value = gains.select(index)
+            kind, number = self.candidates.of_kind[index]
+            condition = self.vocabulary.of[kind].listed[number]
+            selected.append(Selected(replace(condition, strength=value), gain))
         return selected
 
     def estimate(self, condition: Condition) -> float:
         """The shrunken mean activation where a condition holds, 0-10."""
-        fulfilled, _ = self.predict([[replace(condition, strength=STRENGTH_LEVELS[0])]])
-        observed = self.activations[fulfilled > 0]
-        return float(observed.sum() / (len(observed) + SHRINKAGE))
+        at, _ = self._where(condition)
+        return float(self.activations[at].sum() / (len(at) + SHRINKAGE))
+
+
+def _begun(numbers: NDArray[np.int32], goes_on: NDArray[np.int32], known: _Vocabulary) -> frozenset[str]:
+    """The tokens that a longer word goes on from in most of their occurrences."""
+    counted = numbers >= 0
+    counts = np.bincount(numbers[counted], weights=goes_on[counted])
+    found = np.flatnonzero(counts > BEGUN_SHARE * np.bincount(numbers[counted]))
+    return frozenset(known.of["token"].listed[number].text for number in found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    """The conditions that may be selected, those of the least specific kind first, and the tokens that fulfil them.
+
+    A condition that the neuron is active enough on nowhere is none, since neither is its mean; nor is one that occurs
+    too seldom.
+    """
+
+    of_kind: list[tuple[str, int]]
+    """The kind of each, and its number."""
+    tokens: csr_array
+    """Shape `(candidates, tokens)`: the tokens that fulfil each."""
+    of_token: csr_array
+    """The same, turned."""
+    ranks: NDArray[np.int64]
+    """Shape `(candidates,)`."""
+    least: NDArray[np.int64]
+    """Shape `(candidates,)`: how many tokens each must have that nothing more specific decides."""
+
+    @classmethod
+    def of(cls, codes: Mapping[str, NDArray[np.int32]], words: NDArray[np.int32], activations: Floats) -> _Candidates:
+        """Those of all kinds."""
+        from scipy.sparse import coo_array, csr_array
+
+        active = activations >= MINIMUM_STRENGTH
+        of_kind: list[tuple[str, int]] = []
+        owners, tokens = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        for kind in _RANK:
+            numbers, own, its = _fulfilled(codes[kind], active)
+            chosen = np.bincount(own, minlength=len(numbers)) >= MINIMUM_COUNT[kind]
+            if kind == "named":
+                chosen &= _n_words(own[active[its]], words[its[active[its]]], len(numbers)) >= MINIMUM_WORDS
+            place, is_chosen = np.cumsum(chosen) - 1 + len(of_kind), chosen[own]
+            owners.append(place[own[is_chosen]])
+            tokens.append(its[is_chosen])
+            of_kind += [(kind, number) for number in numbers[chosen].tolist()]
+        owner, token = np.concatenate(owners), np.concatenate(tokens)
+        shape = len(of_kind), len(activations)
+        table = csr_array(coo_array((np.ones(len(owner), dtype=np.int8), (owner, token)), shape=shape))
+        return cls(
+            of_kind=of_kind,
+            tokens=table,
+            of_token=csr_array(table.T),
+            ranks=np.array([_RANK[kind] for kind, _ in of_kind], dtype=np.int64),
+            least=np.array([MINIMUM_COUNT[kind] for kind, _ in of_kind], dtype=np.int64),
+        )
 
 
 class _Gains:
-    """What each candidate of a kind would remove of the squared error that is left, after every selection.
+    """What each candidate would remove of the squared error that is left, after every selection.
 
-    A selection changes the gain of those candidates alone that one of its tokens fulfils, too. Only their sums are
-    made anew, over their tokens in the same order.
+    A selection changes what its own tokens add to the sums of their candidates.
 
     Args:
-        features: the features.
-        kind: the kind.
+        candidates: the candidates.
+        activations: shape `(tokens,)`.
         weights: shape `(tokens,)`; how much each token counts.
-        predicted: shape `(tokens,)`; what is predicted so far; the caller writes into it, and into the ranks.
+        predicted: shape `(tokens,)`; what is predicted so far; `select` writes into it, and into the ranks.
         ranks: shape `(tokens,)`; the rank of what predicts it.
     """
 
     def __init__(
-        self, features: Features, kind: str, weights: Floats, predicted: Floats, ranks: NDArray[np.int64]
+        self,
+        candidates: _Candidates,
+        activations: Floats,
+        weights: Floats,
+        predicted: Floats,
+        ranks: NDArray[np.int64],
     ) -> None:
-        self.kind = kind
-        self._activations, self._codes = features.activations, features.codes[kind]
+        self._candidates, self._activations = candidates, activations
         self._weights, self._predicted, self._ranks = weights, predicted, ranks
-        size = len(features.candidates[kind])
-        tokens = features.tokens[kind]
-        self._tokens, self._starts, self._shared = tokens.tokens, tokens.starts, tokens.is_shared
-        self.value = np.zeros(size)
-        """Of each candidate the strength, 0-10."""
-        self._gain = np.zeros(size)
-        self._recompute(np.arange(size))
+        size = len(candidates.of_kind)
+        self._sums = np.zeros((4, size))
+        """Of each candidate, over the tokens that nothing more specific decides: how many, their weight, their
+        activity, and the squared error so far, less that of a prediction of 0."""
+        self._value, self._gain = np.zeros(size), np.zeros(size)
+        self._add(np.arange(len(activations)), 1)
+        self._judge(np.arange(size))
 
     @property
     def best(self) -> tuple[float, int]:
-        """The largest gain, and whose it is; 0 where there is no candidate."""
+        """The largest gain, and whose it is, the first of equals; 0 where there is no candidate."""
         if not len(self._gain):
             return 0.0, -1
         index = int(self._gain.argmax())
         return float(self._gain[index]), index
 
-    def covered(self, index: int) -> NDArray[np.int64]:
-        """The tokens that a candidate would decide."""
-        tokens = self._tokens[self._starts[index] : self._starts[index + 1]]
-        found: NDArray[np.int64] = tokens[self._ranks[tokens] < _RANK[self.kind]]
-        return found
+    def select(self, index: int) -> float:
+        """Take a candidate's prediction; returned is its strength, 0-10."""
+        of, value = self._candidates, float(self._value[index])
+        tokens = of.tokens.indices[of.tokens.indptr[index] : of.tokens.indptr[index + 1]]
+        covered = tokens[self._ranks[tokens] < of.ranks[index]]
+        self._add(covered, -1)
+        self._predicted[covered], self._ranks[covered] = value, of.ranks[index]
+        touched = np.bincount(self._add(covered, 1), minlength=len(self._gain))
+        self._judge(np.flatnonzero(touched))
+        return value
 
-    def update(self, changed: NDArray[np.int64]) -> None:
-        """Take in what is predicted of some tokens now."""
-        codes = self._codes[changed]
-        self._recompute(np.unique(codes[codes >= 0]))
+    def _add(self, tokens: NDArray[np.integer[Any]], sign: int) -> NDArray[np.integer[Any]]:
+        """Add what some tokens contribute now, or take it away; returned are the candidates of each."""
+        of = self._candidates
+        lengths = np.diff(of.of_token.indptr)[tokens]
+        token = np.repeat(tokens, lengths)
+        first = np.repeat(of.of_token.indptr[tokens] - np.cumsum(lengths) + lengths, lengths)
+        candidates: NDArray[np.integer[Any]] = of.of_token.indices[np.arange(len(token)) + first]
+        free = (self._ranks[token] < of.ranks[candidates]) & (self._weights[token] > 0)
+        own, token = candidates[free], token[free]
+        mass, actual, before = self._weights[token], self._activations[token], self._predicted[token]
+        for sums, values in zip(
+            self._sums, (np.ones(len(own)), mass, mass * actual, mass * before * (before - 2 * actual)), strict=True
+        ):
+            sums += sign * np.bincount(own, weights=values, minlength=len(sums))
+        return candidates
 
-    def _recompute(self, candidates: NDArray[np.int64]) -> None:
-        lengths = self._starts[candidates + 1] - self._starts[candidates]
-        own = np.repeat(np.arange(len(candidates)), lengths)
-        offsets = self._starts[candidates] - np.cumsum(lengths) + lengths
-        tokens = self._tokens[np.arange(len(own)) + offsets[own]]
-        free = (self._ranks[tokens] < _RANK[self.kind]) & (self._weights[tokens] > 0)
-        own, tokens = own[free], tokens[free]
-        mass, actual, before = self._weights[tokens], self._activations[tokens], self._predicted[tokens]
-
-        def total(values: Floats) -> Floats:
-            found: Floats = np.bincount(own, weights=values, minlength=len(candidates)).astype(np.float64)
-            return found
-
-        weight, activity = total(mass) + SHRINKAGE, total(mass * actual)
+    def _judge(self, candidates: NDArray[np.int64]) -> None:
+        """Decide anew on the strengths and gains of some candidates."""
+        of, (count, mass, activity, error_before) = self._candidates, self._sums[:, candidates]
+        weight = mass + SHRINKAGE
         value = _quantised(activity / weight)
-        error_before = total(mass * (before**2 - 2 * before * actual))
-        error_after = value**2 * weight - 2 * value * activity
-        often = np.bincount(own, minlength=len(candidates)) >= MINIMUM_COUNT[self.kind]
-        allowed = often & (value > 0) & self._shared[candidates]
-        self.value[candidates] = value
-        self._gain[candidates] = np.where(allowed, error_before - error_after, 0.0)
+        gain = error_before - (value**2 * weight - 2 * value * activity)
+        self._value[candidates] = value
+        self._gain[candidates] = np.where((count >= of.least[candidates]) & (value > 0), np.round(gain, 9), 0.0)
 
 
-def _is_shared(of: _Tokens, activations: Floats, words: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Of each candidate, whether the neuron is active on enough different words of it."""
-    active = activations[of.tokens] >= MINIMUM_STRENGTH
-    owners = np.repeat(np.arange(len(of.starts) - 1), np.diff(of.starts))[active]
-    numbers = np.unique(owners * (int(words.max(initial=0)) + 1) + words[of.tokens[active]])
-    different = np.bincount(numbers // (int(words.max(initial=0)) + 1), minlength=len(of.starts) - 1)
-    found: NDArray[np.bool_] = different >= MINIMUM_WORDS
+def _fulfilled(
+    codes: NDArray[np.int32], active: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The conditions of active tokens, and all tokens that fulfil them.
+
+    Returns:
+        The conditions' numbers, in the order of the text; and in this order for each token that fulfils one, this one's
+        place among them, and the token.
+    """
+    flat = codes.ravel()
+    chosen = np.zeros(int(flat.max(initial=-1)) + 2, dtype=np.bool_)
+    chosen[codes[active].ravel()] = True
+    chosen[-1] = False  # where none is
+    numbers, places = np.flatnonzero(chosen), np.flatnonzero(chosen[flat])
+    local = np.zeros(len(chosen), dtype=np.int64)
+    local[numbers] = np.arange(len(numbers))
+    own = local[flat[places]]
+    first = np.zeros(len(numbers), dtype=np.int64)
+    first[own[::-1]] = places[::-1]
+    order = np.argsort(first)
+    position = np.argsort(order)
+    return numbers[order], position[own], places // max(codes.shape[1], 1)
+
+
+def _n_words(owners: NDArray[np.int64], words: NDArray[np.int32], n: int) -> NDArray[np.int64]:
+    """On how many different words each of n conditions is active."""
+    width = int(words.max(initial=0)) + 1
+    found: NDArray[np.int64] = np.bincount(np.unique(owners * width + words) // width, minlength=n)
     return found
 
 
@@ -285,6 +373,10 @@ class _Numbers(Generic[Each]):
                 row[: len(each)] = [self._number(one) for one in each]
         return out
 
+    def number(self, one: Each) -> int:
+        """The number of something; -1 if it has none."""
+        return self._numbers.get(one, -1)
+
     def _number(self, one: Each) -> int:
         number = self._numbers.setdefault(one, len(self.listed))
         if number == len(self.listed):
@@ -301,6 +393,8 @@ class _Read:
     """By kind, shape `(tokens, n)`: the numbers of the conditions, -1 for none."""
     words: NDArray[np.int32]
     """Shape `(tokens, 1)`: the number of each token's content."""
+    goes_on: NDArray[np.int32]
+    """Shape `(tokens, 1)`: 1 where the next token continues the token's word, else 0."""
 
 
 class _Vocabulary:
@@ -332,23 +426,19 @@ def _read(tokens: tuple[str, ...], known: _Vocabulary) -> _Read:
     }
     fulfilled["named"] = list(_named(tokens))
     codes = {kind: known.of[kind].rows(found) for kind, found in fulfilled.items()}
-    return _Read(features, codes, known.contents.rows([(content,) for content in features.contents]))
+    goes_on = np.append(features.continues[1:], False)[: len(tokens), None].astype(np.int32)
+    return _Read(features, codes, known.contents.rows([(content,) for content in features.contents]), goes_on)
 
 
-def _numbered(rows: Sequence[NDArray[np.int32]], known: Sequence[Each]) -> tuple[list[Each], NDArray[np.int64]]:
-    """What some sequences have, each once in the order of the text, and its place there of each token; -1 for none."""
+def _stacked(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """The numbers of all sequences, one row a token, as wide as the widest; -1 for none."""
     width = max((each.shape[1] for each in rows), default=0)
     wide = np.full((sum(map(len, rows)), width), -1, dtype=np.int32)
     start = 0
     for each in rows:
         wide[start : start + len(each), : each.shape[1]] = each
         start += len(each)
-    numbers, first, places = np.unique(wide, return_index=True, return_inverse=True)
-    order = np.argsort(np.where(numbers < 0, -1, first), kind="stable")
-    is_none = int((numbers < 0).any())
-    position = np.empty(len(numbers), dtype=np.int64)
-    position[order] = np.arange(len(numbers)) - is_none
-    return [known[number] for number in numbers[order[is_none:]]], position[places].reshape(wide.shape)
+    return wide
 
 
 def _named(tokens: Sequence[str]) -> list[list[Condition]]:

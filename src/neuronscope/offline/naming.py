@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,8 @@ CLEAR = 4.0
 """Nearer than this counts no more, so that one word, itself part of a name, does not decide for all."""
 PROFILE = 1.5
 """Names that are nearer to a word than this tell it from other words."""
+WORDS_KEPT = 4096
+"""Words whose place among the names is remembered: some 50 MB."""
 LEAST_MEMBERS = 2
 """One word alone has nothing in common with another."""
 
@@ -54,7 +57,7 @@ async def nearest_names(words: Sequence[str], embeddings: Embeddings, n: int, ag
     if len(words) < LEAST_MEMBERS:
         return []
     names, known = categories(), await _Known.of(embeddings, agent)
-    nearness = known.nearness(await aembed(embeddings, words, agent))
+    _, nearness = await known.placed(words, embeddings, agent)
     order = np.argsort(-np.minimum(nearness, CLEAR).mean(axis=1), kind="stable")
     found = (
         Name(names[index], frozenset(word for word, z in zip(words, nearness[index], strict=True) if z >= MEMBER))
@@ -70,8 +73,8 @@ async def word_vectors(words: Sequence[str], embeddings: Embeddings, agent: str)
         LLMError: the embeddings cannot be used.
     """
     known = await _Known.of(embeddings, agent)
-    vectors = await aembed(embeddings, words, agent)
-    profiles = unit_length(np.clip(known.nearness(vectors).T - PROFILE, 0.0, None))
+    vectors, nearness = await known.placed(words, embeddings, agent)
+    profiles = unit_length(np.clip(nearness.T - PROFILE, 0.0, None))
     return unit_length(np.concatenate([unit_length(vectors - known.mean), profiles], axis=1))
 
 
@@ -87,6 +90,8 @@ class _Known:
     """Shape `(names, 1)`: how near such words are to each name in the mean, ..."""
     deviation: NDArray[np.float64]
     """... and their standard deviation."""
+    words: OrderedDict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=OrderedDict)
+    """The vectors of the latest words, and how near they are to each name."""
 
     @classmethod
     async def of(cls, embeddings: Embeddings, agent: str) -> _Known:
@@ -108,10 +113,26 @@ class _Known:
             _KNOWN[embeddings] = known
         return known
 
-    def nearness(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How many standard deviations nearer words are to each name than words at large: `(names, words)`."""
-        found: NDArray[np.float64] = (self.names @ vectors.T - self.cosine) / self.deviation
-        return found
+    async def placed(
+        self, words: Sequence[str], embeddings: Embeddings, agent: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Vectors of words, and how near they are to names, which is asked of the embeddings where it is not known.
+
+        Returns:
+            The vectors, `(words, dimensions)`; and how many standard deviations nearer each is to each name than words
+            at large: `(names, words)`.
+        """
+        found = {word: known for word in words if (known := self.words.get(word)) is not None}
+        missing = [word for word in dict.fromkeys(words) if word not in found]
+        if missing:
+            vectors = await aembed(embeddings, missing, agent)
+            nearness = ((self.names @ vectors.T - self.cosine) / self.deviation).T
+            new = dict(zip(missing, zip(vectors, nearness, strict=True), strict=True))
+            found |= new
+            self.words.update(new)
+            while len(self.words) > WORDS_KEPT:
+                self.words.popitem(last=False)
+        return np.stack([found[word][0] for word in words]), np.stack([found[word][1] for word in words], axis=1)
 
 
 _KNOWN: WeakKeyDictionary[Embeddings, _Known] = WeakKeyDictionary()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronscope.offline.conditions import Condition
 from neuronscope.offline.kinds import KINDS
 from neuronscope.offline.text import Text
 from neuronscope.offline.tokens import WORD, ends_with, is_of_kind
@@ -111,6 +112,8 @@ class Batch:
     """Which tokens are of a kind that was asked for."""
     followed: dict[str, Flags] = field(default_factory=dict)
     """Which tokens stand after a text that was asked for."""
+    matches: dict[Condition, Positions] = field(default_factory=dict)
+    """Where conditions that were asked for apply, by pattern."""
     trails: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """The last words up to a token that was asked for."""
 
@@ -178,7 +181,7 @@ class Batch:
 
 
 def batch_of(
-    texts: Sequence[Text], probed: Sequence[Array], vectors: Vectors, corrected: Callable[[Array], Array]
+    texts: Sequence[Text], probed: Sequence[Array], vectors: Vectors, corrected: Callable[[Sequence[str]], Array]
 ) -> Batch:
     """Texts as one batch.
 
@@ -186,7 +189,7 @@ def batch_of(
         texts: what each token is.
         probed: for each text, for each token what each of `PROBES` tells of it, a share.
         vectors: of words.
-        corrected: from vectors of words to vectors as `Kinship` compares them.
+        corrected: from words to vectors as `Kinship` compares them.
     """
     lengths = [len(text.contents) for text in texts]
     offsets = np.cumsum([0, *lengths], dtype=np.intp)[:-1]
@@ -197,7 +200,7 @@ def batch_of(
         endings.setdefault(tail[-1:], []).append(tail)
     histories = [_history(text) for text in texts]
     contents = Coded(content for text in texts for content in text.contents)
-    of_words = vectors.stack(list(words.index))
+    distinct = list(words.index)
     return Batch(
         texts=tuple(texts),
         text_of=np.repeat(np.arange(len(texts)), lengths),
@@ -218,8 +221,8 @@ def batch_of(
         ),
         has_word_before=np.array([value for history in histories for value in history.word_before], dtype=np.bool_),
         probed=np.concatenate([np.zeros((0, len(PROBES)), dtype=np.float32), *probed]),
-        vectors=of_words,
-        corrected=corrected(of_words),
+        vectors=vectors.stack(distinct),
+        corrected=corrected(distinct),
         has_word=words.where(bool),
         symbol=contents.where(lambda content: content and not any(character.isalnum() for character in content)),
         digits=contents.where(str.isdigit),

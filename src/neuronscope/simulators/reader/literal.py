@@ -48,7 +48,10 @@ def literal(conditions: Sequence[Condition], batch: Batch, part_share: float = 1
     rank = np.full(len(batch), -1)
     strength = np.zeros(len(batch), dtype=np.float32)
     for condition in conditions:
-        at = _matches(condition, batch)
+        pattern = condition.pattern
+        if pattern not in batch.matches:
+            batch.matches[pattern] = _matches(pattern, batch)
+        at = batch.matches[pattern]
         values = np.full(len(at), condition.strength / 10, dtype=np.float32)
         if condition.form == "word" and condition.text[:1].isalpha() and part_share != 1:
             inside = batch.continues[at] & batch.contents.among([condition.text])[at]

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from neuronscope.errors import NeuronScopeError, SimulatorError
-from neuronscope.llm.minilm import check_minilm
+from neuronscope.llm.minilm import WIDTH, check_minilm
 from neuronscope.locks import Lock
 from neuronscope.offline.text import Text, text_of
 from neuronscope.simulators.reader.batch import Batch, batch_of
@@ -49,8 +49,11 @@ ROWS = 20
 """Texts that SmolLM2 reads in one batch."""
 TEXTS = 128
 """Texts that are compared with an explanation at once."""
-BATCHES = 16
-"""Such sets of texts that are remembered: of 40 texts one takes some 4 MB."""
+BATCHES = 96
+"""Such sets of texts that are remembered: a dozen for each neuron that is explained at the same time; of 40 texts one
+takes some 4 MB."""
+WORDS = 60_000
+"""Words whose corrected vectors are remembered: of each some 2 kB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +89,7 @@ class ReaderSimulator:
         self._network = load_network()
         self._pieces = Pieces(tokenizer)
         self._vectors = Vectors()
+        self._corrected: OrderedDict[str, Array] = OrderedDict()
         self._texts: OrderedDict[tuple[str, ...], _Read] = OrderedDict()
         self._batches: OrderedDict[tuple[_Read, ...], Batch] = OrderedDict()
         self._capacity = capacity
@@ -126,11 +130,25 @@ class ReaderSimulator:
         key = tuple(texts)
         if key not in self._batches:
             texts_only, probed = [read.text for read in texts], [read.probed for read in texts]
-            self._batches[key] = batch_of(texts_only, probed, self._vectors, self._network.corrected)
+            self._batches[key] = batch_of(texts_only, probed, self._vectors, self._correct)
         self._batches.move_to_end(key)
         while len(self._batches) > BATCHES:
             self._batches.popitem(last=False)
         return self._batches[key]
+
+    def _correct(self, words: Sequence[str]) -> Array:
+        """Vectors of words as `Kinship` compares them; the latest are remembered."""
+        missing = [word for word in words if word not in self._corrected]
+        if missing:
+            self._corrected.update(zip(missing, self._network.corrected(self._vectors.stack(missing)), strict=True))
+        found = (
+            np.stack([self._corrected[word] for word in words])
+            if len(words)
+            else np.zeros((0, WIDTH + self._network.kinship.extra), np.float32)
+        )
+        while len(self._corrected) > WORDS:
+            self._corrected.popitem(last=False)
+        return found
 
     def _read(self, texts: Sequence[Sequence[str]]) -> list[_Read]:
         keys = [tuple(tokens) for tokens in texts]
