@@ -637,6 +637,15 @@ async def test_the_way_back_is_taken_at_most_once(second, config, passes):
     assert len(x.modes) == 1
 
 
+@pytest.mark.parametrize(("llm", "passes"), [("offline", 1), (GenericFakeChatModel(messages=iter([])), 2)])
+async def test_what_is_a_small_part_only_a_language_model_drafts_from(llm, passes, monkeypatch):
+    monkeypatch.setattr("neuronscope.graphs.unexplained.LEAST_SHARE", 1.1)
+    agent = DraftsColoursFirst()
+    context = instruments(llm=llm, config=ExplainConfig(max_iterations=0))
+    await explain(context=context, **AGENTS | {"hypothesis": agent, "decomposition": split})
+    assert len(agent.seen) == passes
+
+
 async def test_a_second_draft_that_fails_loses_nothing_of_the_first():
     x, _ = await drafted(DraftsColoursFirst(LLMError("No more credit.")))
     assert [mode.explanation for mode in x.modes] == [BETTER_COLOURS]

@@ -305,6 +305,12 @@ async def test_nothing_new_to_say_is_no_candidate():
     assert await LexicalRefinement()(step, nothing) == {"proposals": {"This neuron activates on colours.": []}}
 
 
+async def test_one_round_is_all_that_is_proposed_in():
+    step = refining((COLOUR_MODE, 0.5, []), siblings=[MONTH_MODE])
+    assert await candidates_of(step)
+    assert await candidates_of(step | {"iteration": 2}) == []
+
+
 async def test_candidates_are_the_same_every_time():
     step = refining((COLOUR_MODE, 0.5, []), siblings=[MONTH_MODE])
     assert await candidates_of(step) == await candidates_of(step)

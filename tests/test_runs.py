@@ -111,6 +111,13 @@ def test_a_run_is_saved_neuron_by_neuron_and_the_same_again_asks_nothing(server:
     assert len(server.requests) > asked
 
 
+@pytest.mark.parametrize("simulator", ["hybrid", WordSimulator()])
+def test_steps_are_kept_where_a_neuron_may_take_long(simulator: Any, tmp_path: Path) -> None:
+    settings = arguments("", llm="offline", simulator=simulator, base_url=None)
+    assert list(ns.explain_neurons([ns.Neuron(0, 1)], **settings, out=tmp_path))
+    assert Path(tmp_path, "checkpoints.sqlite").exists() == (simulator != "hybrid")
+
+
 def test_leaving_the_loop_ends_what_is_under_way_and_the_next_call_goes_on(tmp_path: Path) -> None:
     with fake_openai(slow(0.03)) as server:
         for _ in ns.explain_neurons(NEURONS, **arguments(server.address, out=tmp_path / "run", parallel=2)):

@@ -220,3 +220,12 @@ async def test_too_few_answers_to_a_batch_are_refused(batching):
     scorer = Scorer(batching, MemorySource(PlantedSubject(), documents()))
     with pytest.raises(SimulatorError, match="1 requests with 0 lists"):
         await scorer.predict(BOTH, [COLOUR_MODE], [0])
+
+
+async def test_pooled_predictions_are_those_of_all_sequences_in_turn(scorer, simulator):
+    texts, numbers = [COLOUR_MODE, ANIMAL_MODE, COLOUR_MODE], [3, 0, 6]
+    pooled = await scorer.pooled(BOTH, texts, numbers)
+    assert np.array_equal(pooled, np.concatenate(await scorer.predict(BOTH, texts, numbers), axis=1))
+    calls = len(simulator.calls)
+    assert np.array_equal(await scorer.pooled(BOTH, texts[1:], numbers), pooled[1:])
+    assert len(simulator.calls) == calls

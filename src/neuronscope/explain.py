@@ -164,9 +164,10 @@ async def aexplain_neurons(
             rows of arrays and tables, with the columns "layer" and "neuron".
         subject: the model: anything `load_subject` takes, or a subject.
         out: the run's folder, made if it is missing; None keeps nothing.
-        checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`; a file; the URL of a
-            Postgres database; a LangGraph checkpointer; or None. Without it a neuron that was under way starts again,
-            from the cached answers.
+        checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`, or nowhere if neither
+            agents nor simulator run a language model, since a neuron then takes a second; a file; the URL of a Postgres
+            database; a LangGraph checkpointer; or None. Without it a neuron that was under way starts again, from the
+            cached answers.
         parallel: neurons under way at once; None is 8, or 1,000 where they wait for batches (docs/backends.md).
         engine: `"local"`, or `"ray"` for the workers of a Ray cluster, each of which needs the store's folder and
             explains `parallel` neurons at once.

@@ -86,6 +86,14 @@ class Resources:
         return any(model != "offline" for model in models) or isinstance(self.simulator, CountedSimulator)
 
     @property
+    def is_quick(self) -> bool:
+        """Whether a neuron takes a second or two, and may as well begin again if the process is killed."""
+        from neuronscope.simulators.hybrid import HybridSimulator
+        from neuronscope.simulators.reader import ReaderSimulator
+
+        return not self.asks_models and isinstance(self.simulator, (HybridSimulator, ReaderSimulator))
+
+    @property
     def asks_in_batches(self) -> bool:
         """Whether an agent's language model is asked in batches."""
         from neuronscope.llm.backends import AsksInBatches

@@ -278,8 +278,9 @@ class Session:
             neurons: which: `Neuron` objects, `(layer, index)`, `(layer, index, sign)`, or text such as `"9/740"`; also
                 rows of arrays and tables, with the columns "layer" and "neuron".
             out: the run's folder, made if it is missing; None keeps nothing.
-            checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`; a file; the URL of
-                a Postgres database; a LangGraph checkpointer; or None.
+            checkpoints: where the steps of neurons under way are stored: "auto" is a file in `out`, or nowhere if
+                neither agents nor simulator run a language model; a file; the URL of a Postgres database; a LangGraph
+                checkpointer; or None.
             parallel: neurons under way at once; None is 8, or 1,000 where they wait for batches (docs/backends.md).
             engine: `"local"`, or `"ray"` for the workers of a Ray cluster.
             shard: one of n parts of the neurons only, `(i, n)`: as for `explain_neurons`.

@@ -130,9 +130,10 @@ class _Evidence:
     @classmethod
     async def of(cls, atoms: Sequence[str], state: NeuronState, runtime: HasContext) -> _Evidence:
         scorer, neuron, ids = runtime.context.scorer, state["neuron"], state["exemplars"]
-        rows = await scorer.predict(neuron, atoms, ids.of("train"))
-        predicted = np.concatenate(rows, axis=1).astype(np.float64)
-        truth = await scorer.ground_truth(neuron, ids.of("train"))
+        asks = runtime.context.asks_a_language_model
+        sequences = ids.of("train") if asks else ids.of("train")[::2]
+        predicted = (await scorer.pooled(neuron, atoms, sequences)).astype(np.float64)
+        truth = await scorer.ground_truth(neuron, sequences)
         scores = [one.value or 0.0 for one in pearson_rows(predicted, truth)]
         same = SAME_SCORE_OF_WORDS if runtime.context.asks_a_language_model else SAME_SCORE
         return cls(predicted, normalise(truth, ids.maximum), np.array(scores), same)

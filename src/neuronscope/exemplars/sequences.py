@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ from neuronscope.types import SPLITS, Split
 
 GROUP_ROWS = 512
 """Sequences of a row group: what one look-up reads."""
+_ROWS_IN_MEMORY = 8192
+"""Sequences that are remembered as they are decoded: some 8 kB each. The neurons of a layer share them."""
 _GROUPS_IN_MEMORY = 128
 
 
@@ -85,30 +87,15 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-class StoredSequence:
-    """One row of the table, decoded when asked."""
+class StoredSequence(NamedTuple):
+    """One row of the table."""
 
-    def __init__(self, group: Any, row: int) -> None:
-        self._group = group
-        self._row = row
-
-    @property
-    def token_ids(self) -> list[int]:
-        """The subject's token ids, without BOS."""
-        return self._get("token_ids")  # type: ignore[no-any-return]
-
-    @property
-    def tokens(self) -> list[str]:
-        """The text of each token."""
-        return self._get("tokens")  # type: ignore[no-any-return]
-
-    @property
-    def source(self) -> str:
-        """Which part of the corpus the document came from."""
-        return self._get("source")  # type: ignore[no-any-return]
-
-    def _get(self, column: str) -> Any:
-        return self._group.column(column)[self._row].as_py()
+    token_ids: tuple[int, ...]
+    """The subject's token ids, without BOS."""
+    tokens: tuple[str, ...]
+    """The text of each token."""
+    source: str
+    """Which part of the corpus the document came from."""
 
 
 class SequenceFile:
@@ -128,6 +115,7 @@ class SequenceFile:
             ) from error
         self._one_at_a_time = Lock()
         self._group = lru_cache(maxsize=_GROUPS_IN_MEMORY)(self._file.read_row_group)
+        self._decoded = lru_cache(maxsize=_ROWS_IN_MEMORY)(self._decode)
         self._samples: dict[Split, NDArray[np.int64]] = {}
 
     def sampled(self, split: Split) -> NDArray[np.int64]:
@@ -153,7 +141,12 @@ class SequenceFile:
                 "random sample. Ask for ids that exemplars() or random_sequences() gave."
             )
         with self._one_at_a_time:
-            return StoredSequence(self._group(row // GROUP_ROWS), row % GROUP_ROWS)
+            return self._decoded(row)
+
+    def _decode(self, row: int) -> StoredSequence:
+        group, place = self._group(row // GROUP_ROWS), row % GROUP_ROWS
+        ids, tokens, source = (group.column(name)[place].as_py() for name in ("token_ids", "tokens", "source"))
+        return StoredSequence(tuple(ids), tuple(tokens), source)
 
     @cached_property
     def _ids(self) -> NDArray[np.int64]:

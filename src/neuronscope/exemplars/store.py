@@ -173,7 +173,7 @@ class ExemplarStore:
         ids, activations = self._layer_of(neuron).top(neuron.index, neuron.sign, _split(split))
         ids = ids[: integer(n, "n", least=0)]
         rows = [(int(i), float(value), self._sequences.row(i)) for i, value in zip(ids, activations, strict=False)]
-        return [RankedSequence(i, value, row.source, row.tokens) for i, value, row in rows]
+        return [RankedSequence(i, value, row.source, list(row.tokens)) for i, value, row in rows]
 
     def random_ids(self, neuron: Neuron, split: str = "test", n: int = 20, seed: int = 0) -> list[int]:
         """Ids of n sequences drawn without regard to activation, none of them among the neuron's top ones.
@@ -250,7 +250,13 @@ class ExemplarStore:
         if stored is not None:
             known = known | stored.get(neuron, [sequence_id for sequence_id, _ in rows])
         return [
-            Exemplar(row.tokens, ids := row.token_ids, known[sequence_id][: len(ids)].copy(), sequence_id, row.source)
+            Exemplar(
+                list(row.tokens),
+                list(row.token_ids),
+                known[sequence_id][: len(row.token_ids)].copy(),
+                sequence_id,
+                row.source,
+            )
             for sequence_id, row in rows
         ]
 

@@ -115,13 +115,19 @@ def provenance(instruments: Instruments) -> dict[str, Any]:
     return {
         "neuronscope": version("neuronscope"),
         "subject": {"name": getattr(subject, "name", type(subject).__name__)}
-        | _plain("fingerprint", getattr(subject, "fingerprint", None)),
+        | _plain("fingerprint", _fingerprint(subject, store)),
         "store": {"kind": type(store).__name__} | _plain("info", getattr(store, "info", None)),
         "simulator": getattr(instruments.simulator, "name", type(instruments.simulator).__name__),
         "embeddings": _embeddings_name(instruments.embeddings),
         "llm": names if isinstance(llm, Mapping) else names["all"],
         "config": instruments.config.model_dump(mode="json"),
     }
+
+
+def _fingerprint(subject: Any, store: Any) -> Any:
+    """The subject's; that of the store's, which it has compared with whenever it was asked, if this is its subject."""
+    made_with = getattr(store, "info", {}).get("subject", {}) if getattr(store, "subject", None) is subject else {}
+    return made_with.get("fingerprint") or getattr(subject, "fingerprint", None)
 
 
 def _plain(key: str, value: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neuronscope.errors import ConfigurationError
 from neuronscope.graphs.conclude import conclude, usage_of
-from neuronscope.graphs.objective import pooled, strengths_of
+from neuronscope.graphs.objective import strengths_of
 from neuronscope.graphs.observe import observe
 from neuronscope.interfaces import Explained, Explainer
 from neuronscope.metrics import Resampling, pearson
@@ -157,7 +157,7 @@ async def _joint_on_validation(
     if not sequences:
         return None
     strengths = await strengths_of(sentences, neuron, ids, instruments)
-    rows = await pooled(sentences, neuron, sequences, instruments)
+    rows = await instruments.scorer.pooled(neuron, sentences, sequences)
     truth = await instruments.scorer.ground_truth(neuron, sequences)
     return pearson(joint_prediction(rows, strengths), truth).value
 

@@ -216,13 +216,6 @@ async def strength_alone(explanation: str, state: RefinementState, instruments: 
     return strength or SCALE
 
 
-async def pooled(
-    explanations: Sequence[str], neuron: Neuron, sequences: Sequence[int], instruments: Instruments
-) -> Floats:
-    """Predictions over all tokens of all sequences: shape `(explanations, tokens)`."""
-    return np.concatenate(await instruments.scorer.predict(neuron, explanations, sequences), axis=1)
-
-
 def correlations(rows: Floats, truth: Floats) -> list[float | None]:
     """Pearson's r of each row with the ground truth; None where it cannot be measured."""
     return [correlation.value for correlation in pearson_rows(rows, truth)]

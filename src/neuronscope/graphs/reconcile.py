@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from neuronscope.config import ExplainConfig
 from neuronscope.errors import NeuronScopeError
-from neuronscope.graphs.objective import correlations, pooled, strength_alone, strengths_of
+from neuronscope.graphs.objective import correlations, strength_alone, strengths_of
 from neuronscope.graphs.probe import read_probes
 from neuronscope.graphs.tools import artifacts, score_explanations
 from neuronscope.graphs.unexplained import find_unexplained
@@ -179,7 +179,7 @@ async def _improve_together(
     strengths = [0.0] * len(modes)
     for index, strength in zip(present, await strengths_of(texts, neuron, ids, instruments), strict=True):
         strengths[index] = strength
-    predicted = await pooled(texts, neuron, sequences, instruments)
+    predicted = await instruments.scorer.pooled(neuron, texts, sequences)
     rows = np.zeros((len(modes), predicted.shape[1]))
     rows[present] = scaled(predicted, [strengths[index] for index in present])
     truth = await instruments.scorer.ground_truth(neuron, sequences)
@@ -192,7 +192,7 @@ async def _improve_together(
             improved[index] = _with_attempt(mode, attempt)
             continue
         strength = strengths[index] or await strength_alone(mode.explanation, state, instruments)
-        predicted = await pooled([one.explanation for one in own], neuron, sequences, instruments)
+        predicted = await instruments.scorer.pooled(neuron, [one.explanation for one in own], sequences)
         others = np.delete(rows, index, axis=0).max(axis=0, initial=0.0)
         together = correlations(np.maximum(scaled(predicted, [strength] * len(own)), others), truth)
         best = max(range(len(own)), key=lambda number: sortable(together[number]))
@@ -236,7 +236,7 @@ async def _merge(modes: list[Mode], state: RefinementState, instruments: Instrum
     sequences = state["exemplars"].of("validation")
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
-    rows = await pooled([mode.explanation for mode in modes], state["neuron"], sequences, instruments)
+    rows = await instruments.scorer.pooled(state["neuron"], [mode.explanation for mode in modes], sequences)
     order = sorted(range(len(modes)), key=lambda index: -sortable(modes[index].val_score))
     merged: dict[int, Mode] = {}
     for index in order:
@@ -272,7 +272,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     async def reached(some: Sequence[Mode]) -> float:
         texts = [mode.explanation for mode in some]
         strengths = await strengths_of(texts, state["neuron"], ids, instruments)
-        together = joint_prediction(await pooled(texts, state["neuron"], sequences, instruments), strengths)
+        together = joint_prediction(await instruments.scorer.pooled(state["neuron"], texts, sequences), strengths)
         return sortable(correlations(together[None], truth)[0])
 
     now = await reached(modes)

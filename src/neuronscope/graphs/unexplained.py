@@ -18,6 +18,8 @@ EXPLAINED = 0.5
 """At an exemplar's strongest token the modes explain it if they predict this share of the activation."""
 ENOUGH = 3
 """From fewer exemplars than this no second hypothesis is made."""
+LEAST_SHARE = 0.6
+"""Nor is one made, without a language model, from a smaller share of the strong exemplars: it found nothing then."""
 
 
 async def find_unexplained(modes: Sequence[Mode], state: RefinementState, instruments: Instruments) -> list[int]:
@@ -40,11 +42,14 @@ async def find_unexplained(modes: Sequence[Mode], state: RefinementState, instru
     strengths = await strengths_of(texts, neuron, ids, instruments)
     predicted = await scorer.predict(neuron, texts, sequences)
     unexplained: dict[int, float] = {}
+    n_strong = 0
     for exemplar, rows in zip(await scorer.exemplars(neuron, sequences), predicted, strict=True):
         actual = normalise(exemplar.activations, ids.maximum)
         position = int(np.argmax(actual))
         largest = float(actual[position])
+        n_strong += largest >= STRONG
         if largest >= STRONG and joint_prediction(rows, strengths)[position] < EXPLAINED * largest:
             unexplained[exemplar.sequence_id] = largest
     strongest_first = sorted(unexplained, key=lambda sequence_id: -unexplained[sequence_id])
-    return strongest_first[: config.n_train_exemplars] if len(unexplained) >= ENOUGH else []
+    enough = ENOUGH if instruments.asks_a_language_model else max(ENOUGH, LEAST_SHARE * n_strong)
+    return strongest_first[: config.n_train_exemplars] if len(unexplained) >= enough else []

@@ -108,7 +108,7 @@ async def strengths_of(explanations: Sequence[str], neuron: Neuron, ids: Exempla
     sequences = ids.of("train")
     if not sequences or not explanations:
         return [SCALE] * len(explanations)
-    predicted = np.concatenate(await scorer.predict(neuron, explanations, sequences), axis=1)
+    predicted = await scorer.pooled(neuron, explanations, sequences)
     actual = await scorer.ground_truth(neuron, sequences)
     fitted = fit_strengths(predicted, normalise(actual, ids.maximum))
     seen = predicted.max(axis=1) >= LEAST_SEEN

@@ -26,6 +26,7 @@ class _NeuronCache:
 
     exemplars: dict[int, Exemplar] = field(default_factory=dict)
     predictions: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
+    pooled: dict[tuple[str, tuple[int, ...]], NDArray[np.float32]] = field(default_factory=dict)
     notes: dict[str, object] = field(default_factory=dict)
     simulated_tokens: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -116,6 +117,21 @@ class Scorer:
             await done
         return [np.array([known[text, sequence_id] for text in explanations]) for sequence_id in sequence_ids]
 
+    async def pooled(
+        self, neuron: Neuron, explanations: Sequence[str], sequence_ids: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """The same over all tokens of all sequences, one at least: shape `(explanations, tokens)`.
+
+        Raises:
+            SimulatorError: as for `predict`.
+        """
+        known, key = self._cache_of(neuron).pooled, tuple(sequence_ids)
+        missing = [text for text in dict.fromkeys(explanations) if (text, key) not in known]
+        if missing:
+            rows = np.concatenate(await self.predict(neuron, missing, sequence_ids), axis=1)
+            known.update(((text, key), row) for text, row in zip(missing, rows, strict=True))
+        return np.stack([known[text, key] for text in explanations])
+
     async def score(
         self, neuron: Neuron, explanations: Sequence[str], sequence_ids: Sequence[int]
     ) -> list[Correlation]:
@@ -123,10 +139,10 @@ class Scorer:
 
         Without a sequence there is nothing to correlate, and no score.
         """
-        predictions = await self.predict(neuron, explanations, sequence_ids)
-        if not predictions:
+        if not sequence_ids or not explanations:
             return [Correlation(None, constant=True)] * len(explanations)
-        return pearson_rows(np.concatenate(predictions, axis=1), await self.ground_truth(neuron, sequence_ids))
+        predicted = await self.pooled(neuron, explanations, sequence_ids)
+        return pearson_rows(predicted, await self.ground_truth(neuron, sequence_ids))
 
     async def ground_truth(self, neuron: Neuron, sequence_ids: Sequence[int]) -> NDArray[np.float32]:
         """The neuron's activations on these sequences, pooled: shape `(tokens,)`."""

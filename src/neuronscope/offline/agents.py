@@ -42,6 +42,10 @@ SEARCHED = 48
 """New conditions that are looked for in one iteration, before those of other modes are set aside."""
 ADDED = (QUOTES, QUOTES // 2, 1)
 """How many new conditions are added to a sentence in somebody else's words."""
+ROUNDS = 1
+"""What one round of refinement has not found, more do not find either."""
+PROPOSED = 5
+"""Candidates of one round, at most: more than these never pay."""
 NAMED_BY = 12
 """Words, those that explain most, that a name is looked for."""
 
@@ -95,7 +99,7 @@ class LexicalDecomposition:
 
 
 class LexicalRefinement:
-    """Reads `mode`, `siblings` and `history`; writes `proposals`: edits of the best sentence so far.
+    """Reads `mode`, `siblings` and `history`; writes `proposals`: edits of the best sentence so far, in one round.
 
     Conditions are added that the train exemplars support and no other mode has, among them false negatives of the best
     attempt on feedback text; false positives are dropped or excepted, and other names for its words are tried.
@@ -104,6 +108,8 @@ class LexicalRefinement:
     async def __call__(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Propose candidates."""
         history, mode = state["history"], state["mode"]
+        if state["iteration"] > ROUNDS:
+            return {"proposals": {mode.representative: []}}
         best = mode.best or Attempt(0, mode.explanation, None)
         said = conditions_in(best.explanation)
         clusters = [conditions_in(each.representative) for each in [mode, *state["siblings"]]]
@@ -121,7 +127,11 @@ class LexicalRefinement:
         else:
             candidates = _edits(said, name, best.errors, found, false_negatives, names)
         known = [attempt.explanation for attempt in history]
-        return {"proposals": {mode.representative: distinct(candidates, known)[: runtime.context.config.n_candidates]}}
+        return {
+            "proposals": {
+                mode.representative: distinct(candidates, known)[: min(PROPOSED, runtime.context.config.n_candidates)]
+            }
+        }
 
 
 async def collect_features(neuron: Neuron, maximum: float, runtime: HasContext) -> Features:

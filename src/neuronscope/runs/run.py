@@ -78,7 +78,9 @@ async def explain_many(
 
             results = explain_on_ray(cluster, rest, resources, display, folder, checkpoints, at_once)
         else:
-            checkpointer = await _checkpointer(stack, checkpoints, folder)
+            if checkpoints == "auto":
+                checkpoints = None if folder is None or resources.is_quick else folder.checkpoints
+            checkpointer = await _checkpointer(stack, checkpoints)
             runner = Runner(resources, display, folder=folder, checkpointer=checkpointer, parallel=at_once)
             results = runner.explain(rest)
         async with aclosing(results) as stream:
@@ -115,12 +117,10 @@ def resume(folder: RunFolder, resources: Resources, neurons: Sequence[Neuron]) -
 
 
 async def _checkpointer(
-    stack: AsyncExitStack, checkpoints: str | Path | BaseCheckpointSaver[Any] | None, folder: RunFolder | None
+    stack: AsyncExitStack, checkpoints: str | Path | BaseCheckpointSaver[Any] | None
 ) -> BaseCheckpointSaver[Any] | None:
     from neuronscope.graphs.checkpoints import open_checkpoints
 
-    if checkpoints == "auto":
-        checkpoints = None if folder is None else folder.checkpoints
     if isinstance(checkpoints, (str, Path)):
         return await stack.enter_async_context(open_checkpoints(checkpoints))
     return checkpoints

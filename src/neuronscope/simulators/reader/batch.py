@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from itertools import chain
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,33 +195,30 @@ def batch_of(
     """
     lengths = [len(text.contents) for text in texts]
     offsets = np.cumsum([0, *lengths], dtype=np.intp)[:-1]
-    words = Coded(word for text in texts for word in text.words)
-    ended = Coded(folded.rstrip(" ") for text in texts for folded in text.folded)
+    first = np.repeat(offsets, lengths)
+    alone = [_alone(text) for text in texts]
+    words = Coded(chain.from_iterable(text.words for text in texts))
+    contents = Coded(chain.from_iterable(text.contents for text in texts))
+    ended = Coded(chain.from_iterable(each.tails for each in alone))
     endings: dict[str, list[str]] = {}
     for tail in ended.index:
         endings.setdefault(tail[-1:], []).append(tail)
-    histories = [_history(text) for text in texts]
-    contents = Coded(content for text in texts for content in text.contents)
+    flags = np.concatenate([np.zeros((len(_Alone.FLAGS), 0), np.bool_), *(each.flags for each in alone)], axis=1)
+    before = np.concatenate([np.zeros(0, np.intp), *(each.before for each in alone)])
     distinct = list(words.index)
     return Batch(
         texts=tuple(texts),
         text_of=np.repeat(np.arange(len(texts)), lengths),
-        first=np.repeat(offsets, lengths),
+        first=first,
         spans=tuple(zip(offsets.tolist(), (offsets + lengths).tolist(), strict=True)),
         words=words,
         contents=contents,
-        stems=Coded(stem(word) if word else "" for text in texts for word in text.words),
-        lasts=Coded(last for history in histories for last in history.lasts),
+        stems=Coded(chain.from_iterable(each.stems for each in alone)),
+        lasts=Coded(chain.from_iterable(each.lasts for each in alone)),
         endings=endings,
         ended=ended,
-        continues=np.array([value for text in texts for value in text.continues], dtype=np.bool_),
-        capitalised=np.array([value for text in texts for value in text.capitalised], dtype=np.bool_),
-        seen=np.array([value for history in histories for value in history.seen], dtype=np.bool_),
-        start=np.array(
-            [offset + start for offset, history in zip(offsets, histories, strict=True) for start in history.starts],
-            dtype=np.intp,
-        ),
-        has_word_before=np.array([value for history in histories for value in history.word_before], dtype=np.bool_),
+        **dict(zip(_Alone.FLAGS, flags, strict=True)),
+        start=first + np.concatenate([np.zeros(0, np.intp), *(each.start for each in alone)]),
         probed=np.concatenate([np.zeros((0, len(PROBES)), dtype=np.float32), *probed]),
         vectors=vectors.stack(distinct),
         corrected=corrected(distinct),
@@ -227,14 +226,7 @@ def batch_of(
         symbol=contents.where(lambda content: content and not any(character.isalnum() for character in content)),
         digits=contents.where(str.isdigit),
         of_kinds=np.concatenate([np.zeros((0, len(KINDS)), dtype=np.bool_), *(text.kinds for text in texts)]),
-        before=np.array(
-            [
-                offset + before if before >= 0 else -1
-                for offset, text in zip(offsets.tolist(), texts, strict=True)
-                for before in before_words(text)
-            ],
-            dtype=np.intp,
-        ),
+        before=np.where(before < 0, -1, first + before),
     )
 
 
@@ -251,17 +243,23 @@ def before_words(text: Text) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _History:
-    """What the tokens before tell of each token."""
+class _Alone:
+    """What a `Batch` has of each token of one text; positions are within the text."""
 
+    FLAGS: ClassVar = ("continues", "capitalised", "seen", "has_word_before")
+
+    tails: list[str]
+    stems: list[str]
     lasts: list[str]
-    seen: list[bool]
-    starts: list[int]
-    word_before: list[bool]
+    start: Positions
+    before: Positions
+    flags: Flags
+    """Shape `(4, n_tokens)`, in the order of `FLAGS`."""
 
 
-def _history(text: Text) -> _History:
-    history = _History([], [], [], [])
+@lru_cache(maxsize=8192)
+def _alone(text: Text) -> _Alone:
+    lasts, seen, starts, word_before = [], [], [], []
     last, start = "", 0
     known: set[str] = set()
     for position, (content, word) in enumerate(zip(text.contents, text.words, strict=True)):
@@ -271,9 +269,16 @@ def _history(text: Text) -> _History:
             if position and text.words[position - 1]:
                 last = text.words[position - 1]
         key = word or content
-        history.lasts.append(last)
-        history.seen.append(key in known)
-        history.starts.append(start)
-        history.word_before.append(bool(start and text.words[start - 1]))
+        lasts.append(last)
+        seen.append(key in known)
+        starts.append(start)
+        word_before.append(bool(start and text.words[start - 1]))
         known.add(key)
-    return history
+    return _Alone(
+        tails=[folded.rstrip(" ") for folded in text.folded],
+        stems=[stem(word) if word else "" for word in text.words],
+        lasts=lasts,
+        start=np.array(starts, dtype=np.intp),
+        before=np.array(before_words(text), dtype=np.intp),
+        flags=np.array([text.continues, text.capitalised, seen, word_before], dtype=np.bool_),
+    )
