@@ -15,7 +15,7 @@ import pytest
 import neuronscope as ns
 from neuronscope.exemplars import ExemplarStore, sequences, topk
 from neuronscope.exemplars.activations import ActivationCache
-from neuronscope.runs.prefetch import group_size, groups
+from neuronscope.runs.prefetch import PER_NEURON, group_sizes, groups
 from neuronscope.types import SPLITS
 from table_subject import TableSubject
 
@@ -271,9 +271,11 @@ def test_cached_activations_of_different_neurons_are_in_different_files(tmp_path
 
 def test_of_a_short_text_the_neurons_of_a_layer_are_computed_together(store: ExemplarStore) -> None:
     neurons = [ns.Neuron(0, index) for index in range(1500)]
-    assert [len(group) for group in groups(neurons, 8, group_size(store))] == [8, 1492]
+    assert [len(group) for group in groups(neurons, *group_sizes(store, 8))] == [1500]
+    store.info["n_sequences"] = {"train": 8 * PER_NEURON + 1}
+    assert [len(group) for group in groups(neurons, *group_sizes(store, 8))] == [8, 1492]
     store.info["n_sequences"] = {"train": 10**7}
-    assert max(len(group) for group in groups(neurons, 8, group_size(store))) < 500
+    assert max(len(group) for group in groups(neurons, *group_sizes(store, 8))) < 500
 
 
 def test_activations_that_memory_has_no_room_for_are_read_again(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ _RANK = {"after": 0, "named": 1, "token": 2, "pair": 3}
 """More specific conditions override less specific ones, here as in the simulator."""
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.integer[Any]]
 Each = TypeVar("Each")
 
 
@@ -278,7 +279,7 @@ class _Gains:
         """Of each candidate, over the tokens that nothing more specific decides: how many, their weight, their
         activity, and the squared error so far, less that of a prediction of 0."""
         self._value, self._gain = np.zeros(size), np.zeros(size)
-        self._add(np.arange(len(activations)), 1)
+        self._add(*self._fulfilled_by(np.arange(len(activations))), 1)
         self._judge(np.arange(size))
 
     @property
@@ -294,27 +295,30 @@ class _Gains:
         of, value = self._candidates, float(self._value[index])
         tokens = of.tokens.indices[of.tokens.indptr[index] : of.tokens.indptr[index + 1]]
         covered = tokens[self._ranks[tokens] < of.ranks[index]]
-        self._add(covered, -1)
+        candidates, token = self._fulfilled_by(covered)
+        self._add(candidates, token, -1)
         self._predicted[covered], self._ranks[covered] = value, of.ranks[index]
-        touched = np.bincount(self._add(covered, 1), minlength=len(self._gain))
-        self._judge(np.flatnonzero(touched))
+        self._add(candidates, token, 1)
+        self._judge(np.flatnonzero(np.bincount(candidates, minlength=len(self._gain))))
         return value
 
-    def _add(self, tokens: NDArray[np.integer[Any]], sign: int) -> NDArray[np.integer[Any]]:
-        """Add what some tokens contribute now, or take it away; returned are the candidates of each."""
-        of = self._candidates
-        lengths = np.diff(of.of_token.indptr)[tokens]
+    def _fulfilled_by(self, tokens: Integers) -> tuple[Integers, Integers]:
+        """The candidates that some tokens fulfil, one after the other, and of each the token."""
+        of = self._candidates.of_token
+        lengths = of.indptr[tokens + 1] - of.indptr[tokens]
         token = np.repeat(tokens, lengths)
-        first = np.repeat(of.of_token.indptr[tokens] - np.cumsum(lengths) + lengths, lengths)
-        candidates: NDArray[np.integer[Any]] = of.of_token.indices[np.arange(len(token)) + first]
-        free = (self._ranks[token] < of.ranks[candidates]) & (self._weights[token] > 0)
+        first = np.repeat(of.indptr[tokens] - np.cumsum(lengths) + lengths, lengths)
+        return of.indices[np.arange(len(token)) + first], token
+
+    def _add(self, candidates: Integers, token: Integers, sign: int) -> None:
+        """Add what tokens contribute to candidates now, or take it away."""
+        free = (self._ranks[token] < self._candidates.ranks[candidates]) & (self._weights[token] > 0)
         own, token = candidates[free], token[free]
         mass, actual, before = self._weights[token], self._activations[token], self._predicted[token]
         for sums, values in zip(
             self._sums, (np.ones(len(own)), mass, mass * actual, mass * before * (before - 2 * actual)), strict=True
         ):
             sums += sign * np.bincount(own, weights=values, minlength=len(sums))
-        return candidates
 
     def _judge(self, candidates: NDArray[np.int64]) -> None:
         """Decide anew on the strengths and gains of some candidates."""

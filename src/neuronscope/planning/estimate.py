@@ -18,7 +18,7 @@ from neuronscope.planning.plan import Amounts
 from neuronscope.planning.speeds import Speeds, Timed
 from neuronscope.resources import Resources
 from neuronscope.results import NeuronExplanation
-from neuronscope.runs.prefetch import group_size
+from neuronscope.runs.prefetch import group_sizes
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -232,7 +232,7 @@ class Estimate:
         if not self.speeds.subject:
             return self.computed
         alone = self.sequences * self.seq_len / self.speeds.subject
-        in_group = min(n, group_size(self.resources.store))
+        in_group = min(n, group_sizes(self.resources.store, 1)[1])
         info = getattr(self.resources.store, "info", {})
         total = sum(info["n_sequences"].values()) if "n_sequences" in info and not self.is_provisional else None
         distinct = in_group * self.sequences

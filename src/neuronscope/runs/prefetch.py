@@ -13,6 +13,8 @@ from neuronscope.types import Neuron
 GROUP, WHOLE_LAYER = 256, 2048
 """Neurons whose activations are computed together, those of the next group while the agents work on this one; and as
 many where the text is so short that they use all of it: then every group is a pass over the corpus."""
+PER_NEURON = 600
+"""Sequences that one neuron asks for, about."""
 SHORT = 32_768
 """Sequences of such a text, at most: two million tokens."""
 
@@ -25,10 +27,15 @@ class Prefetches(ListsIds, Protocol):
         """Compute the activations of these sequences."""
 
 
-def group_size(store: ExemplarSource) -> int:
-    """How many neurons' activations are computed together."""
+def group_sizes(store: ExemplarSource, parallel: int) -> tuple[int, int]:
+    """How many neurons' activations are computed together first, and then.
+
+    First come as many as are under way at once, so that work begins soon; unless they use all of the text already.
+    """
     info = getattr(store, "info", {})
-    return WHOLE_LAYER if "n_sequences" in info and sum(info["n_sequences"].values()) <= SHORT else GROUP
+    n_sequences = sum(info["n_sequences"].values()) if "n_sequences" in info else SHORT + 1
+    then = WHOLE_LAYER if n_sequences <= SHORT else GROUP
+    return (then if n_sequences <= parallel * PER_NEURON else min(parallel, GROUP)), then
 
 
 def groups(neurons: Sequence[Neuron], first: int, then: int) -> Iterator[Sequence[Neuron]]:

@@ -22,7 +22,7 @@ from neuronscope.resources import Resources
 from neuronscope.results import Failure, NeuronExplanation
 from neuronscope.runs.folder import RunFolder
 from neuronscope.runs.gathering import Worker, gathered
-from neuronscope.runs.prefetch import GROUP, group_size, groups, prefetch
+from neuronscope.runs.prefetch import group_sizes, groups, prefetch
 from neuronscope.state import Instruments
 from neuronscope.types import Neuron
 
@@ -92,7 +92,7 @@ class Runner:
     async def _feed(self, neurons: Sequence[Neuron], waiting: asyncio.Queue[Neuron | None], n_workers: int) -> None:
         """Compute the activations of the next neurons while the ones before are at work."""
         ready: Sequence[Neuron] = []
-        for group in groups(neurons, min(self._parallel, GROUP), group_size(self._resources.store)):
+        for group in groups(neurons, *group_sizes(self._resources.store, self._parallel)):
             computing = asyncio.create_task(asyncio.to_thread(prefetch, group, self._resources.instruments()))
             for neuron in ready:
                 await waiting.put(neuron)
