@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 
 .PHONY: demo test test-all lint format promises clean
 demo: $(VENV)/.demo
-	$(BIN)/neuronscope explain smollm2-135m --layer 9 --neuron 1052 --n-tokens 150000 --llm offline \
+	$(BIN)/neuronscope explain smollm2-135m --layer 9 --neuron 1470 --n-tokens 150000 --llm offline \
 		--out demo.json --html demo.html
 
 # What takes more than a few seconds is marked `slow`, and left to `make test-all`.
