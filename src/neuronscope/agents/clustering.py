@@ -116,7 +116,7 @@ class ClusteringAgent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Evidence:
-    """What atoms predict on train exemplars."""
+    """What atoms predict on train exemplars; without a language model, on every second of them."""
 
     predicted: NDArray[np.float64]
     """Shape `(atoms, tokens)`."""
@@ -135,7 +135,7 @@ class _Evidence:
         predicted = (await scorer.pooled(neuron, atoms, sequences)).astype(np.float64)
         truth = await scorer.ground_truth(neuron, sequences)
         scores = [one.value or 0.0 for one in pearson_rows(predicted, truth)]
-        same = SAME_SCORE_OF_WORDS if runtime.context.asks_a_language_model else SAME_SCORE
+        same = SAME_SCORE_OF_WORDS if asks else SAME_SCORE
         return cls(predicted, normalise(truth, ids.maximum), np.array(scores), same)
 
     def representative(self, members: NDArray[np.int64]) -> int:

@@ -31,8 +31,8 @@ LATENCY, TOKENS_PER_SECOND = 0.6, 60.0
 """Seconds before a hosted model begins to answer, and tokens a second from then on."""
 OVERHEAD = 0.35
 """Seconds of processor time that a neuron takes beside subject and simulator (docs/runs.md)."""
-OVERHEAD_OFFLINE = 5.0
-"""The same where hypotheses are made without a language model, on two cores."""
+OVERHEAD_OFFLINE = 0.6
+"""The same where hypotheses are made without a language model (`benchmarks/explain.py`)."""
 
 
 def asking(resources: Resources) -> dict[str, BaseChatModel | None]:
