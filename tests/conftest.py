@@ -38,6 +38,12 @@ def every_gain_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("neuronscope.graphs.reconcile"), "DEVIATIONS", 0.0)
 
 
+@pytest.fixture
+def any_rest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second draft is made of few exemplars, too: of planted meanings each has about half."""
+    monkeypatch.setattr(import_module("neuronscope.graphs.unexplained"), "LEAST_SHARE", 0.0)
+
+
 def _shared_by_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.getbasetemp()
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder

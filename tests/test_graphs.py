@@ -607,6 +607,7 @@ async def drafted(agent, config=None, **settings):
     return await explain(context=context, **AGENTS | {"hypothesis": agent, "decomposition": split}), context
 
 
+@pytest.mark.usefixtures("any_rest_counts")
 async def test_what_no_mode_explains_is_drafted_from_once_more():
     agent = DraftsColoursFirst()
     x, context = await drafted(agent)
@@ -621,6 +622,7 @@ async def test_what_no_mode_explains_is_drafted_from_once_more():
     assert x.status == "explained"
 
 
+@pytest.mark.usefixtures("any_rest_counts")
 @pytest.mark.parametrize(
     ("second", "config", "passes"),
     [
@@ -646,6 +648,7 @@ async def test_what_is_a_small_part_only_a_language_model_drafts_from(llm, passe
     assert len(agent.seen) == passes
 
 
+@pytest.mark.usefixtures("any_rest_counts")
 async def test_a_second_draft_that_fails_loses_nothing_of_the_first():
     x, _ = await drafted(DraftsColoursFirst(LLMError("No more credit.")))
     assert [mode.explanation for mode in x.modes] == [BETTER_COLOURS]

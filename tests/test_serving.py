@@ -76,6 +76,7 @@ async def test_a_new_neuron_in_an_old_thread_starts_over() -> None:
     assert (state["explanation"].status, state["modes"], state["atoms"]) == ("dead", [], [])
 
 
+@pytest.mark.usefixtures("any_rest_counts")
 async def test_a_run_goes_on_from_an_edited_state() -> None:
     graph, thread = planted(interrupt_before=["clustering"]), {"configurable": {"thread_id": "1"}}
     await graph.ainvoke({"neuron": "0/0"}, thread)

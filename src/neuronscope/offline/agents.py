@@ -108,7 +108,7 @@ class LexicalRefinement:
     async def __call__(self, state: ProposalState, runtime: HasContext) -> RefinementState:
         """Propose candidates."""
         history, mode = state["history"], state["mode"]
-        if state["iteration"] > ROUNDS:
+        if state.get("iteration", 1) > ROUNDS:
             return {"proposals": {mode.representative: []}}
         best = mode.best or Attempt(0, mode.explanation, None)
         said = conditions_in(best.explanation)
