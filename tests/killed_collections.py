@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads do not survive a fork
 
 import torch
+from tqdm.auto import tqdm
 
 import neuronscope as ns
 from neuronscope.exemplars import checkpoints
@@ -33,6 +35,7 @@ def child(subject: Any, corpus: str, cache: Path) -> int:
     process = os.fork()
     if process:
         return process
+    tqdm.set_lock(threading.RLock())  # its own is shared with children, and one that is killed may hold it
     try:
         collect(subject, corpus, cache)
     finally:
