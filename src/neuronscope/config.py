@@ -80,6 +80,9 @@ class ExplainConfig(Settings):
     probe_texts: bool = False
     """Let the Refinement Agent test explanations on texts that it writes: on some the neuron should be active, on
     others inactive."""
+    edit: bool = True
+    """Have a language model write the refined modes once more, as a whole, in at most four sentences; they are kept
+    where three fifths of the joint validation score are. With `objective="joint"` and `prompts="extended"` only."""
     min_improvement: float = Field(0.005, ge=0)
     """A smaller gain in validation score counts as none; with `objective="joint"` a language model's candidate has to
     gain twice the standard deviation of its gain, too."""
@@ -105,6 +108,11 @@ class ExplainConfig(Settings):
     cache_answers: bool = True
     """Keep the LLM's answers in the user's cache folder, and do not ask the same again."""
 
+    @property
+    def tells_as_a_whole(self) -> bool:
+        """Whether a language model's modes are written once more, where there are several."""
+        return self.edit and self.objective == "joint" and self.prompts == "extended"
+
     @classmethod
     def paper(cls) -> ExplainConfig:
         """What the paper says of the method, as far as it can be said in settings.
@@ -129,6 +137,7 @@ class ExplainConfig(Settings):
             feedback="history",
             objective="neuron",
             halving=False,
+            edit=False,
             patience=None,
             clustering="embeddings",
             min_samples=None,

@@ -58,6 +58,7 @@ _IN_THE_LOOP = {
     "probe": "trying out",
     "tools": "scoring",
     "reconcile": "compared",
+    "edit": "writing all as a whole",
 }
 
 

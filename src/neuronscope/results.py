@@ -59,7 +59,8 @@ class Attempt:
     joint_score: Score | None = None
     """Validation score of all the neuron's modes together, with this attempt as the mode's explanation."""
     gain: float | None = None
-    """By how much the objective exceeds that of the mode's explanation before; None for the first attempt."""
+    """By how much the objective exceeds that of the mode's explanation before; None for the first attempt, and for the
+    sentence that was written with the others' as a whole."""
     needed: float = 0.0
     """What the gain has to reach, beside being one: less may be chance where validation text is little."""
 
@@ -68,7 +69,7 @@ class Attempt:
 
     @property
     def accepted(self) -> bool:
-        """Whether it became the mode's explanation: the first attempt does, then each that the objective gains by."""
+        """Whether it became the mode's explanation: the first attempt does, and each that the objective gains by."""
         return self.gain is None or (self.gain > 0 and self.gain >= self.needed)
 
     def __repr__(self) -> str:
@@ -193,13 +194,15 @@ class Mode:
     score: Score | None = None
     """Test score: Pearson correlation over all tokens of the neuron's whole test set."""
     val_score: Score | None = None
-    """The largest validation score among the attempts that the objective accepted."""
+    """The largest validation score among the attempts that the objective accepted; of a sentence that was written with
+    the others' as a whole its own."""
     subset_score: Score | None = None
     """Test score on the exemplars that belong to this mode, plus the random ones (the paper's D_k)."""
     unrefined_score: Score | None = None
     """Test score of the representative, before refinement."""
     history: list[Attempt] = field(default_factory=list)
-    """The representative, then the best candidate of each iteration."""
+    """The representative, then the best candidate of each iteration, then the sentence that was written with the
+    others' as a whole."""
     atoms: list[str] = field(default_factory=list)
     """The atomic conditions that the clustering put together."""
     constant: bool = False

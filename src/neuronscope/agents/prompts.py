@@ -28,7 +28,7 @@ from neuronscope.agents.evidence_lines import (
 )
 from neuronscope.agents.highlighting import Marks, visible
 from neuronscope.evidence import Evidence, evidence_of
-from neuronscope.llm.marks import choose_fence, fenced
+from neuronscope.llm.marks import Fence, choose_fence, fenced
 from neuronscope.types import SCALE, Exemplar
 
 MOST_WORDS = 35
@@ -55,8 +55,8 @@ a number beside the sentence. What differs clearly in strength is two sentences.
 
 _HYPOTHESIS = """\
 You are a meticulous researcher in an important investigation of one specific neuron inside a language model. The \
-neuron is active on certain tokens of a text: words, or parts of words. Your task is to find everything that it \
-responds to, each meaning by itself, in sentences from which somebody who has never seen the neuron could predict its \
+neuron is active on certain tokens of a text: words, or parts of words. {task}, each meaning by itself, in sentences \
+from which somebody who has never seen the neuron could predict its \
 activation on every token of texts that neither of you knows.
 
 What you receive, between the lines {fence_open} and {fence_close}
@@ -81,6 +81,8 @@ tokens at the top of the list matter most.
 
 What a sentence looks like
 {form}"""
+
+_HYPOTHESIS_TASK = "Your task is to find everything that it responds to"
 
 _HYPOTHESIS_REQUEST = """\
 Describe everything that makes this neuron active: one sentence for each group of tokens that belong together, usually \
@@ -185,24 +187,37 @@ def hypothesis_prompt(
         lines += ["", "KNOWN SENTENCES:", *numbered([visible(sentence) for sentence in known])]
         request = _MORE_REQUEST
     fence = choose_fence("evidence", lines)
-    system = _HYPOTHESIS.format(
-        fence_open=fence.opening,
-        fence_close=fence.closing,
-        opening=marks.opening,
-        closing=marks.closing,
-        legend=LEGEND,
-        neuron=NEURON,
-        form=FORM,
-    )
     example_lines = evidence_lines(example, marks)
     return HypothesisPrompt(
         [
-            SystemMessage(system),
+            instructions(_HYPOTHESIS_TASK, fence, marks),
             HumanMessage(f"Another neuron, as an example:\n{fenced(fence, example_lines)}\n\n{_HYPOTHESIS_REQUEST}"),
             AIMessage(_EXAMPLE_ANSWER),
             HumanMessage(f"The neuron under investigation:\n{fenced(fence, lines)}\n\n{request}"),
         ],
         marks,
+    )
+
+
+def instructions(task: str, fence: Fence, marks: Marks) -> SystemMessage:
+    """How to read a neuron's evidence, and what sentences on it look like.
+
+    Args:
+        task: what is to be done with everything that the neuron responds to.
+        fence: stands around the evidence.
+        marks: stand around tokens.
+    """
+    return SystemMessage(
+        _HYPOTHESIS.format(
+            task=task,
+            fence_open=fence.opening,
+            fence_close=fence.closing,
+            opening=marks.opening,
+            closing=marks.closing,
+            legend=LEGEND,
+            neuron=NEURON,
+            form=FORM,
+        )
     )
 
 

@@ -9,6 +9,9 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, ToolCall
 
 from neuronscope.agents import paper_prompts
+from neuronscope.agents.editing_prompts import MOST_EDITED, editing_prompt
+from neuronscope.agents.evidence_lines import HYPOTHESIS, SHORT
+from neuronscope.agents.highlighting import without_marks
 from neuronscope.agents.parsing import read_sentence, read_sentences
 from neuronscope.agents.prober import CAPTURE, calls_for_texts, capture_tool, read_written, texts_schema
 from neuronscope.agents.prober_prompts import N_TEXTS, probe_messages
@@ -18,7 +21,7 @@ from neuronscope.agents.role import LLMRole, succeeded
 from neuronscope.errors import ConfigurationError, LLMError
 from neuronscope.llm import ask, ask_many
 from neuronscope.llm.answers import read_apart
-from neuronscope.metrics.feedback import feedback_of
+from neuronscope.metrics.feedback import feedback_of, strengths_of
 from neuronscope.state import HasContext, ProposalState, RefinementState
 from neuronscope.text import distinct
 
@@ -42,7 +45,8 @@ class RefinementAgent(LLMRole):
     candidate is such an independent answer from the beginning. A model that has nothing new to say leaves them
     few, or none.
 
-    With `config.probe_texts` the loop first calls `probe`, which writes texts that test the best attempt.
+    With `config.probe_texts` the loop first calls `probe`, which writes texts that test the best attempt; with
+    `config.edit` it calls `edit` at the end, which writes all modes as a whole.
     """
 
     role: ClassVar[str] = "refinement"
@@ -97,6 +101,30 @@ class RefinementAgent(LLMRole):
         if llm == "offline":
             raise ConfigurationError(NO_WRITER)
         return {"messages": [await self._call(llm, state, runtime)]}
+
+    async def edit(self, state: RefinementState, runtime: HasContext) -> RefinementState:
+        """Write a neuron's modes once more, as a whole: few sentences, each with the widest rule that the evidence has.
+
+        Returns:
+            `proposals`: the sentences, under "" since they are of no mode; nothing where there is no language model.
+
+        Raises:
+            LLMError: the model cannot be reached, or its answer cannot be read.
+        """
+        llm = self._model(runtime)
+        if llm == "offline":
+            return {}
+        context, neuron, ids, modes = runtime.context, state["neuron"], state["exemplars"], state["modes"]
+        evidence = await context.evidence.of(neuron, ids)
+        strengths = await strengths_of([mode.explanation for mode in modes], neuron, ids, context.scorer)
+
+        async def request(is_short: bool) -> list[str]:
+            prompt = editing_prompt(evidence, modes, strengths, SHORT if is_short else HYPOTHESIS)
+            answer = await ask(llm, prompt.messages, self.role, usage=context.usage)
+            sentences = await read_apart(read_sentences, answer, self.role)
+            return [without_marks(sentence, prompt.marks) for sentence in sentences]
+
+        return {"proposals": {"": distinct(await self._asking(llm, request))[:MOST_EDITED]}}
 
     async def _call(self, llm: BaseChatModel, state: ProposalState, runtime: HasContext) -> AIMessage:
         usage, sample = runtime.context.usage, state.get("iteration", 0)

@@ -1,6 +1,7 @@
 """The graphs, their nodes and their states, for running as they are and for composing your own."""
 
 from neuronscope.graphs.conclude import conclude
+from neuronscope.graphs.edit import Editor
 from neuronscope.graphs.explainer import Scored, score_explainer
 from neuronscope.graphs.neuron import (
     NeuronGraph,
@@ -20,6 +21,7 @@ from neuronscope.graphs.refine import (
     RefinementInput,
     RefinementOutput,
     Tools,
+    after_reconcile,
     begin,
     build_refinement_graph,
     next_step,
@@ -34,6 +36,7 @@ from neuronscope.types import ExemplarIds
 __all__ = [
     "TOOLS",
     "Agent",
+    "Editor",
     "ExemplarIds",
     "Instruments",
     "NeuronGraph",
@@ -48,6 +51,7 @@ __all__ = [
     "Tools",
     "after_clustering",
     "after_observe",
+    "after_reconcile",
     "after_refine",
     "agent_failed",
     "begin",

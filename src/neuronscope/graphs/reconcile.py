@@ -101,7 +101,7 @@ async def _reconcile(
             modes = await _drop_superfluous(modes, state, instruments)
             unexplained = await find_unexplained(modes, state, instruments)
     if config.feedback == "errors":
-        modes = await _note_errors(modes, state, instruments)
+        modes = await note_errors(modes, state, instruments)
     update = _update(modes, settled, failures, state)
     return {**update, "unexplained": unexplained} if unexplained else update
 
@@ -169,7 +169,7 @@ async def _improve_together(
 ) -> list[Mode]:
     """Give each mode, one after another, the candidate that adds most to the prediction of all modes together."""
     ids = state["exemplars"]
-    sequences = _selecting(ids)
+    sequences = selecting(ids)
     measured = [index for index, own in enumerate(candidates) if own]
     if not sequences or not measured:
         return modes
@@ -226,7 +226,7 @@ async def _deviation(
     return await asyncio.to_thread(deviation_of_gain, before, after, truth.astype(np.float64), lengths, resampling)
 
 
-def _selecting(ids: ExemplarIds) -> list[int]:
+def selecting(ids: ExemplarIds) -> list[int]:
     """The validation sequences on which modes are chosen together: top, random, and those of all other ranks."""
     return [*ids.of("validation"), *ids.validation_others]
 
@@ -258,7 +258,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     Before that go those that stand for hardly any activation.
     """
     ids = state["exemplars"]
-    sequences = _selecting(ids)
+    sequences = selecting(ids)
     if len(modes) < 2 or not sequences or any(mode.val_score is None for mode in modes):
         return modes
     truth = await instruments.scorer.ground_truth(state["neuron"], sequences)
@@ -285,7 +285,7 @@ async def _drop_superfluous(modes: list[Mode], state: RefinementState, instrumen
     return modes
 
 
-async def _note_errors(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
+async def note_errors(modes: list[Mode], state: RefinementState, instruments: Instruments) -> list[Mode]:
     """Note on each mode's best attempt where it fails most on feedback text.
 
     With `objective="joint"` nothing that another mode predicts is a false negative: else each mode would be asked to

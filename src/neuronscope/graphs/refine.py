@@ -2,11 +2,12 @@
 
     START → begin ─┬─► tools → reconcile ─┬─► [one per mode] propose → tools → …   five rounds, or until converged
                    └─► END                ├─► [one per mode] probe → tools → …     with `probe_texts=True`
+                                          ├─► edit → END                           a language model's modes, as a whole
                                           └─► END
 
 `begin` makes modes of the clusters, and round 0 measures their representatives. `propose` is the Refinement Agent, one
 branch for each mode that still changes. `tools` is LangGraph's `ToolNode`, called once a round for all modes.
-`reconcile` decides what becomes of each mode, in sight of all of them.
+`reconcile` decides what becomes of each mode, in sight of all of them. `edit` has them written once more, together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from langgraph.types import Checkpointer, Overwrite, Send
 
 from neuronscope.errors import NeuronScopeError
 from neuronscope.graphs.checkpoints import knowing_our_types
+from neuronscope.graphs.edit import Editor
 from neuronscope.graphs.objective import proposals_of
 from neuronscope.graphs.probe import Prober
 from neuronscope.graphs.reconcile import reconcile
@@ -140,6 +142,14 @@ async def next_step(state: RefinementState, runtime: Runtime[Instruments]) -> li
     return [Send(node, _branch(mode, state)) for mode in chosen] or END
 
 
+async def after_reconcile(state: RefinementState, runtime: Runtime[Instruments]) -> list[Send] | str:
+    """The next round; after the last one, where nothing is left unexplained, an LLM's modes as a whole."""
+    step, context = await next_step(state, runtime), runtime.context
+    is_last = step == END and not state.get("unexplained")
+    is_edited = context.config.tells_as_a_whole and context.asks_a_language_model and len(state["modes"]) > 1
+    return "edit" if is_last and is_edited else step
+
+
 def _branch(mode: Mode, state: RefinementState) -> ProposalState:
     ids = state["exemplars"]
     return {
@@ -194,7 +204,8 @@ def refinement_graph_builder(
     Args:
         refinement: proposes candidates for one mode: `(ProposalState, runtime) -> {"proposals": {mode's representative:
             [...]}}`. None is `RefinementAgent()`. With `config.probe_texts`, its method `probe`, if it has one, is
-            asked for texts to try out.
+            asked for texts to try out; with `config.edit`, its method `edit` for all modes as a whole, at the end:
+            `(RefinementState, runtime) -> {"proposals": {"": [...]}}`.
     """
     if refinement is None:
         from neuronscope.agents import RefinementAgent
@@ -211,12 +222,14 @@ def refinement_graph_builder(
     graph.add_node("probe", Branch(Prober(refinement), go_on), input_schema=ProposalState)  # one mode → texts
     graph.add_node("tools", Tools())  # candidates and texts of all modes → measurements
     graph.add_node("reconcile", reconcile)  # measurements → modes
+    graph.add_node("edit", Editor(refinement))  # modes → fewer of them
     graph.add_edge(START, "begin")
     graph.add_conditional_edges("begin", next_step, ["tools", "propose", END])  # round 0, or modes from before
     graph.add_edge("propose", "tools")
     graph.add_edge("probe", "tools")
     graph.add_edge("tools", "reconcile")
-    graph.add_conditional_edges("reconcile", next_step, ["propose", "probe", END])  # five rounds, or converged
+    graph.add_conditional_edges("reconcile", after_reconcile, ["propose", "probe", "edit", END])  # until converged
+    graph.add_edge("edit", END)
     return graph
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from neuronscope.agents.editing_prompts import MOST_EDITED
 from neuronscope.agents.parsing import MOST_SENTENCES
 from neuronscope.config import ExplainConfig
 from neuronscope.metrics.halving import FEWEST_SEQUENCES, RUNGS
@@ -101,7 +102,7 @@ def shape_of(result: NeuronExplanation, config: ExplainConfig) -> Shape:
         for agent, usage in result.usage.by_agent.items()
     }
     in_histories = sum(len(mode.history) - 1 for mode in result.modes)
-    rounds = asked.get("refinement", 0) / answers_per_round(config)
+    rounds = max(asked.get("refinement", 0) - config.tells_as_a_whole, 0) / answers_per_round(config)
     clusters = sum(not cluster.noise for cluster in result.clusters)
     hypotheses = max(len(result.hypotheses), asked.get("hypothesis", 0))
     return Shape(max(clusters, result.number), max(rounds, in_histories), float(hypotheses > config.n_hypotheses))
@@ -128,7 +129,7 @@ def requests(shape: Shape, config: ExplainConfig) -> dict[str, float]:
     return {
         "hypothesis": hypotheses,
         "decomposition": hypotheses + split_again,
-        "refinement": shape.rounds * per_round + probes,
+        "refinement": shape.rounds * per_round + probes + config.tells_as_a_whole,
     }
 
 
@@ -145,7 +146,8 @@ def most_requests(config: ExplainConfig, *, knows_n: bool) -> dict[str, float] |
     singles = 1 if knows_n else config.n_candidates
     together = 0 if is_papers(config) or config.n_candidates == 1 else 1
     texts = 2 * (shape.rounds + shape.modes) if config.probe_texts else 0
-    return {**requests(shape, config), "refinement": shape.rounds * (together + singles) + texts}
+    refinement = shape.rounds * (together + singles) + texts + config.tells_as_a_whole
+    return {**requests(shape, config), "refinement": refinement}
 
 
 def tokens_per_request(config: ExplainConfig, seq_len: float) -> dict[str, Tokens]:
@@ -199,7 +201,9 @@ def most_simulated(config: ExplainConfig) -> float | None:
     each_round = config.n_candidates * (heldout + _of_all_ranks(config)) + everywhere - 2 * heldout
     nulls = config.null_explanations * heldout
     clustered = config.n_hypotheses * MOST_SENTENCES * (1 + shape.second) * _clustered_on(config)
-    return clustered + shape.modes * (everywhere + 2 * heldout + _in_strata(config)) + shape.rounds * each_round + nulls
+    edited = MOST_EDITED * everywhere * config.tells_as_a_whole
+    modes = shape.modes * (everywhere + 2 * heldout + _in_strata(config))
+    return clustered + modes + shape.rounds * each_round + edited + nulls
 
 
 def sequences(config: ExplainConfig, *, offline: bool) -> int:
