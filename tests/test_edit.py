@@ -12,7 +12,7 @@ from neuronscope.errors import LLMError
 from neuronscope.evidence import evidence_of
 from neuronscope.graphs import build_refinement_graph, observe
 from neuronscope.graphs.edit import LEAST_KEPT
-from neuronscope.results import Mode
+from neuronscope.results import Cluster, Mode
 from neuronscope.types import Exemplar
 from planted import ANIMAL_MODE, BETTER_ANIMALS, BETTER_COLOURS, BOTH, COLOUR_MODE, instruments
 
@@ -121,6 +121,20 @@ async def test_nobody_is_asked_before_what_is_unexplained_was_drafted_from():
     state = await refined(agent, config=ExplainConfig(max_iterations=0))
     assert state["unexplained"]
     assert not agent.seen
+
+
+@pytest.mark.parametrize("second", [[], [Cluster([ANIMAL_MODE], ANIMAL_MODE)]])
+async def test_the_whole_is_written_after_a_second_hypothesis_also_if_it_says_nothing_new(second):
+    agent, context = Edits(EVERYTHING), instruments(llm=MODEL, config=ExplainConfig(max_iterations=0))
+    exemplars = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
+    graph = build_refinement_graph(refinement=agent)
+    clusters = [Cluster([text], text) for text in (COLOUR_MODE, ANIMAL_MODE)]
+    first = await graph.ainvoke({"neuron": BOTH, "exemplars": exemplars, "clusters": clusters}, context=context)
+    assert not agent.seen
+    again = {"neuron": BOTH, "exemplars": exemplars, **first, "clusters": second}
+    last = await graph.ainvoke(again, context=context)
+    assert explanations(last) == [EVERYTHING]
+    assert len(agent.seen) == 1
 
 
 async def test_an_agent_that_fails_leaves_the_modes_and_says_so():

@@ -1,8 +1,8 @@
 """Refinement in rounds: every mode proposes, one call measures, and the modes meet before the next round.
 
     START → begin ─┬─► tools → reconcile ─┬─► [one per mode] propose → tools → …   five rounds, or until converged
-                   └─► END                ├─► [one per mode] probe → tools → …     with `probe_texts=True`
-                                          ├─► edit → END                           a language model's modes, as a whole
+                   ├─► edit → END         ├─► [one per mode] probe → tools → …     with `probe_texts=True`
+                   └─► END                ├─► edit → END                           a language model's modes, as a whole
                                           └─► END
 
 `begin` makes modes of the clusters, and round 0 measures their representatives. `propose` is the Refinement Agent, one
@@ -142,8 +142,11 @@ async def next_step(state: RefinementState, runtime: Runtime[Instruments]) -> li
     return [Send(node, _branch(mode, state)) for mode in chosen] or END
 
 
-async def after_reconcile(state: RefinementState, runtime: Runtime[Instruments]) -> list[Send] | str:
-    """The next round; after the last one, where nothing is left unexplained, an LLM's modes as a whole."""
+async def next_or_edit(state: RefinementState, runtime: Runtime[Instruments]) -> list[Send] | str:
+    """The next round; after the last one, where nothing is left unexplained, an LLM's modes as a whole.
+
+    A second hypothesis that says nothing new has no round.
+    """
     step, context = await next_step(state, runtime), runtime.context
     is_last = step == END and not state.get("unexplained")
     is_edited = context.config.tells_as_a_whole and context.asks_a_language_model and len(state["modes"]) > 1
@@ -224,11 +227,11 @@ def refinement_graph_builder(
     graph.add_node("reconcile", reconcile)  # measurements → modes
     graph.add_node("edit", Editor(refinement))  # modes → fewer of them
     graph.add_edge(START, "begin")
-    graph.add_conditional_edges("begin", next_step, ["tools", "propose", END])  # round 0, or modes from before
+    graph.add_conditional_edges("begin", next_or_edit, ["tools", "propose", "edit", END])  # round 0, or known modes
     graph.add_edge("propose", "tools")
     graph.add_edge("probe", "tools")
     graph.add_edge("tools", "reconcile")
-    graph.add_conditional_edges("reconcile", after_reconcile, ["propose", "probe", "edit", END])  # until converged
+    graph.add_conditional_edges("reconcile", next_or_edit, ["propose", "probe", "edit", END])  # until converged
     graph.add_edge("edit", END)
     return graph
 
