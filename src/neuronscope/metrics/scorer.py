@@ -173,7 +173,9 @@ class Scorer:
         self._caches.pop(neuron, None)
 
     def _cache_of(self, neuron: Neuron) -> _NeuronCache:
-        return self._caches.setdefault(neuron, _NeuronCache())
+        if neuron not in self._caches:
+            self._caches[neuron] = _NeuronCache()
+        return self._caches[neuron]
 
     async def _serve(self) -> None:
         """Serve requests until none waits: whatever arrives during one round is merged into the next."""
