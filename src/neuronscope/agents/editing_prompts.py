@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from langchain_core.messages import HumanMessage
@@ -15,6 +16,9 @@ from neuronscope.results import Mode
 
 MOST_EDITED = 4
 """Sentences that a neuron is told in, at most."""
+
+_NOTE = re.compile(r"\s*\(strength [^()]*\)\s*$")
+"""What stands behind a known sentence; a small model repeats it."""
 
 _TASK = "What it responds to is to be told"
 
@@ -38,6 +42,11 @@ that a sentence covers most of it.
 checked: of any token it is plain whether it applies.
 
 Only the sentences, one per line, each beginning with "This neuron activates on"."""
+
+
+def without_note(sentence: str) -> str:
+    """A sentence of the answer without what a prompt adds to the known ones."""
+    return _NOTE.sub("", sentence)
 
 
 def editing_prompt(

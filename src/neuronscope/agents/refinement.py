@@ -9,7 +9,7 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, ToolCall
 
 from neuronscope.agents import paper_prompts
-from neuronscope.agents.editing_prompts import MOST_EDITED, editing_prompt
+from neuronscope.agents.editing_prompts import MOST_EDITED, editing_prompt, without_note
 from neuronscope.agents.evidence_lines import HYPOTHESIS, SHORT
 from neuronscope.agents.highlighting import without_marks
 from neuronscope.agents.parsing import read_sentence, read_sentences
@@ -122,7 +122,7 @@ class RefinementAgent(LLMRole):
             prompt = editing_prompt(evidence, modes, strengths, SHORT if is_short else HYPOTHESIS)
             answer = await ask(llm, prompt.messages, self.role, usage=context.usage)
             sentences = await read_apart(read_sentences, answer, self.role)
-            return [without_marks(sentence, prompt.marks) for sentence in sentences]
+            return [without_note(without_marks(sentence, prompt.marks)) for sentence in sentences]
 
         return {"proposals": {"": distinct(await self._asking(llm, request))[:MOST_EDITED]}}
 
