@@ -152,7 +152,8 @@ async def test_a_bug_surfaces():
 
 
 async def test_the_refinement_agent_writes_the_whole_in_one_request():
-    answer = "\n".join([f"1. {BETTER_COLOURS} (strength 5.9; by itself r = 0.10)", f"2. {BETTER_ANIMALS}", f"3. {BETTER_ANIMALS}"])
+    noted = f"{BETTER_COLOURS} (strength 5.9; by itself r = 0.10)"
+    answer = "\n".join([f"1. {noted}", f"2. {BETTER_ANIMALS}", f"3. {BETTER_ANIMALS}"])
     context = instruments(llm=MODEL, config=ExplainConfig(vocabulary=False))
     exemplars = (await observe({"neuron": BOTH}, Runtime(context)))["exemplars"]
     modes = [Mode(text, val_score=0.25) for text in (COLOUR_MODE, ANIMAL_MODE)]
