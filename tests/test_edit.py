@@ -105,6 +105,7 @@ async def test_who_writes_the_whole_sees_no_text_that_selects_or_reports():
         (ONCE.model_copy(update={"edit": False}), MODEL, (COLOUR_MODE, ANIMAL_MODE)),
         (ONCE.model_copy(update={"objective": "neuron"}), MODEL, (COLOUR_MODE, ANIMAL_MODE)),
         (ExplainConfig.paper().model_copy(update={"max_iterations": 0}), MODEL, (COLOUR_MODE, ANIMAL_MODE)),
+        (ONCE.model_copy(update={"probe_texts": True}), MODEL, (COLOUR_MODE, ANIMAL_MODE)),
         (ONCE, "offline", (COLOUR_MODE, ANIMAL_MODE)),
         (ONCE, MODEL, (COLOUR_MODE,)),
     ],

@@ -56,7 +56,8 @@ def test_a_whole_graph_runs_through_a_real_llm(
     heard: list[str],
     tmp_path: Path,
 ) -> None:
-    x = ns.explain_neuron(smollm2, layer=LAYER, neuron=lively.index, store=store, llm=local_llm, config=SMALL)
+    config = SMALL.model_copy(update={"edit": False})
+    x = ns.explain_neuron(smollm2, layer=LAYER, neuron=lively.index, store=store, llm=local_llm, config=config)
 
     assert x.status == "explained", x.failures
     assert len(heard) >= sum(x.usage.requests.values()), "every request has been answered by the server"
@@ -76,6 +77,16 @@ def test_a_whole_graph_runs_through_a_real_llm(
     assert "api_key" not in x.to_json()
     assert ns.NeuronExplanation.load(x.save(tmp_path / "n.json")) == x
     assert "<script" not in x.to_html()
+
+
+def test_a_real_llm_tells_the_modes_as_a_whole(
+    smollm2: LoadedSubject, store: ExemplarStore, lively: ns.Neuron, local_llm: ChatOpenAI, heard: list[str]
+) -> None:
+    x = ns.explain_neuron(smollm2, layer=LAYER, neuron=lively.index, store=store, llm=local_llm, config=SMALL)
+    assert x.status == "explained", x.failures
+    assert x.modes
+    assert not unheard([mode.explanation for mode in x.modes], heard)
+    assert all(mode.val_score == mode.best.val_score for mode in x.modes)
 
 
 def test_without_an_llm_the_explanation_predicts_held_out_activations(

@@ -159,9 +159,10 @@ def test_rounds_stand_below_refinement_with_one_call_of_the_tools_for_all_modes(
     (loop,) = [run for run in children(traced, node) if run["name"] != "after_refine"]
     steps = [step["name"] for step in children(traced, loop)]
     assert steps[:3] == ["begin", "tools", "reconcile"]
-    rounds = (len(steps) - 3) // 4
+    assert steps[-1] == "edit"
+    rounds = (len(steps) - 4) // 4
     assert sorted(steps[3:7]) == ["propose", "propose", "reconcile", "tools"]
-    assert len(steps) == 3 + 4 * rounds
+    assert len(steps) == 4 + 4 * rounds
 
 
 def test_no_key_and_none_of_the_instruments_is_in_what_is_sent(traced: FakeLangSmith) -> None:

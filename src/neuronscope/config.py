@@ -82,7 +82,8 @@ class ExplainConfig(Settings):
     others inactive."""
     edit: bool = True
     """Have a language model write the refined modes once more, as a whole, in at most four sentences; they are kept
-    where three fifths of the joint validation score are. With `objective="joint"` and `prompts="extended"` only."""
+    where three fifths of the joint validation score are. With `objective="joint"` and `prompts="extended"` only, and
+    without `probe_texts`, which tries out sentences one by one."""
     min_improvement: float = Field(0.005, ge=0)
     """A smaller gain in validation score counts as none; with `objective="joint"` a language model's candidate has to
     gain twice the standard deviation of its gain, too."""
@@ -111,7 +112,7 @@ class ExplainConfig(Settings):
     @property
     def tells_as_a_whole(self) -> bool:
         """Whether a language model's modes are written once more, where there are several."""
-        return self.edit and self.objective == "joint" and self.prompts == "extended"
+        return self.edit and self.objective == "joint" and self.prompts == "extended" and not self.probe_texts
 
     @classmethod
     def paper(cls) -> ExplainConfig:
