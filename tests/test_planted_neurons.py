@@ -341,7 +341,7 @@ def test_the_papers_settings_are_scored_on_the_test_set_of_the_others(world: Con
     assert row.meanings is not None
 
 
-def hand_made(index: int, method: str, modes: int, meanings: int, *, held_out: bool = True) -> Found:
+def hand_made(index: int, method: str, modes: int, meanings: int, *, held_out: bool | None = True) -> Found:
     matches = tuple((number, number, 0.9) for number in range(min(modes, meanings)))
     scores = MeaningScores.from_dict(
         {"meanings": meanings, "modes": modes, "matches": matches, "ari": None if meanings < 2 else 0.5}
@@ -364,6 +364,14 @@ def test_the_report_has_a_table_for_all_for_both_sides_and_by_number() -> None:
     assert made.data["by_number"]["1"]["single_pass"]["ARI"]["value"] is None
     assert r"| single\_pass | 0.72 (" in made.markdown
     assert "F1, by meanings | 1 (4 neurons)" in made.markdown
+
+
+def test_the_report_of_real_units_says_so_and_has_no_sentences_of_concepts() -> None:
+    made = report([hand_made(0, "neuronscope", 2, 2, held_out=None), hand_made(1, "neuronscope", 1, 2, held_out=None)])
+    assert set(made.data["parts"]) == {"Pairs of real units"}
+    assert made.markdown.startswith("**Pairs of real units**, 2 neurons")
+    assert "own_sentences" not in made.markdown
+    assert "real unit's activations at 0.3" in made.markdown
 
 
 def test_the_command_plants_compares_and_saves(
@@ -390,6 +398,10 @@ def test_the_command_plants_compares_and_saves(
     assert json.loads((tmp_path / "out" / "planted.json").read_text())["rows"][0]["meanings"]["f1"] == 1
     described = json.loads((tmp_path / "out" / "neurons.json").read_text())
     assert described[0]["meanings"][0] == {"concept": "colours", "strength": 8.0, "grading": "even", "share": 1.0}
+    for option, expected in ((["--tuned-on"], False), ([], None)):
+        result = CliRunner().invoke(app, ["experiment", "planted", *option, "--out", str(tmp_path / "other")])
+        assert result.exit_code == 0, result.output
+        assert asked["held_out"] is expected
     wrong = CliRunner().invoke(app, ["experiment", "planted", "--meanings", "many", "--out", str(tmp_path / "out")])
     assert wrong.exit_code != 0
 

@@ -50,7 +50,10 @@ def planted(
         str | None,
         typer.Option(help="Instead of concepts, pairs of real units of these layers of --subject, such as 9,19."),
     ] = None,
-    held_out: Annotated[bool, typer.Option("--held-out", help="Only concepts that nothing was tuned on.")] = False,
+    held_out: Annotated[
+        bool | None,
+        typer.Option("--held-out/--tuned-on", help="Only concepts that nothing was tuned on, or only the others."),
+    ] = None,
     methods: Annotated[str, typer.Option(help="What is compared (docs/methods.md), and paper.")] = METHODS,
     parallel: Annotated[int, typer.Option(min=1, help="Neurons under way at once.")] = 8,
     out: Annotated[Path, typer.Option(file_okay=False, help="Keeps what is found.")] = Path("runs/planted"),
@@ -69,7 +72,7 @@ def planted(
     if units is not None:
         world = plant_pairs(neurons, _layers(units), subject=name, **same)
     else:
-        world = plant(neurons, _range(meanings), held_out=True if held_out else None, tokens_of=name, **same)
+        world = plant(neurons, _range(meanings), held_out=held_out, tokens_of=name, **same)
     write_atomically(out / "neurons.json", json.dumps(world.describe(), ensure_ascii=False, indent=1))
     made = report(compare(world, setup, methods, out, parallel), config.seed)
     save_and_print(made, out, context)

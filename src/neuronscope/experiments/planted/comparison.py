@@ -11,7 +11,8 @@ from typing import Any
 import neuronscope as ns
 from neuronscope.comparison import MethodScore
 from neuronscope.experiments.planted.known import Paper
-from neuronscope.experiments.planted.meanings import MeaningScores, score_meanings
+from neuronscope.experiments.planted.meanings import FOUND, MeaningScores, score_meanings
+from neuronscope.experiments.planted.units import FOUND as UNIT_FOUND
 from neuronscope.experiments.planted.worlds import World
 from neuronscope.experiments.report import Report, estimate_data, estimated, markdown_table
 from neuronscope.interfaces import CountedSimulator
@@ -26,12 +27,15 @@ METHODS = f"{OWN},{PAPER},single_pass,clustered,token_lookup"
 VALUES = ("F1", "error of K", "ARI", "joint")
 NOTES = (
     "Means over neurons with 95 % bootstrap intervals. F1 is of meanings that are found (a mode's prediction on "
-    "held-out text correlates with the meaning's ground truth at 0.5 or more; modes and meanings are matched one to "
-    "one), error of K the mean of |modes − meanings|, ARI the adjusted Rand index between each sequence's strongest "
-    "meaning and the mode that fits it best, over neurons with two meanings or more; joint is the test score of all "
-    "sentences together. own_sentences are the concepts' authors' own: the ceiling of this simulator. exact_truth "
-    "knows where each meaning holds, and its strength: the ceiling of any. Difference is neuronscope's F1 less the "
+    f"held-out text correlates with the meaning's ground truth at {FOUND} or more, with a real unit's activations at "
+    f"{UNIT_FOUND}; modes and meanings are matched one to one), error of K the mean of |modes − meanings|, ARI the "
+    "adjusted Rand index between each sequence's strongest meaning and the mode that fits it best, over neurons with "
+    "two meanings or more; joint is the test score of all sentences together. Difference is neuronscope's F1 less the "
     "method's on the same neurons."
+)
+CEILINGS = (
+    "own_sentences are the concepts' authors' own: the ceiling of this simulator. exact_truth knows where each meaning "
+    "holds, and its strength: the ceiling of any."
 )
 
 
@@ -41,8 +45,8 @@ class Found:
 
     number: int
     """How many meanings the neuron has."""
-    held_out: bool
-    """Whether nothing was tuned on them."""
+    held_out: bool | None
+    """Whether nothing was tuned on them; None for real units, which are no concepts."""
     row: MethodScore
     meanings: MeaningScores | None
     """None for a method that gives predictions alone."""
@@ -112,17 +116,21 @@ def report(found: Sequence[Found], seed: int = 0) -> Report:
     """The tables: all neurons, those of concepts that nothing was tuned on and the others, and by the number."""
     resampling = Resampling(seed=seed)
     held_out = [each for each in found if each.held_out]
-    tuned_on = [each for each in found if not each.held_out]
+    tuned_on = [each for each in found if each.held_out is False]
+    units = [each for each in found if each.held_out is None]
     parts = {"All neurons": list(found)}
     if held_out and tuned_on:
         parts = parts | {"Concepts that nothing was tuned on": held_out, "Other concepts": tuned_on}
     elif held_out:
         parts = {"Concepts that nothing was tuned on": held_out}
+    elif units:
+        parts = {"Pairs of real units": units}
     tables = [f"**{title}**, {_count(part)} neurons\n\n{_table(part, resampling)}" for title, part in parts.items()]
     numbers = sorted({each.number for each in found})
     by_number = {k: [each for each in found if each.number == k] for k in numbers}
     if len(numbers) > 1:
         tables += [_by_number(by_number, name, resampling) for name in ("F1", "error of K", "ARI", "joint")]
+    notes = NOTES if units else f"{NOTES} {CEILINGS}"
     data = {
         "parts": {title: _data(part, resampling) for title, part in parts.items()},
         "by_number": {str(k): _data(part, resampling) for k, part in by_number.items()},
@@ -138,7 +146,7 @@ def report(found: Sequence[Found], seed: int = 0) -> Report:
             for each in found
         ],
     }
-    return Report("planted", "Planted meanings", "\n\n".join([*tables, NOTES]), data)
+    return Report("planted", "Planted meanings", "\n\n".join([*tables, notes]), data)
 
 
 def value_of(found: Found, name: str) -> float | None:

@@ -203,9 +203,8 @@ class UnitWorld:
         """Two."""
         return 2
 
-    def nothing_tuned_on(self, neuron: Neuron) -> bool:
-        """No setting was chosen on pairs."""
-        return True
+    def nothing_tuned_on(self, neuron: Neuron) -> None:
+        """Pairs are made of no concepts."""
 
     def describe(self) -> list[dict[str, object]]:
         """What each pair is made of, as plain data."""

@@ -45,8 +45,8 @@ class World(Protocol):
     def number(self, neuron: ns.Neuron) -> int:
         """How many meanings one has."""
 
-    def nothing_tuned_on(self, neuron: ns.Neuron) -> bool:
-        """Whether nothing was tuned on what it is made of."""
+    def nothing_tuned_on(self, neuron: ns.Neuron) -> bool | None:
+        """Whether nothing was tuned on the concepts that it is made of; None if it is made of none."""
 
     def held_out(self, neuron: ns.Neuron, seed: int) -> HeldOut:
         """Sequences of the test split, and where its meanings are in them."""
