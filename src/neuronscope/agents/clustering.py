@@ -116,7 +116,7 @@ class ClusteringAgent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Evidence:
-    """What atoms predict on train exemplars; without a language model, on every third of them."""
+    """What atoms predict on train exemplars; without a language model, on every second of them."""
 
     predicted: NDArray[np.float64]
     """Shape `(atoms, tokens)`."""
@@ -131,7 +131,7 @@ class _Evidence:
     async def of(cls, atoms: Sequence[str], state: NeuronState, runtime: HasContext) -> _Evidence:
         scorer, neuron, ids = runtime.context.scorer, state["neuron"], state["exemplars"]
         asks = runtime.context.asks_a_language_model
-        sequences = ids.of("train") if asks else ids.of("train")[::3]
+        sequences = ids.of("train") if asks else ids.of("train")[::2]
         predicted = (await scorer.pooled(neuron, atoms, sequences)).astype(np.float64)
         truth = await scorer.ground_truth(neuron, sequences)
         scores = [one.value or 0.0 for one in pearson_rows(predicted, truth)]
