@@ -206,6 +206,7 @@ def test_exemplars_that_share_an_explanation_are_read_as_if_alone(tiny_tokenizer
     sizes = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16}
     config = AutoConfig.for_model(family, **sizes, num_key_value_heads=1, intermediate_size=32)
     simulator = SimulatorModel((AutoModelForCausalLM.from_config(config), tiny_tokenizer))
+    assert (len(simulator.tokenizer), len(tiny_tokenizer), tiny_tokenizer.pad_token) == (260, 259, "<pad>")
     model = simulator.model.eval()
     torch.nn.init.normal_(model.get_output_embeddings().weight)
     samples = [Sample([7, 8, 9], [1, 2, 3]), Sample([9], [4]), Sample([8, 7], [5, 6])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ class SimulatorModel:
         self.tokenizer.save_pretrained(folder)
 
     def _add_padding(self, model: Any) -> None:
-        """Add `PADDING` to the tokenizer, and a row for it to the embeddings if they have none to spare."""
+        """Add `PADDING` to a copy of the tokenizer, and a row for it to the embeddings if they have none to spare."""
+        self.tokenizer = deepcopy(self.tokenizer)
         if PADDING not in self.tokenizer.get_vocab():
             self.tokenizer.add_special_tokens({"pad_token": PADDING})
         self.tokenizer.pad_token = PADDING
